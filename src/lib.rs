@@ -1,0 +1,6 @@
+//! Scrutin counts votes as they are cast.
+
+pub mod csv_file;
+pub mod election;
+pub mod log;
+pub mod vote;

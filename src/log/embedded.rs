@@ -1,0 +1,4 @@
+//! A log in a folder on this machine.
+
+/// A log in a folder on this machine.
+pub struct EmbeddedLog;

@@ -1,0 +1,174 @@
+//! The vote log: where votes wait to be counted, in order, for ever.
+//!
+//! One interface, several homes. A log has a fixed number of partitions; the records of a partition have
+//! offsets that only grow (some may be without a record: gaps). Nothing here knows what a vote is.
+
+pub mod embedded;
+pub mod partitioner;
+
+use std::ops::Range;
+use std::time::Duration;
+
+pub use embedded::EmbeddedLog;
+
+/// Whose fault it is, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    #[error("cannot {action} {path}: {source}")]
+    Io { action: &'static str, path: String, source: std::io::Error },
+    /// The stored bytes are not what was written.
+    #[error("the log at {path} is damaged at byte {position}: {what}")]
+    Damaged { path: String, position: u64, what: String },
+    /// The log cannot be used as asked; the text says what to do.
+    #[error("{0}")]
+    Unusable(String),
+    /// Records that have not been counted are gone from the log.
+    #[error(
+        "partition {partition} of the log starts at offset {start}, but the count stands at {wanted}: \
+         {} votes are gone from the log and cannot be counted",
+        start - wanted
+    )]
+    Truncated { partition: u32, wanted: u64, start: u64 },
+}
+
+pub type Result<T> = std::result::Result<T, LogError>;
+
+/// A log of votes.
+pub trait VoteLog: Send + Sync {
+    /// The number of partitions; it never changes.
+    fn partitions(&self) -> u32;
+
+    /// Offsets of the first record and past the last durable record of a partition.
+    fn offsets(&self, partition: u32) -> Result<Range<u64>>;
+
+    /// A reader of the given partitions, each from the offset given.
+    fn reader(&self, from: &[(u32, u64)]) -> Result<Box<dyn LogReader>>;
+
+    /// A writer of the given partitions. A partition of an embedded log has one writer at a time.
+    fn writer(&self, partitions: &[u32]) -> Result<Box<dyn LogWriter>>;
+
+    /// What to call it in messages: a path or an address.
+    fn name(&self) -> String;
+}
+
+pub trait LogReader: Send {
+    /// The next records of one of the partitions, in offset order, or `None` if none came within `wait`.
+    fn fetch(&mut self, wait: Duration) -> Result<Option<Batch>>;
+
+    /// Takes the buffers of a batch that is done with, to use them again.
+    fn recycle(&mut self, _batch: Batch) {}
+}
+
+pub trait LogWriter: Send {
+    /// Appends the records and returns when all of them are durable. The buffers are left empty.
+    /// After an error nothing of a failed buffer is in the log, or it is whole; open a new writer to see which.
+    fn append(&mut self, buffers: &mut [(u32, RecordBuffer)]) -> Result<()>;
+}
+
+/// A record as it lies in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    pub offset: u64,
+    /// The log's own time of the append, in milliseconds since 1970 UTC.
+    pub appended_at_ms: i64,
+    pub key: Option<&'a [u8]>,
+    pub value: Option<&'a [u8]>,
+}
+
+/// Records of one partition, read together.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub partition: u32,
+    /// The offset that follows the batch, gaps at its end included.
+    pub next_offset: u64,
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    offset: u64,
+    appended_at_ms: i64,
+    key: Span,
+    value: Span,
+}
+
+/// A range of `Batch::bytes`; `start == u32::MAX` stands for an absent field.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    start: u32,
+    len: u32,
+}
+
+impl Span {
+    const ABSENT: Span = Span { start: u32::MAX, len: 0 };
+
+    fn of(self, bytes: &[u8]) -> Option<&[u8]> {
+        (self.start != u32::MAX).then(|| &bytes[self.start as usize..][..self.len as usize])
+    }
+}
+
+impl Batch {
+    pub fn records(&self) -> impl ExactSizeIterator<Item = Record<'_>> {
+        self.entries.iter().map(|entry| Record {
+            offset: entry.offset,
+            appended_at_ms: entry.appended_at_ms,
+            key: entry.key.of(&self.bytes),
+            value: entry.value.of(&self.bytes),
+        })
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+/// Records that wait to be appended together, packed as they will lie in the log:
+/// for key and value each a LEB128 length plus one (zero: absent), then the two fields' bytes.
+#[derive(Clone, Debug, Default)]
+pub struct RecordBuffer {
+    bytes: Vec<u8>,
+    count: u32,
+}
+
+impl RecordBuffer {
+    pub fn push(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) {
+        self.push_length(key);
+        self.push_length(value);
+        self.bytes.extend_from_slice(key.unwrap_or_default());
+        self.bytes.extend_from_slice(value.unwrap_or_default());
+        self.count += 1;
+    }
+
+    fn push_length(&mut self, field: Option<&[u8]>) {
+        let mut rest = field.map_or(0, |bytes| bytes.len() + 1);
+        while rest >= 0x80 {
+            self.bytes.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        self.bytes.push(rest as u8);
+    }
+
+    /// Number of records.
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Size in bytes.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.count = 0;
+    }
+}
