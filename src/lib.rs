@@ -2,5 +2,6 @@
 
 pub mod csv_file;
 pub mod election;
+pub mod engine;
 pub mod log;
 pub mod vote;

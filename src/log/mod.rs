@@ -110,12 +110,38 @@ impl Span {
 
 impl Batch {
     pub fn records(&self) -> impl ExactSizeIterator<Item = Record<'_>> {
-        self.entries.iter().map(|entry| Record {
+        (0..self.entries.len()).map(|place| self.record(place))
+    }
+
+    /// The record at a place from 0.
+    pub fn record(&self, place: usize) -> Record<'_> {
+        let entry = &self.entries[place];
+        Record {
             offset: entry.offset,
             appended_at_ms: entry.appended_at_ms,
             key: entry.key.of(&self.bytes),
             value: entry.value.of(&self.bytes),
-        })
+        }
+    }
+
+    /// An empty batch of a partition.
+    pub fn new(partition: u32) -> Batch {
+        Batch { partition, ..Batch::default() }
+    }
+
+    /// Adds a record behind the others.
+    pub fn push(&mut self, record: Record<'_>) {
+        let mut keep = |field: Option<&[u8]>| match field {
+            None => Span::ABSENT,
+            Some(field) => {
+                let start = self.bytes.len() as u32;
+                self.bytes.extend_from_slice(field);
+                Span { start, len: field.len() as u32 }
+            }
+        };
+        let (key, value) = (keep(record.key), keep(record.value));
+        self.entries.push(Entry { offset: record.offset, appended_at_ms: record.appended_at_ms, key, value });
+        self.next_offset = record.offset + 1;
     }
 
     pub fn len(&self) -> usize {

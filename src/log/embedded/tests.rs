@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::log::{LogReader, RecordBuffer};
+use crate::log::RecordBuffer;
 
 type Field = Option<Vec<u8>>;
 
