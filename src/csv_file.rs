@@ -59,7 +59,11 @@ impl CsvFile {
             path: self.path.clone(),
             line: 1,
             column: None,
-            what: format!("no column `{name}`; the columns are {}", self.columns.join(", ")),
+            what: if self.columns.is_empty() {
+                format!("is empty; expected a header with a column `{name}`")
+            } else {
+                format!("no column `{name}`; the columns are {}", self.columns.join(", "))
+            },
         })
     }
 

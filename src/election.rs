@@ -95,27 +95,33 @@ impl Election {
 
     /// Rules over the whole, for every way an election comes about.
     pub fn check(&self) -> Result<(), String> {
-        check_code(&self.id).map_err(|what| format!("election id {what}"))?;
-        if self.closes_at_ms <= self.opens_at_ms {
-            return Err("closes_at is not after opens_at; expected a later time".into());
-        }
-        if self.bucket_seconds == 0 {
-            return Err("bucket is 0 seconds; expected at least 1".into());
-        }
-        if self.channels.is_empty() || self.channels.len() > CHANNELS_MAX {
-            return Err(format!("{} channels; expected 1 to {CHANNELS_MAX}", self.channels.len()));
-        }
+        self.check_settings().map_err(|(key, what)| format!("{key} {what}"))?;
         if self.regions.is_empty() || self.regions.len() > REGIONS_MAX {
             return Err(format!("{} regions; expected 1 to {REGIONS_MAX}", self.regions.len()));
         }
         if self.choices.is_empty() || self.choices.len() > CHOICES_MAX {
             return Err(format!("{} choices; expected 1 to {CHOICES_MAX}", self.choices.len()));
         }
+        Ok(())
+    }
+
+    /// Rules over what stands in election.toml; an error names the key.
+    fn check_settings(&self) -> Result<(), (&'static str, String)> {
+        check_code(&self.id).map_err(|what| ("id", what))?;
+        if self.closes_at_ms <= self.opens_at_ms {
+            return Err(("closes_at", "is not after opens_at; expected a later time".into()));
+        }
+        if self.bucket_seconds == 0 {
+            return Err(("bucket_seconds", "is 0; expected at least 1".into()));
+        }
+        if self.channels.is_empty() || self.channels.len() > CHANNELS_MAX {
+            return Err(("channels", format!("has {} entries; expected 1 to {CHANNELS_MAX}", self.channels.len())));
+        }
         let mut channels = HashSet::new();
         for channel in &self.channels {
-            check_code(channel).map_err(|what| format!("channel {what}"))?;
+            check_code(channel).map_err(|what| ("channels", format!("entry {what}")))?;
             if !channels.insert(channel) {
-                return Err(format!("channel `{channel}` stands twice; expected it once"));
+                return Err(("channels", format!("has `{channel}` twice; expected it once")));
             }
         }
         Ok(())
@@ -181,16 +187,22 @@ fn parse_toml(path: &Path, text: &str) -> Result<Election, FileError> {
         let found = text.lines().position(|line| line.trim_start().starts_with(key));
         found.map_or(1, |line| line as u64 + 1)
     };
+    let error_at = |key: &str, what: String| FileError::At {
+        path: path.to_owned(),
+        line: line_of(key),
+        column: Some(key.to_owned()),
+        what,
+    };
     let millis = |key: &str, time: &toml::value::Datetime| {
         let parsed: Result<jiff::Timestamp, _> = time.to_string().parse();
-        parsed.map(jiff::Timestamp::as_millisecond).map_err(|_| FileError::At {
-            path: path.to_owned(),
-            line: line_of(key),
-            column: Some(key.to_owned()),
-            what: format!("found `{time}`, expected a date, a time and an offset, as 2027-04-11T08:00:00+02:00"),
+        parsed.map(jiff::Timestamp::as_millisecond).map_err(|_| {
+            error_at(
+                key,
+                format!("found `{time}`, expected a date, a time and an offset, as 2027-04-11T08:00:00+02:00"),
+            )
         })
     };
-    Ok(Election {
+    let election = Election {
         opens_at_ms: millis("opens_at", &toml.opens_at)?,
         closes_at_ms: millis("closes_at", &toml.closes_at)?,
         id: toml.id,
@@ -200,7 +212,9 @@ fn parse_toml(path: &Path, text: &str) -> Result<Election, FileError> {
         bucket_seconds: toml.bucket_seconds,
         regions: Vec::new(),
         choices: Vec::new(),
-    })
+    };
+    election.check_settings().map_err(|(key, what)| error_at(key, what))?;
+    Ok(election)
 }
 
 fn read_regions(path: &Path) -> Result<Vec<Region>, FileError> {
@@ -312,3 +326,6 @@ pub fn default_color(place: usize) -> String {
     };
     format!("#{:02x}{:02x}{:02x}", channel(0.0), channel(8.0), channel(4.0))
 }
+
+#[cfg(test)]
+mod tests;
