@@ -4,4 +4,5 @@ pub mod csv_file;
 pub mod election;
 pub mod engine;
 pub mod log;
+pub mod telemetry;
 pub mod vote;
