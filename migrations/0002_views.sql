@@ -1,5 +1,13 @@
 -- The stable interface: dashboards, the page and the API read these and nothing else.
 
+-- Who counts, and what.
+CREATE VIEW counters AS
+SELECT counter, elections, partitions, started_at FROM counter;
+
+-- Times as the API and the files write them: RFC 3339, UTC, milliseconds.
+CREATE FUNCTION rfc3339(at timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE
+RETURN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"');
+
 -- Every choice on the ballot of every region, BLANK and NULL included.
 CREATE VIEW ballot AS
 SELECT c.election, r.region, c.choice, c.name, c.color, c.place, true AS valid
@@ -10,16 +18,18 @@ SELECT r.election, r.region, v.choice, v.name, v.color, v.place, false
        (VALUES ('BLANK', 'Blank', '#c9c9c9', 1000000), ('NULL', 'Null', '#9a9a9a', 1000001))
        AS v (choice, name, color, place);
 
--- votes of each choice in each region (zero where none yet).
+-- votes of each choice in each region (zero where none yet). The ballot and the tallies are stacked and summed,
+-- not joined: the planner cannot tell how many rows an array of elections gives, and would loop over all pairs.
 CREATE VIEW results_by_region AS
-SELECT k.counter, b.election, b.region, r.name AS region_name, b.choice, b.name, b.color, b.place, b.valid,
-       coalesce(t.votes, 0)::bigint AS votes
-  FROM counter k
-  JOIN ballot b ON b.election = ANY (k.elections)
-  JOIN region r ON r.election = b.election AND r.region = b.region
-  LEFT JOIN (SELECT counter, election, region, choice, sum(votes) AS votes
-               FROM tally GROUP BY counter, election, region, choice) t
-    ON t.counter = k.counter AND t.election = b.election AND t.region = b.region AND t.choice = b.choice;
+SELECT counter, election, region, max(region_name) AS region_name, choice, max(name) AS name, max(color) AS color,
+       min(place) AS place, choice NOT IN ('BLANK', 'NULL') AS valid, sum(votes)::bigint AS votes
+  FROM (SELECT k.counter, b.election, b.region, r.name AS region_name, b.choice, b.name, b.color, b.place, 0::bigint AS votes
+          FROM counter k
+          JOIN ballot b ON b.election = ANY (k.elections)
+          JOIN region r ON r.election = b.election AND r.region = b.region
+        UNION ALL
+        SELECT counter, election, region, NULL, choice, NULL, NULL, NULL, votes FROM tally) s
+ GROUP BY counter, election, region, choice;
 
 -- votes of each choice; share is of the valid votes, in 0..1, null for BLANK and NULL.
 CREATE VIEW results AS
@@ -53,17 +63,15 @@ SELECT counter, election, sum(registered)::bigint AS registered, sum(votes)::big
 -- Who leads in each region, over whom, by how much. A region without a valid vote has no row; a tie has
 -- a margin of 0 and names the choice that comes first on the ballot.
 CREATE VIEW leaders AS
-SELECT f.counter, f.election, f.region, f.region_name, f.choice, f.name, f.color, f.votes,
-       s.choice AS runner_up, s.name AS runner_up_name, coalesce(s.votes, 0) AS runner_up_votes,
-       f.votes - coalesce(s.votes, 0) AS margin,
-       (f.votes - coalesce(s.votes, 0))::double precision / nullif(f.valid_votes, 0) AS margin_share
-  FROM (SELECT *, row_number() OVER w AS rank, sum(votes) OVER (PARTITION BY counter, election, region) AS valid_votes
+SELECT counter, election, region, region_name, choice, name, color, votes,
+       runner_up, runner_up_name, coalesce(runner_up_votes, 0) AS runner_up_votes,
+       votes - coalesce(runner_up_votes, 0) AS margin,
+       (votes - coalesce(runner_up_votes, 0))::double precision / nullif(valid_votes, 0) AS margin_share
+  FROM (SELECT *, row_number() OVER w AS rank, lead(choice) OVER w AS runner_up, lead(name) OVER w AS runner_up_name,
+               lead(votes) OVER w AS runner_up_votes, sum(votes) OVER (PARTITION BY counter, election, region) AS valid_votes
           FROM results_by_region WHERE valid
         WINDOW w AS (PARTITION BY counter, election, region ORDER BY votes DESC, place, choice)) f
-  LEFT JOIN (SELECT *, row_number() OVER (PARTITION BY counter, election, region ORDER BY votes DESC, place, choice) AS rank
-               FROM results_by_region WHERE valid) s
-    ON s.counter = f.counter AND s.election = f.election AND s.region = f.region AND s.rank = 2
- WHERE f.rank = 1 AND f.votes > 0;
+ WHERE rank = 1 AND votes > 0;
 
 -- Votes by the time they were cast.
 CREATE VIEW votes_over_time AS
@@ -108,6 +116,13 @@ SELECT counter, date_trunc('second', committed_at) AS second, sum(received)::big
        sum(counted)::bigint AS counted, sum(rejected)::bigint AS rejected, max(lag) AS lag,
        max(latency_ms_p50) AS latency_ms_p50, max(latency_ms_p99) AS latency_ms_p99, count(*) AS batches
   FROM batch GROUP BY counter, date_trunc('second', committed_at);
+
+-- The same over the last five minutes only: found by the index, however long the batches are kept.
+CREATE VIEW throughput_recent AS
+SELECT counter, date_trunc('second', committed_at) AS second, sum(received)::bigint AS received,
+       sum(counted)::bigint AS counted, sum(rejected)::bigint AS rejected, max(lag) AS lag,
+       max(latency_ms_p50) AS latency_ms_p50, max(latency_ms_p99) AS latency_ms_p99, count(*) AS batches
+  FROM batch WHERE committed_at >= now() - interval '5 minutes' GROUP BY counter, date_trunc('second', committed_at);
 
 -- Two counters compared, at the finest grain. They agree when, at equal positions, no votes differ;
 -- while the positions differ one of them is still catching up.
