@@ -4,5 +4,7 @@ pub mod csv_file;
 pub mod election;
 pub mod engine;
 pub mod log;
+pub mod postgres;
+pub mod store;
 pub mod telemetry;
 pub mod vote;

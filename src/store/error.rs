@@ -1,0 +1,110 @@
+//! What can go wrong with PostgreSQL, whose fault it is, and whether it passes by itself.
+
+use std::error::Error as _;
+
+use tokio_postgres::error::SqlState;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The address that was given cannot be used; the text says why.
+    #[error("{0}")]
+    Url(String),
+    #[error("cannot reach PostgreSQL at {server} ({}); {}", reason(source), advice(source))]
+    Unreachable { server: String, source: tokio_postgres::Error },
+    #[error("PostgreSQL at {server} accepted no session within {seconds} s; see whether it is overloaded or hangs")]
+    Silent { server: String, seconds: u64 },
+    #[error("cannot {action}: {}", reason(source))]
+    Query { action: &'static str, source: tokio_postgres::Error },
+    /// The database cannot be used as asked; the text says what to do.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+impl StoreError {
+    /// For `map_err`: what was being done, as in `cannot {action}`.
+    pub fn during(action: &'static str) -> impl Fn(tokio_postgres::Error) -> StoreError {
+        move |source| StoreError::Query { action, source }
+    }
+
+    /// PostgreSQL's own code, if it is PostgreSQL that said no.
+    pub fn code(&self) -> Option<&SqlState> {
+        match self {
+            StoreError::Unreachable { source, .. } | StoreError::Query { source, .. } => source.code(),
+            StoreError::Url(_) | StoreError::Silent { .. } | StoreError::Unusable(_) => None,
+        }
+    }
+
+    /// Whether it is worth trying again, on a new connection: the server is away, full or on its way, or chose this
+    /// transaction to make room for another.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            StoreError::Unreachable { source, .. } | StoreError::Query { source, .. } => transient(source),
+            StoreError::Silent { .. } => true,
+            StoreError::Url(_) | StoreError::Unusable(_) => false,
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for StoreError {
+    fn from(source: tokio_postgres::Error) -> StoreError {
+        StoreError::Query { action: "use the database", source }
+    }
+}
+
+fn transient(error: &tokio_postgres::Error) -> bool {
+    match error.code() {
+        Some(code) => {
+            code.code().starts_with("08")
+                || [
+                    SqlState::ADMIN_SHUTDOWN,
+                    SqlState::CRASH_SHUTDOWN,
+                    SqlState::CANNOT_CONNECT_NOW,
+                    SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+                    SqlState::TOO_MANY_CONNECTIONS,
+                    SqlState::T_R_SERIALIZATION_FAILURE,
+                    SqlState::T_R_DEADLOCK_DETECTED,
+                    SqlState::LOCK_NOT_AVAILABLE,
+                ]
+                .contains(code)
+        }
+        None => error.is_closed() || io_error(error).is_some(),
+    }
+}
+
+fn io_error(error: &tokio_postgres::Error) -> Option<&std::io::Error> {
+    error.source().and_then(|source| source.downcast_ref())
+}
+
+/// What PostgreSQL or the network said, in one line.
+fn reason(error: &tokio_postgres::Error) -> String {
+    if let Some(db) = error.as_db_error() {
+        let mut text = db.message().to_owned();
+        for more in [db.detail(), db.hint()].into_iter().flatten() {
+            text.push_str("; ");
+            text.push_str(more);
+        }
+        return format!("{text} [{}]", db.code().code());
+    }
+    if let Some(io) = io_error(error) {
+        let text = io.to_string();
+        return match text.find(" (os error") {
+            Some(end) => text[..end].to_lowercase(),
+            None => text,
+        };
+    }
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+fn advice(error: &tokio_postgres::Error) -> &'static str {
+    match error.code().map(SqlState::code) {
+        Some("28P01" | "28000") => "check user and password in DATABASE_URL",
+        Some("3D000") => "create the database, or name another in DATABASE_URL",
+        Some("57P03") => "it is starting or stopping; try again in a moment",
+        Some("53300") => "it has no connection to spare; raise max_connections",
+        Some(_) => "see PostgreSQL's own log",
+        None => "start it, or check DATABASE_URL",
+    }
+}
