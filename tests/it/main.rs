@@ -1,1 +1,4 @@
-fn main() {}
+//! What Scrutin promises, on a real PostgreSQL. Each test has a database of its own.
+
+mod kit; // the private server, a fresh database a test
+mod store; // migrations, roles and their walls, elections, the private server's life

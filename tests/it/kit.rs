@@ -1,0 +1,146 @@
+//! What the tests stand on: one private PostgreSQL a test process, one fresh database a test.
+//!
+//! With `SCRUTIN_TEST_DATABASE_URL` that server is used instead; its user must be able to create databases and roles.
+
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use scrutin::postgres::Cluster;
+use scrutin::store::{Database, Role, migrate};
+use tokio::sync::OnceCell;
+
+struct Server {
+    source: Source,
+    _guard: Option<ChildStdin>,
+}
+
+enum Source {
+    Private(Cluster),
+    Given(String),
+}
+
+static SERVER: OnceCell<Server> = OnceCell::const_new();
+
+async fn server() -> &'static Server {
+    SERVER
+        .get_or_init(|| async {
+            if let Ok(url) = std::env::var("SCRUTIN_TEST_DATABASE_URL") {
+                return Server { source: Source::Given(url), _guard: None };
+            }
+            let (folder, guard) = guarded_folder();
+            let cluster = Cluster::start(&folder).await.unwrap_or_else(|error| panic!("{error}"));
+            Server { source: Source::Private(cluster), _guard: Some(guard) }
+        })
+        .await
+}
+
+/// A folder for a data folder with a private PostgreSQL. When this process is gone, however it went, the server
+/// is stopped and the folder deleted: a shell waits for the end of a pipe that only this process holds.
+pub fn guarded_folder() -> (PathBuf, ChildStdin) {
+    let folder = tempfile::Builder::new().prefix("scrutin-test-").tempdir().expect("make a folder").keep();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755); // the server's account has to pass
+    std::fs::set_permissions(&folder, mode).expect("open the folder");
+    let script = r#"
+        read -r _
+        pid=$(head -n 1 "$0/postgres/postmaster.pid" 2>/dev/null)
+        if [ -n "$pid" ]; then
+            kill -QUIT "$pid" 2>/dev/null
+            while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
+        fi
+        rm -rf "$0"
+    "#;
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script]).arg(&folder).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    #[expect(clippy::zombie_processes, reason = "it outlives this process")]
+    // Ctrl-C at the tests must not end the guard with them.
+    let mut child = command.process_group(0).spawn().expect("start the guard");
+    (folder, child.stdin.take().expect("a pipe was asked for"))
+}
+
+/// A database of one test.
+pub struct Kit {
+    name: String,
+    url: String,
+    db: Database,
+}
+
+impl Kit {
+    /// A fresh database with the schema in it.
+    pub async fn new() -> Kit {
+        let kit = Kit::empty().await;
+        migrate::setup(kit.db()).await.unwrap_or_else(|error| panic!("{error}"));
+        kit
+    }
+
+    /// A fresh database with nothing in it.
+    pub async fn empty() -> Kit {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("scrutin_test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let url = match &server().await.source {
+            Source::Private(cluster) => cluster.url_named(&name),
+            Source::Given(url) => with_database(url, &name),
+        };
+        run(&admin().await, &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
+        run(&admin().await, &format!("CREATE DATABASE {name}")).await;
+        let db = Database::parse(&url).unwrap_or_else(|error| panic!("{error}"));
+        Kit { name, url, db }
+    }
+
+    pub fn db(&self) -> &Database {
+        &self.db
+    }
+
+    #[allow(dead_code, reason = "for the tests that run the program")]
+    /// For `DATABASE_URL` of a program that a test runs.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The address of this database for another user.
+    pub fn url_as(&self, user: &str, password: &str) -> String {
+        let (_, place) = self.url.split_once('@').expect("an address has a user");
+        format!("postgresql://{user}:{password}@{place}")
+    }
+
+    pub async fn owner(&self) -> tokio_postgres::Client {
+        self.db.connect(Role::Owner).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+impl Drop for Kit {
+    /// A private server goes as a whole; a given one is left as it was found.
+    fn drop(&mut self) {
+        let Some(Server { source: Source::Given(url), .. }) = SERVER.get() else { return };
+        let (url, sql) = (url.clone(), format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("make a runtime");
+            runtime.block_on(async { run(&Database::parse(&url).expect("it was read before"), &sql).await });
+        });
+        let _ = dropped.join();
+    }
+}
+
+/// The database from which others are created.
+pub async fn admin() -> Database {
+    match &server().await.source {
+        Source::Private(cluster) => cluster.database_named("postgres"),
+        Source::Given(url) => Database::parse(url).unwrap_or_else(|error| panic!("{error}")),
+    }
+}
+
+async fn run(db: &Database, sql: &str) {
+    let client = db.connect(Role::Owner).await.unwrap_or_else(|error| panic!("{error}"));
+    client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+}
+
+fn with_database(url: &str, name: &str) -> String {
+    let (address, options) = url.split_once('?').map_or((url, None), |(address, options)| (address, Some(options)));
+    let host = address.find("://").map_or(0, |place| place + 3);
+    let end = address[host..].find('/').map_or(address.len(), |place| host + place);
+    match options {
+        Some(options) => format!("{}/{name}?{options}", &address[..end]),
+        None => format!("{}/{name}", &address[..end]),
+    }
+}
