@@ -165,22 +165,17 @@ impl Totals {
         }
     }
 
-    /// Cells and channels with votes, in the order of their numbers: (election, cell, channel, votes).
-    pub fn tally(&self) -> impl Iterator<Item = (usize, Cell, usize, u64)> + '_ {
-        self.elections.iter().enumerate().flat_map(|(election, totals)| {
-            totals.tally.iter().enumerate().filter(|(_, votes)| **votes > 0).map(move |(place, votes)| {
-                (election, (place / totals.channels) as Cell, place % totals.channels, u64::from(*votes))
-            })
-        })
+    /// Votes of a cell by a channel.
+    pub fn votes(&self, election: usize, cell: Cell, channel: usize) -> u64 {
+        let totals = &self.elections[election];
+        u64::from(totals.tally[cell as usize * totals.channels + channel])
     }
 
-    /// Buckets with votes, in order of time: (election, bucket, votes by cell).
-    pub fn timeline(&self) -> impl Iterator<Item = (usize, i64, &[u32])> + '_ {
-        self.elections.iter().enumerate().flat_map(|(election, totals)| {
-            let mut rows: Vec<&TimelineRow> = totals.rows.iter().collect();
-            rows.sort_unstable_by_key(|row| row.bucket_ms);
-            rows.into_iter().map(move |row| (election, row.bucket_ms, row.votes.as_slice()))
-        })
+    /// Buckets with votes, in the order of time: each with its votes by cell.
+    pub fn timeline(&self, election: usize) -> impl Iterator<Item = (i64, &[u32])> {
+        let mut rows: Vec<&TimelineRow> = self.elections[election].rows.iter().collect();
+        rows.sort_unstable_by_key(|row| row.bucket_ms);
+        rows.into_iter().map(|row| (row.bucket_ms, row.votes.as_slice()))
     }
 
     fn take_in(&mut self, other: &mut Totals) {

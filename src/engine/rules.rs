@@ -16,6 +16,7 @@ pub type Cell = u32;
 pub struct Rules {
     /// Partitions of the log.
     pub partitions: u32,
+    /// In the order of their ids.
     pub elections: Vec<ElectionRules>,
     ids: Codes,
     /// Width of the buckets in which refusals are counted: the smallest of the elections'.
@@ -39,6 +40,10 @@ pub struct ElectionRules {
     first_cells: Vec<Cell>,
     /// Region and choice of each cell, by number.
     places: Vec<(u32, u32)>,
+    /// The cells in the order of their codes: region, then choice.
+    pub cells_by_code: Vec<Cell>,
+    /// The channels in the order of their codes.
+    pub channels_by_code: Vec<usize>,
 }
 
 /// Where a choice stands, as its place among the cells of a region.
@@ -52,7 +57,8 @@ impl Rules {
     /// # Errors
     /// A text that says which election has more cells than [`CELLS_MAX`].
     pub fn new(elections: &[Election], partitions: u32) -> Result<Rules, String> {
-        let rules: Vec<ElectionRules> = elections.iter().map(ElectionRules::new).collect::<Result<_, _>>()?;
+        let mut rules: Vec<ElectionRules> = elections.iter().map(ElectionRules::new).collect::<Result<_, _>>()?;
+        rules.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(Rules {
             partitions,
             ids: Codes::new(rules.iter().map(|rules| rules.id.as_str())),
@@ -111,7 +117,16 @@ impl ElectionRules {
                 }
             }
         }
+        let mut cells_by_code: Vec<Cell> = (0..cells as Cell).collect();
+        cells_by_code.sort_unstable_by_key(|&cell| {
+            let (region, choice): (u32, u32) = places[cell as usize];
+            (&region_codes[region as usize], &choice_codes[choice as usize])
+        });
+        let mut channels_by_code: Vec<usize> = (0..election.channels.len()).collect();
+        channels_by_code.sort_unstable_by_key(|&channel| &election.channels[channel]);
         Ok(ElectionRules {
+            cells_by_code,
+            channels_by_code,
             id: election.id.clone(),
             opens_at_ms: election.opens_at_ms,
             closes_at_ms: election.closes_at_ms,

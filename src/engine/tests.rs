@@ -56,19 +56,22 @@ type Sums = BTreeMap<String, u64>;
 
 fn sums(rules: &Rules, changes: &Changes) -> Sums {
     let mut sums = Sums::new();
-    for (election, cell, channel, votes) in changes.totals.tally() {
-        let law = &rules.elections[election];
-        let (region, choice) = law.codes_of(cell);
-        sums.insert(format!("{} {region} {choice} {}", law.id, law.channels[channel]), votes);
-    }
-    for (election, bucket_ms, row) in changes.totals.timeline() {
-        let law = &rules.elections[election];
-        for (cell, votes) in row.iter().enumerate().filter(|(_, votes)| **votes > 0) {
-            let (region, choice) = law.codes_of(cell as Cell);
-            sums.insert(
-                format!("{} {} {region} {choice}", law.id, &format_millis(bucket_ms)[11..16]),
-                u64::from(*votes),
-            );
+    for (election, law) in rules.elections.iter().enumerate() {
+        for &cell in &law.cells_by_code {
+            let (region, choice) = law.codes_of(cell);
+            for (channel, code) in law.channels.iter().enumerate() {
+                let votes = changes.totals.votes(election, cell, channel);
+                if votes > 0 {
+                    sums.insert(format!("{} {region} {choice} {code}", law.id), votes);
+                }
+            }
+        }
+        for (bucket_ms, row) in changes.totals.timeline(election) {
+            for (cell, votes) in row.iter().enumerate().filter(|(_, votes)| **votes > 0) {
+                let (region, choice) = law.codes_of(cell as Cell);
+                let minute = &format_millis(bucket_ms)[11..16];
+                sums.insert(format!("{} {minute} {region} {choice}", law.id), u64::from(*votes));
+            }
         }
     }
     for ((reason, _), votes) in &changes.totals.rejections {

@@ -2,9 +2,11 @@
 //!
 //! Here are the ways in: addresses, sessions and their roles. What the counters write is the pipeline's business.
 
+pub mod commit;
 pub mod elections;
 mod error;
 pub mod migrate;
+pub mod resume;
 
 use std::time::Duration;
 

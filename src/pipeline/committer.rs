@@ -1,0 +1,324 @@
+//! Takes what the workers have counted and commits it, a few times a second.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::{CountError, CountProgress, LOG, POSTGRESQL, Shared};
+use crate::engine::{Changes, Rules};
+use crate::log::VoteLog;
+use crate::store::commit::{self, BatchRow, CommitError};
+use crate::store::{Database, Role, StoreError, resume};
+use crate::telemetry::Telemetry;
+use crate::vote::Reason;
+
+/// Between the starts of two commits, at the least. Votes wait no longer than this while PostgreSQL is quick.
+const INTERVAL_MIN: Duration = Duration::from_millis(50);
+
+/// A commit takes at most about a third of the time, so that PostgreSQL has some left for readers.
+const INTERVAL_PER_COMMIT: u32 = 3;
+
+/// While so many votes are waiting in the log, commits are few and large: each row is written less often.
+const BACKLOG_VOTES: u64 = 500_000;
+const BACKLOG_INTERVAL: Duration = Duration::from_secs(2);
+
+/// While PostgreSQL is away it is asked again this soon, then less often.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// A finished commit is remembered with the next one, or after so long without one.
+const REMEMBER_AFTER: Duration = Duration::from_secs(1);
+
+pub(super) struct Committer {
+    log: Arc<dyn VoteLog>,
+    database: Database,
+    counter: String,
+    rules: Arc<Rules>,
+    /// Where each partition stands in the tables.
+    positions: BTreeMap<u32, u64>,
+    telemetry: Arc<Telemetry>,
+    progress: Arc<CountProgress>,
+    session: Option<commit::Committer>,
+    /// Whether there has been a session before.
+    was_connected: bool,
+    finished: Vec<BatchRow>,
+    lag: u64,
+}
+
+impl Committer {
+    pub fn new(
+        log: Arc<dyn VoteLog>,
+        database: Database,
+        counter: String,
+        rules: Arc<Rules>,
+        positions: BTreeMap<u32, u64>,
+        telemetry: Arc<Telemetry>,
+        progress: Arc<CountProgress>,
+    ) -> Committer {
+        Committer {
+            log,
+            database,
+            counter,
+            rules,
+            positions,
+            telemetry,
+            progress,
+            session: None,
+            was_connected: false,
+            finished: Vec::new(),
+            lag: 0,
+        }
+    }
+
+    /// Commits until every worker has ended and nothing is left.
+    pub async fn run(&mut self, shared: &Shared) -> Result<(), CountError> {
+        let mut changes = Changes::new(&self.rules);
+        let mut last_start = Instant::now();
+        let mut last_took = Duration::ZERO;
+        self.measure_lag()?;
+        loop {
+            let ended = shared.slots.iter().all(|slot| slot.ended.load(Ordering::SeqCst));
+            let is_idle =
+                shared.slots.iter().all(|slot| slot.votes.load(Ordering::Relaxed) == 0 && slot.lock().is_empty());
+            if is_idle {
+                if ended {
+                    return self.remember(shared).await;
+                }
+                if tokio::time::timeout(REMEMBER_AFTER, shared.wake.notified()).await.is_err() {
+                    self.remember(shared).await?;
+                    self.measure_lag()?;
+                }
+                continue;
+            }
+            let due = last_start + self.interval(last_took);
+            let now = Instant::now();
+            if !ended && now < due && !shared.slots.iter().any(|slot| shared.is_full(slot)) {
+                // Either it is due, or something has come that may fill a slot.
+                let _ = tokio::time::timeout(due - now, shared.wake.notified()).await;
+                continue;
+            }
+            last_start = now;
+            for slot in &shared.slots {
+                let mut waiting = slot.lock();
+                changes.take_in(&mut waiting);
+                slot.measure(&waiting);
+                slot.room.notify_all();
+            }
+            self.commit(&changes, shared).await?;
+            last_took = last_start.elapsed();
+            self.telemetry.metrics.commit_seconds.observe(last_took.as_secs_f64());
+            changes.clear();
+        }
+    }
+
+    fn interval(&self, last_took: Duration) -> Duration {
+        match self.lag {
+            BACKLOG_VOTES.. => BACKLOG_INTERVAL,
+            _ => (last_took * INTERVAL_PER_COMMIT).clamp(INTERVAL_MIN, BACKLOG_INTERVAL),
+        }
+    }
+
+    /// The ends of the log, and how far the count is behind them.
+    fn measure_lag(&mut self) -> Result<BTreeMap<u32, u64>, CountError> {
+        let end = |partition: &u32| Ok((*partition, self.log.offsets(*partition)?.end));
+        let ends: Result<BTreeMap<u32, u64>, CountError> = self.positions.keys().map(end).collect();
+        let ends = ends.inspect_err(|error| self.telemetry.set_waiting(LOG, error.to_string()))?;
+        self.note_lag(&ends);
+        Ok(ends)
+    }
+
+    fn note_lag(&mut self, ends: &BTreeMap<u32, u64>) {
+        self.lag = 0;
+        for (partition, end) in ends {
+            let behind = end.saturating_sub(self.positions[partition]);
+            self.telemetry.metrics.lag(*partition, behind);
+            self.lag += behind;
+        }
+        self.progress.lag.store(self.lag, Ordering::Relaxed);
+    }
+
+    /// Commits the changes, however long PostgreSQL is away.
+    async fn commit(&mut self, changes: &Changes, shared: &Shared) -> Result<(), CountError> {
+        let ends = self.measure_lag()?;
+        let mut retry = RETRY_FIRST;
+        let mut in_doubt = false;
+        loop {
+            match self.try_commit(changes, &ends, in_doubt).await {
+                Ok(()) => break,
+                Err(CommitError::Store(error)) if error.is_transient() => {
+                    // The answer to the commit may have been lost on its way.
+                    in_doubt = true;
+                    self.wait_for_postgresql(&error, &mut retry, shared).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.telemetry.set_ready(POSTGRESQL);
+        self.account(changes, &ends);
+        Ok(())
+    }
+
+    async fn try_commit(
+        &mut self,
+        changes: &Changes,
+        ends: &BTreeMap<u32, u64>,
+        in_doubt: bool,
+    ) -> Result<(), CommitError> {
+        if in_doubt && self.is_committed(changes).await? {
+            self.finished.clear();
+            return Ok(());
+        }
+        let session = match &mut self.session {
+            Some(session) => session,
+            None => {
+                if std::mem::replace(&mut self.was_connected, true) {
+                    self.telemetry.metrics.database_reconnects.inc();
+                }
+                self.session.insert(commit::Committer::connect(&self.database, &self.counter, &self.rules).await?)
+            }
+        };
+        let result = session.commit(&self.rules, changes, &self.positions, ends, &self.finished).await;
+        match result {
+            Ok(()) => self.finished.clear(),
+            Err(_) => self.session = None,
+        }
+        result
+    }
+
+    /// Whether the stored positions are those that the changes reach: then they were committed with them.
+    async fn is_committed(&self, changes: &Changes) -> Result<bool, StoreError> {
+        let client = self.database.connect(Role::Counter).await?;
+        let stored = resume::positions(&client, &self.counter).await?;
+        Ok(changes.partitions.iter().all(|(partition, change)| stored.get(partition) == Some(&change.next_offset)))
+    }
+
+    /// Waits before the next try. Gives up where a stop is asked for: nothing is lost, the log has it all.
+    async fn wait_for_postgresql(
+        &mut self,
+        error: &StoreError,
+        retry: &mut Duration,
+        shared: &Shared,
+    ) -> Result<(), CountError> {
+        tracing::warn!("{error}; the count waits");
+        self.telemetry.set_waiting(POSTGRESQL, error.to_string());
+        if shared.stop.is_asked() {
+            return Err(CountError::Unusable(format!(
+                "stopped while waiting for PostgreSQL ({error}); what was not committed is counted at the next start"
+            )));
+        }
+        let _ = tokio::time::timeout(*retry, shared.stop.asked()).await;
+        *retry = (*retry * 2).min(RETRY_MAX);
+        self.measure_lag().map(drop)
+    }
+
+    /// Notes a commit that is done.
+    fn account(&mut self, changes: &Changes, ends: &BTreeMap<u32, u64>) {
+        let committed_at = SystemTime::now();
+        let (mut counted, mut rejected) = (0, 0);
+        for (partition, change) in &changes.partitions {
+            self.positions.insert(*partition, change.next_offset);
+            self.telemetry.metrics.received(*partition, change.counted + change.rejected);
+            counted += change.counted;
+            rejected += change.rejected;
+        }
+        self.note_lag(ends);
+
+        let metrics = &self.telemetry.metrics;
+        metrics.commits.inc();
+        metrics.votes_counted.inc_by(counted);
+        metrics.roll_voters.inc_by(counted as i64);
+        let mut by_reason: BTreeMap<Reason, u64> = BTreeMap::new();
+        for ((reason, _), votes) in &changes.totals.rejections {
+            *by_reason.entry(*reason).or_default() += votes;
+        }
+        by_reason.into_iter().for_each(|(reason, votes)| metrics.rejected(reason, votes));
+
+        let latencies = Latencies::of(&changes.totals.appended, committed_at);
+        latencies.appends.iter().for_each(|(ms, _)| metrics.append_to_visible_seconds.observe(ms / 1000.0));
+        self.finished.push(BatchRow {
+            committed_at,
+            received: counted + rejected,
+            counted,
+            rejected,
+            lag: self.lag,
+            latency_ms_p50: latencies.percentile(0.50),
+            latency_ms_p99: latencies.percentile(0.99),
+        });
+        self.progress.counted.fetch_add(counted, Ordering::Relaxed);
+        self.progress.rejected.fetch_add(rejected, Ordering::Relaxed);
+        self.progress.commits.fetch_add(1, Ordering::Relaxed);
+        let p99_us = latencies.percentile(0.99).unwrap_or(0.0) * 1000.0;
+        self.progress.latency_us_p99.store(p99_us as u64, Ordering::Relaxed);
+    }
+
+    /// Writes down finished commits that no later one has taken along, and notices when PostgreSQL is away.
+    async fn remember(&mut self, shared: &Shared) -> Result<(), CountError> {
+        let connected = match self.session.take() {
+            Some(session) => Ok(session),
+            None => commit::Committer::connect(&self.database, &self.counter, &self.rules).await,
+        };
+        let done = match connected {
+            Ok(mut session) => session.remember(&self.finished).await.map(|()| self.session = Some(session)),
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(()) => {
+                self.finished.clear();
+                self.was_connected = true;
+                self.telemetry.set_ready(POSTGRESQL);
+                Ok(())
+            }
+            // It is only telemetry: at a stop it is let go.
+            Err(error) if error.is_transient() => {
+                self.telemetry.set_waiting(POSTGRESQL, error.to_string());
+                if !shared.stop.is_asked() {
+                    tracing::warn!("{error}; the count waits");
+                }
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Append-to-visible times of a commit, in milliseconds, with how many records each is of; ascending.
+struct Latencies {
+    appends: Vec<(f64, u64)>,
+    records: u64,
+}
+
+impl Latencies {
+    fn of(appended: &[(i64, u64)], committed_at: SystemTime) -> Latencies {
+        let now_ms = committed_at.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64() * 1000.0);
+        let mut appends: Vec<(f64, u64)> =
+            appended.iter().map(|(at, records)| ((now_ms - *at as f64).max(0.0), *records)).collect();
+        appends.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        Latencies { records: appends.iter().map(|(_, records)| records).sum(), appends }
+    }
+
+    fn percentile(&self, share: f64) -> Option<f64> {
+        let rank = (self.records as f64 * share).ceil() as u64;
+        let mut seen = 0;
+        let found = self.appends.iter().find(|(_, records)| {
+            seen += records;
+            seen >= rank
+        });
+        found.map(|(ms, _)| *ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_records_not_of_appends() {
+        let committed_at = UNIX_EPOCH + Duration::from_millis(1000);
+        let latencies = Latencies::of(&[(900, 98), (500, 1), (990, 1)], committed_at);
+        assert_eq!(latencies.percentile(0.50), Some(100.0));
+        assert_eq!(latencies.percentile(0.99), Some(100.0));
+        assert_eq!(latencies.percentile(1.0), Some(500.0));
+        assert_eq!(Latencies::of(&[], committed_at).percentile(0.5), None);
+    }
+}

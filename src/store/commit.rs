@@ -1,0 +1,526 @@
+//! Commits what the engine found, with the positions it reaches, in one transaction.
+//!
+//! Knows what the tables hold, not when it is time to write to them. A commit whose expected position is not
+//! the stored one changes nothing: another counter has counted on, and this one must stop.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::{SinkExt, pin_mut};
+use tokio_postgres::{Client, Statement, Transaction};
+
+use super::{Database, Role, StoreError};
+use crate::engine::{Changes, ElectionRules, Rules};
+
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    #[error(
+        "partition {partition} stands at offset {found}, not at {expected} where this count left it: \
+         another counter named `{counter}` has counted on; this one stops and has changed nothing"
+    )]
+    Superseded { counter: String, partition: u32, expected: u64, found: i64 },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A commit that is done, as table `batch` remembers it.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchRow {
+    pub committed_at: SystemTime,
+    pub received: u64,
+    pub counted: u64,
+    pub rejected: u64,
+    pub lag: u64,
+    /// Append to visible, in milliseconds; none where nothing was received.
+    pub latency_ms_p50: Option<f64>,
+    pub latency_ms_p99: Option<f64>,
+}
+
+/// How old rows of `batch` get.
+const BATCH_AGE: &str = "7 days";
+
+/// A partition's small chunks of the roll are packed into one every so many commits.
+const COMMITS_PER_COMPACTION: u32 = 200;
+
+/// Chunks of the roll of this size, in bytes, are left alone.
+const CHUNK_BYTES: i32 = 1 << 20;
+
+/// Writes one counter's commits over one connection.
+pub struct Committer {
+    counter: String,
+    client: Client,
+    statements: Statements,
+    /// Buckets of the timeline that may have rows already, by election. A bucket that has none is
+    /// written with COPY, which costs a quarter of an upsert.
+    known_buckets: Vec<HashSet<i64>>,
+    commits: u32,
+}
+
+struct Statements {
+    turn: Statement,
+    positions: Statement,
+    tally: Statement,
+    timeline: Statement,
+    timeline_copy: Statement,
+    rejections: Statement,
+    evidence: Statement,
+    roll: Statement,
+    compact: Statement,
+    batches: Statement,
+}
+
+impl Committer {
+    pub async fn connect(database: &Database, counter: &str, rules: &Rules) -> Result<Committer, StoreError> {
+        let client = database.connect(Role::Counter).await?;
+        let statements = Statements::prepare(&client).await.map_err(StoreError::during("prepare the commit"))?;
+        let mut committer = Committer {
+            counter: counter.to_owned(),
+            client,
+            statements,
+            known_buckets: vec![HashSet::new(); rules.elections.len()],
+            commits: 0,
+        };
+        committer.learn_buckets(rules).await?;
+        Ok(committer)
+    }
+
+    async fn learn_buckets(&mut self, rules: &Rules) -> Result<(), StoreError> {
+        // One descent of the index for each bucket, not one row read for each cell.
+        let sql = "WITH RECURSIVE b AS (
+                       SELECT min(bucket) AS bucket FROM timeline WHERE counter = $1 AND election = $2
+                       UNION ALL
+                       SELECT (SELECT min(bucket) FROM timeline WHERE counter = $1 AND election = $2 AND bucket > b.bucket)
+                         FROM b WHERE b.bucket IS NOT NULL)
+                   SELECT bucket FROM b WHERE bucket IS NOT NULL";
+        for (election, known) in rules.elections.iter().zip(&mut self.known_buckets) {
+            let rows = self.client.query(sql, &[&self.counter, &election.id]).await;
+            for row in rows.map_err(StoreError::during("read the timeline's buckets"))? {
+                known.insert(millis(row.get(0)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits the changes if every partition among them stands where `expected` says.
+    ///
+    /// `ends` are the ends of the log, by partition; `finished` are earlier commits to be remembered along.
+    pub async fn commit(
+        &mut self,
+        rules: &Rules,
+        changes: &Changes,
+        expected: &BTreeMap<u32, u64>,
+        ends: &BTreeMap<u32, u64>,
+        finished: &[BatchRow],
+    ) -> Result<(), CommitError> {
+        match self.try_commit(rules, changes, expected, ends, finished).await {
+            // Another process of this counter was first to write a bucket that was new to both.
+            Err(CommitError::Store(error))
+                if error.code() == Some(&tokio_postgres::error::SqlState::UNIQUE_VIOLATION) =>
+            {
+                self.know_buckets_of(rules, changes);
+                self.try_commit(rules, changes, expected, ends, finished).await
+            }
+            other => other,
+        }
+    }
+
+    async fn try_commit(
+        &mut self,
+        rules: &Rules,
+        changes: &Changes,
+        expected: &BTreeMap<u32, u64>,
+        ends: &BTreeMap<u32, u64>,
+        finished: &[BatchRow],
+    ) -> Result<(), CommitError> {
+        let Committer { counter, client, statements, known_buckets, .. } = self;
+        let during = StoreError::during;
+        let transaction = client.transaction().await.map_err(during("begin a commit"))?;
+        // Commits of one counter take turns, so that no two of them can wait for each other.
+        transaction.execute(&statements.turn, &[counter]).await.map_err(during("take a turn to commit"))?;
+        move_positions(&transaction, statements, counter, changes, expected, ends).await?;
+        write_tally(&transaction, statements, counter, rules, changes).await.map_err(during("write the tally"))?;
+        write_timeline(&transaction, statements, counter, rules, changes, known_buckets)
+            .await
+            .map_err(during("write the timeline"))?;
+        write_refusals(&transaction, statements, counter, changes).await.map_err(during("write the refusals"))?;
+        write_roll(&transaction, statements, counter, rules, changes).await.map_err(during("write the roll"))?;
+        if self.commits % COMMITS_PER_COMPACTION == COMMITS_PER_COMPACTION - 1 {
+            let partitions: Vec<i32> = changes.partitions.keys().map(|partition| *partition as i32).collect();
+            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [counter, &partitions, &CHUNK_BYTES];
+            transaction.execute(&statements.compact, &parameters).await.map_err(during("compact the roll"))?;
+        }
+        write_batches(&transaction, statements, counter, finished).await.map_err(during("write the batches"))?;
+        transaction.commit().await.map_err(during("commit"))?;
+        self.commits = self.commits.wrapping_add(1);
+        self.know_buckets_of(rules, changes);
+        Ok(())
+    }
+
+    /// Remembers commits that no later one could take along.
+    pub async fn remember(&mut self, finished: &[BatchRow]) -> Result<(), StoreError> {
+        let transaction = self.client.transaction().await.map_err(StoreError::during("write the batches"))?;
+        write_batches(&transaction, &self.statements, &self.counter, finished)
+            .await
+            .map_err(StoreError::during("write the batches"))?;
+        transaction
+            .execute(
+                "DELETE FROM batch WHERE counter = $1 AND committed_at < now() - $2::text::interval",
+                &[&self.counter, &BATCH_AGE],
+            )
+            .await
+            .map_err(StoreError::during("prune the batches"))?;
+        transaction.commit().await.map_err(StoreError::during("write the batches"))
+    }
+
+    fn know_buckets_of(&mut self, rules: &Rules, changes: &Changes) {
+        for election in 0..rules.elections.len() {
+            self.known_buckets[election].extend(changes.totals.timeline(election).map(|(bucket_ms, _)| bucket_ms));
+        }
+    }
+}
+
+type SqlResult<T> = Result<T, tokio_postgres::Error>;
+
+impl Statements {
+    async fn prepare(client: &Client) -> SqlResult<Statements> {
+        Ok(Statements {
+            turn: client.prepare("SELECT pg_advisory_xact_lock(hashtextextended('scrutin commit ' || $1, 0))").await?,
+            positions: client
+                .prepare(
+                    "UPDATE position p
+                        SET next_offset = n.next_offset, gaps = p.gaps + n.gaps, counted = p.counted + n.counted,
+                            rejected = p.rejected + n.rejected, end_offset = n.end_offset, updated_at = now()
+                       FROM unnest($2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])
+                            AS n (partition, expected, next_offset, gaps, counted, rejected, end_offset)
+                      WHERE p.counter = $1 AND p.partition = n.partition AND p.next_offset = n.expected",
+                )
+                .await?,
+            tally: client
+                .prepare(
+                    "INSERT INTO tally AS t (counter, election, region, choice, channel, votes)
+                     SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[])
+                         ON CONFLICT (counter, election, region, choice, channel) DO UPDATE SET votes = t.votes + excluded.votes",
+                )
+                .await?,
+            timeline: client
+                .prepare(
+                    "INSERT INTO timeline AS t (counter, election, bucket, region, choice, votes)
+                     SELECT $1, * FROM unnest($2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::bigint[])
+                         ON CONFLICT (counter, election, bucket, region, choice) DO UPDATE SET votes = t.votes + excluded.votes",
+                )
+                .await?,
+            timeline_copy: client
+                .prepare("COPY timeline (counter, election, bucket, region, choice, votes) FROM STDIN (FORMAT binary)")
+                .await?,
+            rejections: client
+                .prepare(
+                    "INSERT INTO rejection AS r (counter, reason, bucket, votes)
+                     SELECT $1, * FROM unnest($2::text[], $3::timestamptz[], $4::bigint[])
+                         ON CONFLICT (counter, reason, bucket) DO UPDATE SET votes = r.votes + excluded.votes",
+                )
+                .await?,
+            evidence: client
+                .prepare(
+                    "INSERT INTO rejected_vote (counter, partition, \"offset\", reason, appended_at, key, value, value_bytes)
+                     SELECT $1, * FROM unnest($2::int[], $3::bigint[], $4::text[], $5::timestamptz[], $6::bytea[], $7::bytea[], $8::bigint[])",
+                )
+                .await?,
+            roll: client
+                .prepare(
+                    "INSERT INTO roll (counter, election, partition, chunk, ids)
+                     SELECT $1, * FROM unnest($2::text[], $3::int[], $4::bigint[], $5::bytea[])",
+                )
+                .await?,
+            compact: client
+                .prepare(
+                    "WITH small AS (DELETE FROM roll WHERE counter = $1 AND partition = ANY ($2) AND octet_length(ids) < $3
+                                    RETURNING election, partition, chunk, ids)
+                     INSERT INTO roll (counter, election, partition, chunk, ids)
+                     SELECT $1, election, partition, max(chunk), string_agg(ids, ''::bytea ORDER BY chunk)
+                       FROM small GROUP BY election, partition",
+                )
+                .await?,
+            batches: client
+                .prepare(
+                    "INSERT INTO batch (counter, committed_at, received, counted, rejected, lag, latency_ms_p50, latency_ms_p99)
+                     SELECT $1, * FROM unnest($2::timestamptz[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
+                                              $7::float8[], $8::float8[])",
+                )
+                .await?,
+        })
+    }
+}
+
+async fn move_positions(
+    transaction: &Transaction<'_>,
+    statements: &Statements,
+    counter: &str,
+    changes: &Changes,
+    expected: &BTreeMap<u32, u64>,
+    ends: &BTreeMap<u32, u64>,
+) -> Result<(), CommitError> {
+    let during = StoreError::during;
+    let column = |value: &dyn Fn(u32) -> u64| -> Vec<i64> {
+        changes.partitions.keys().map(|partition| value(*partition) as i64).collect()
+    };
+    let partitions: Vec<i32> = changes.partitions.keys().map(|partition| *partition as i32).collect();
+    let from = column(&|partition| expected[&partition]);
+    let next = column(&|partition| changes.partitions[&partition].next_offset);
+    let gaps = column(&|partition| changes.partitions[&partition].gaps);
+    let counted = column(&|partition| changes.partitions[&partition].counted);
+    let rejected = column(&|partition| changes.partitions[&partition].rejected);
+    let end =
+        column(&|partition| ends.get(&partition).copied().unwrap_or(0).max(changes.partitions[&partition].next_offset));
+    let moved = transaction
+        .execute(&statements.positions, &[&counter, &partitions, &from, &next, &gaps, &counted, &rejected, &end])
+        .await
+        .map_err(during("move the positions"))?;
+    if moved == partitions.len() as u64 {
+        return Ok(());
+    }
+    let rows = transaction
+        .query(
+            "SELECT partition, next_offset FROM position WHERE counter = $1 AND partition = ANY ($2)",
+            &[&counter, &partitions],
+        )
+        .await
+        .map_err(during("read the positions"))?;
+    let stored: BTreeMap<u32, i64> = rows.iter().map(|row| (row.get::<_, i32>(0) as u32, row.get(1))).collect();
+    let (partition, found) = changes
+        .partitions
+        .keys()
+        .map(|partition| (*partition, stored.get(partition).copied().unwrap_or(-1)))
+        .find(|(partition, found)| *found != expected[partition] as i64)
+        .unwrap_or((0, -1));
+    let expected = expected.get(&partition).copied().unwrap_or(0);
+    Err(CommitError::Superseded { counter: counter.to_owned(), partition, expected, found })
+}
+
+async fn write_tally(
+    transaction: &Transaction<'_>,
+    statements: &Statements,
+    counter: &str,
+    rules: &Rules,
+    changes: &Changes,
+) -> SqlResult<()> {
+    let (mut elections, mut regions, mut choices, mut channels, mut votes) = (vec![], vec![], vec![], vec![], vec![]);
+    for (election, law) in rules.elections.iter().enumerate() {
+        for &cell in &law.cells_by_code {
+            for &channel in &law.channels_by_code {
+                let count = changes.totals.votes(election, cell, channel);
+                if count > 0 {
+                    let (region, choice) = law.codes_of(cell);
+                    elections.push(law.id.as_str());
+                    regions.push(region);
+                    choices.push(choice);
+                    channels.push(law.channels[channel].as_str());
+                    votes.push(count as i64);
+                }
+            }
+        }
+    }
+    if !votes.is_empty() {
+        transaction.execute(&statements.tally, &[&counter, &elections, &regions, &choices, &channels, &votes]).await?;
+    }
+    Ok(())
+}
+
+async fn write_timeline(
+    transaction: &Transaction<'_>,
+    statements: &Statements,
+    counter: &str,
+    rules: &Rules,
+    changes: &Changes,
+    known: &[HashSet<i64>],
+) -> SqlResult<()> {
+    let (mut elections, mut buckets, mut regions, mut choices, mut votes) = (vec![], vec![], vec![], vec![], vec![]);
+    let mut copy = CopyRows::default();
+    for (election, law) in rules.elections.iter().enumerate() {
+        for (bucket_ms, row) in changes.totals.timeline(election) {
+            let may_exist = known[election].contains(&bucket_ms);
+            for &cell in &law.cells_by_code {
+                let count = row[cell as usize];
+                if count == 0 {
+                    continue;
+                }
+                if may_exist {
+                    let (region, choice) = law.codes_of(cell);
+                    elections.push(law.id.as_str());
+                    buckets.push(time(bucket_ms));
+                    regions.push(region);
+                    choices.push(choice);
+                    votes.push(i64::from(count));
+                } else {
+                    copy.push(counter, law, bucket_ms, cell, count);
+                }
+            }
+        }
+    }
+    if !votes.is_empty() {
+        transaction
+            .execute(&statements.timeline, &[&counter, &elections, &buckets, &regions, &choices, &votes])
+            .await?;
+    }
+    copy.send(transaction, &statements.timeline_copy).await
+}
+
+/// Rows for the timeline in PostgreSQL's binary COPY format.
+#[derive(Default)]
+struct CopyRows {
+    chunks: Vec<Bytes>,
+    rows: BytesMut,
+}
+
+impl CopyRows {
+    const CHUNK_BYTES: usize = 64 << 10;
+
+    fn push(&mut self, counter: &str, law: &ElectionRules, bucket_ms: i64, cell: u32, count: u32) {
+        if self.chunks.is_empty() && self.rows.is_empty() {
+            self.rows.extend_from_slice(b"PGCOPY\n\xff\r\n\0");
+            self.rows.put_i32(0); // flags
+            self.rows.put_i32(0); // length of the header's extension
+        }
+        let (region, choice) = law.codes_of(cell);
+        self.rows.put_i16(6);
+        self.text(counter);
+        self.text(&law.id);
+        self.number(postgres_micros(bucket_ms));
+        self.text(region);
+        self.text(choice);
+        self.number(i64::from(count));
+        if self.rows.len() >= Self::CHUNK_BYTES {
+            self.chunks.push(self.rows.split().freeze());
+        }
+    }
+
+    fn text(&mut self, text: &str) {
+        self.rows.put_i32(text.len() as i32);
+        self.rows.extend_from_slice(text.as_bytes());
+    }
+
+    fn number(&mut self, number: i64) {
+        self.rows.put_i32(8);
+        self.rows.put_i64(number);
+    }
+
+    async fn send(mut self, transaction: &Transaction<'_>, copy: &Statement) -> SqlResult<()> {
+        if self.chunks.is_empty() && self.rows.is_empty() {
+            return Ok(());
+        }
+        self.rows.put_i16(-1);
+        self.chunks.push(self.rows.freeze());
+        let sink = transaction.copy_in::<_, Bytes>(copy).await?;
+        pin_mut!(sink);
+        for chunk in self.chunks {
+            sink.feed(chunk).await?;
+        }
+        sink.finish().await?;
+        Ok(())
+    }
+}
+
+async fn write_refusals(
+    transaction: &Transaction<'_>,
+    statements: &Statements,
+    counter: &str,
+    changes: &Changes,
+) -> SqlResult<()> {
+    let mut sums: Vec<(&str, i64, i64)> = changes
+        .totals
+        .rejections
+        .iter()
+        .map(|((reason, bucket), votes)| (reason.code(), *bucket, *votes as i64))
+        .collect();
+    if sums.is_empty() {
+        return Ok(());
+    }
+    sums.sort_unstable();
+    let reasons: Vec<&str> = sums.iter().map(|(reason, ..)| *reason).collect();
+    let buckets: Vec<SystemTime> = sums.iter().map(|(_, bucket, _)| time(*bucket)).collect();
+    let votes: Vec<i64> = sums.iter().map(|(.., votes)| *votes).collect();
+    transaction.execute(&statements.rejections, &[&counter, &reasons, &buckets, &votes]).await?;
+
+    let evidence = &changes.totals.evidence;
+    if evidence.is_empty() {
+        return Ok(());
+    }
+    let partitions: Vec<i32> = evidence.iter().map(|e| e.partition as i32).collect();
+    let offsets: Vec<i64> = evidence.iter().map(|e| e.offset as i64).collect();
+    let reasons: Vec<&str> = evidence.iter().map(|e| e.reason.code()).collect();
+    let appended: Vec<SystemTime> = evidence.iter().map(|e| time(e.appended_at_ms)).collect();
+    let keys: Vec<Option<&[u8]>> = evidence.iter().map(|e| e.key.as_deref()).collect();
+    let values: Vec<Option<&[u8]>> = evidence.iter().map(|e| e.value.as_deref()).collect();
+    let lengths: Vec<Option<i64>> = evidence.iter().map(|e| e.value_bytes.map(|bytes| bytes as i64)).collect();
+    transaction
+        .execute(
+            &statements.evidence,
+            &[&counter, &partitions, &offsets, &reasons, &appended, &keys, &values, &lengths],
+        )
+        .await?;
+    Ok(())
+}
+
+async fn write_roll(
+    transaction: &Transaction<'_>,
+    statements: &Statements,
+    counter: &str,
+    rules: &Rules,
+    changes: &Changes,
+) -> SqlResult<()> {
+    let (mut elections, mut partitions, mut chunks, mut ids) = (vec![], vec![], vec![], vec![]);
+    for (partition, change) in &changes.partitions {
+        for (law, voters) in rules.elections.iter().zip(&change.voters).filter(|(_, voters)| !voters.is_empty()) {
+            elections.push(law.id.as_str());
+            partitions.push(*partition as i32);
+            chunks.push(change.next_offset as i64);
+            ids.push(voters.iter().flat_map(|voter| voter.0.to_be_bytes()).collect::<Vec<u8>>());
+        }
+    }
+    if !ids.is_empty() {
+        transaction.execute(&statements.roll, &[&counter, &elections, &partitions, &chunks, &ids]).await?;
+    }
+    Ok(())
+}
+
+async fn write_batches(
+    transaction: &Transaction<'_>,
+    statements: &Statements,
+    counter: &str,
+    batches: &[BatchRow],
+) -> SqlResult<()> {
+    if batches.is_empty() {
+        return Ok(());
+    }
+    let column =
+        |value: fn(&BatchRow) -> u64| -> Vec<i64> { batches.iter().map(|batch| value(batch) as i64).collect() };
+    let times: Vec<SystemTime> = batches.iter().map(|batch| batch.committed_at).collect();
+    let (received, counted) = (column(|batch| batch.received), column(|batch| batch.counted));
+    let (rejected, lag) = (column(|batch| batch.rejected), column(|batch| batch.lag));
+    let p50: Vec<Option<f64>> = batches.iter().map(|batch| batch.latency_ms_p50).collect();
+    let p99: Vec<Option<f64>> = batches.iter().map(|batch| batch.latency_ms_p99).collect();
+    transaction
+        .execute(&statements.batches, &[&counter, &times, &received, &counted, &rejected, &lag, &p50, &p99])
+        .await?;
+    Ok(())
+}
+
+/// Milliseconds since 1970 as the client takes times.
+pub(super) fn time(millis: i64) -> SystemTime {
+    let span = Duration::from_millis(millis.unsigned_abs());
+    if millis < 0 { UNIX_EPOCH - span } else { UNIX_EPOCH + span }
+}
+
+/// The inverse of [`time`].
+pub(super) fn millis(time: SystemTime) -> i64 {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => since.as_millis() as i64,
+        Err(before) => -(before.duration().as_millis() as i64),
+    }
+}
+
+/// Microseconds since 2000-01-01 UTC, as PostgreSQL's binary format has times.
+fn postgres_micros(millis: i64) -> i64 {
+    const MILLIS_TO_2000: i64 = 946_684_800_000;
+    (millis - MILLIS_TO_2000) * 1000
+}
