@@ -62,8 +62,12 @@ pub struct CountOptions {
 /// How the count is doing, for whoever shows it.
 #[derive(Debug, Default)]
 pub struct CountProgress {
+    /// Votes counted, earlier runs included.
     pub counted: AtomicU64,
+    /// Votes refused, earlier runs included.
     pub rejected: AtomicU64,
+    /// What earlier runs have received.
+    pub received_before: AtomicU64,
     /// Votes in the log that are not committed.
     pub lag: AtomicU64,
     pub commits: AtomicU64,
@@ -72,7 +76,7 @@ pub struct CountProgress {
 }
 
 impl CountProgress {
-    /// Records counted or refused since the start.
+    /// Records counted or refused, earlier runs included.
     pub fn received(&self) -> u64 {
         self.counted.load(Ordering::Relaxed) + self.rejected.load(Ordering::Relaxed)
     }
@@ -201,6 +205,10 @@ pub async fn count(
     for (&partition, &next) in &positions {
         check_position(&*log, partition, next, starts[&partition], ends[&partition])?;
     }
+    let (counted, rejected) = resume::totals(&client, &options.counter).await?;
+    progress.counted.store(counted, Ordering::Relaxed);
+    progress.rejected.store(rejected, Ordering::Relaxed);
+    progress.received_before.store(counted + rejected, Ordering::Relaxed);
     drop(client);
 
     let shares = share_out(&positions, options.workers.clamp(1, partitions as usize));

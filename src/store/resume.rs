@@ -76,6 +76,18 @@ pub async fn positions(client: &Client, counter: &str) -> Result<BTreeMap<u32, u
     Ok(rows.iter().map(|row| (row.get::<_, i32>(0) as u32, row.get::<_, i64>(1) as u64)).collect())
 }
 
+/// How many votes the counter has counted and refused.
+pub async fn totals(client: &Client, counter: &str) -> Result<(u64, u64), StoreError> {
+    let row = client
+        .query_one(
+            "SELECT coalesce(sum(counted), 0)::bigint, coalesce(sum(rejected), 0)::bigint FROM position WHERE counter = $1",
+            &[&counter],
+        )
+        .await
+        .map_err(StoreError::during("read the totals"))?;
+    Ok((row.get::<_, i64>(0) as u64, row.get::<_, i64>(1) as u64))
+}
+
 /// Rebuilds the engine's state of one partition.
 pub async fn partition(
     client: &Client,
