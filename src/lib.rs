@@ -4,6 +4,7 @@ pub mod csv_file;
 pub mod election;
 pub mod engine;
 pub mod log;
+pub mod page;
 pub mod pipeline;
 pub mod postgres;
 pub mod store;

@@ -1,0 +1,244 @@
+//! What the page and the API ask of PostgreSQL: the views and the reference tables, nothing else.
+//!
+//! Every query takes the counter as $1 and the election as $2 (null: the one that is being counted) and gives
+//! one row with one JSON text, so that one statement is one consistent picture; no row: there is no such election.
+
+use std::sync::LazyLock;
+
+/// Choices that the page shows one by one; the others are summed.
+pub const CHOICES_SHOWN: usize = 10;
+
+/// Points of the page's timeline at most.
+pub const POINTS_SHOWN: i32 = 240;
+
+const CHOSEN: &str = "WITH e AS (
+    SELECT * FROM election WHERE $2::text IS NULL OR election = $2
+     ORDER BY EXISTS (SELECT FROM counters c WHERE c.counter = $1::text AND election.election = ANY (c.elections)) DESC,
+              loaded_at DESC, election LIMIT 1)";
+
+/// One object of an election: `fields` is a list for `json_build_object`, over the election `e`.
+fn object(more_tables: &str, fields: &str) -> String {
+    format!("{CHOSEN}{more_tables} SELECT json_build_object({fields})::text FROM e")
+}
+
+/// The rows of a query as a JSON array.
+fn array(query: &str) -> String {
+    format!("(SELECT coalesce(json_agg(row_to_json(x)), '[]'::json) FROM ({query}) x)")
+}
+
+/// The single row of a query as a JSON object, or null.
+fn row(query: &str) -> String {
+    format!("(SELECT row_to_json(x) FROM ({query}) x)")
+}
+
+const OURS: &str = "counter = $1::text AND election = e.election";
+
+/// The rows of a view that are ours, to join with `e`. OFFSET 0 keeps it a query of its own, in which the planner
+/// looks only at our rows; as a plain join it would first add up every election there is.
+fn ours(view: &str) -> String {
+    format!("(SELECT * FROM {view} WHERE {OURS} OFFSET 0)")
+}
+
+pub static ELECTION: LazyLock<String> = LazyLock::new(|| {
+    let choices = array(
+        "SELECT choice, name, color, nullif(region, '') AS region FROM choice WHERE election = e.election ORDER BY place",
+    );
+    let regions = array(
+        "SELECT region, name, registered, lat, lon, grid_col, grid_row FROM region
+          WHERE election = e.election ORDER BY place",
+    );
+    object(
+        "",
+        &format!(
+            "'election', election, 'title', title, 'opens_at', rfc3339(opens_at), 'closes_at', rfc3339(closes_at),
+             'time_zone', time_zone, 'channels', channels, 'bucket_seconds', bucket_seconds, 'fingerprint', fingerprint,
+             'registered', (SELECT sum(registered)::bigint FROM region r WHERE r.election = e.election),
+             'choices', {choices}, 'regions', {regions}"
+        ),
+    )
+});
+
+/// Fields that open every answer about a count.
+const HEAD: &str = "'counter', $1::text, 'election', election";
+
+fn about_count(fields: &str) -> String {
+    object("", &format!("{HEAD}, {fields}"))
+}
+
+pub static RESULTS: LazyLock<String> = LazyLock::new(|| {
+    let results = array(&format!(
+        "SELECT choice, name, color, valid, votes, share FROM results WHERE {OURS} ORDER BY valid DESC, votes DESC, place, choice"
+    ));
+    about_count(&format!("'results', {results}"))
+});
+
+/// $3: only this region, or null.
+pub static RESULTS_BY_REGION: LazyLock<String> = LazyLock::new(|| {
+    let results = array(&format!(
+        "SELECT region, choice, name, votes FROM results_by_region
+          WHERE {OURS} AND ($3::text IS NULL OR region = $3)
+          ORDER BY region, valid DESC, votes DESC, place, choice"
+    ));
+    about_count(&format!("'results', {results}"))
+});
+
+pub static LEADERS: LazyLock<String> = LazyLock::new(|| {
+    let leaders = array(&format!(
+        "SELECT region, region_name, choice, name, votes, runner_up, runner_up_name, runner_up_votes, margin, margin_share
+           FROM leaders WHERE {OURS} ORDER BY region"
+    ));
+    about_count(&format!("'leaders', {leaders}"))
+});
+
+fn turnout_row() -> String {
+    row(&format!("SELECT registered, votes, valid, blank, \"null\", turnout FROM turnout WHERE {OURS}"))
+}
+
+pub static TURNOUT: LazyLock<String> = LazyLock::new(|| {
+    let regions = array(&format!(
+        "SELECT region, region_name, registered, votes, valid, blank, \"null\", turnout
+           FROM turnout_by_region WHERE {OURS} ORDER BY place"
+    ));
+    about_count(&format!("'total', {}, 'regions', {regions}", turnout_row()))
+});
+
+/// Tables of the timeline: the voting day cut into at most $3 steps of whole buckets; the choices with most
+/// votes, and null for all the others.
+fn timeline_tables() -> String {
+    format!(
+        ", grid AS (
+    SELECT e.*, (n + step - 1) / step AS points
+      FROM (SELECT *, greatest(1, (n + $3::int - 1) / $3::int) AS step
+              FROM (SELECT *, greatest(1, ceil((extract(epoch FROM closes_at) - first) / bucket_seconds))::int AS n
+                      FROM (SELECT *, floor(extract(epoch FROM opens_at) / bucket_seconds) * bucket_seconds AS first
+                              FROM e) e1) e2) e),
+shown AS MATERIALIZED (
+    SELECT r.choice FROM e CROSS JOIN LATERAL {results} r WHERE r.valid
+     ORDER BY r.votes DESC, r.place, r.choice LIMIT {CHOICES_SHOWN}),
+cell AS MATERIALIZED (
+    SELECT CASE WHEN v.choice IN (SELECT choice FROM shown) OR v.choice IN ('BLANK', 'NULL') THEN v.choice END AS choice,
+           floor((extract(epoch FROM v.bucket) - e.first) / (e.bucket_seconds * e.step))::int AS point, sum(v.votes)::bigint AS votes
+      FROM grid e CROSS JOIN LATERAL {votes} v
+     GROUP BY 1, 2)",
+        results = ours("results"),
+        votes = ours("votes_over_time"),
+    )
+}
+
+/// Fields of the timeline. `votes` has a figure for each point: point i begins at `first` + i × `step_seconds`.
+const TIMELINE_FIELDS: &str = "'first', (SELECT rfc3339(to_timestamp(first)) FROM grid),
+ 'step_seconds', (SELECT step * bucket_seconds FROM grid), 'points', (SELECT points FROM grid),
+ 'series', (SELECT coalesce(json_agg(json_build_object('choice', s.choice, 'votes', s.votes)), '[]'::json) FROM (
+     SELECT c.choice, json_agg(coalesce(cell.votes, 0) ORDER BY p.point) AS votes
+       FROM (SELECT DISTINCT choice FROM cell) c
+      CROSS JOIN (SELECT generate_series(0, max(point)) AS point FROM cell) p
+       LEFT JOIN cell ON cell.choice IS NOT DISTINCT FROM c.choice AND cell.point = p.point
+      GROUP BY c.choice ORDER BY c.choice) s)";
+
+/// $3: points at most.
+pub static TIMELINE: LazyLock<String> =
+    LazyLock::new(|| object(&timeline_tables(), &format!("{HEAD}, {TIMELINE_FIELDS}")));
+
+const REFUSALS_ROWS: &str = "SELECT reason, votes FROM refusals WHERE counter = $1::text ORDER BY votes DESC, reason";
+
+pub static REFUSALS: LazyLock<String> = LazyLock::new(|| about_count(&format!("'refusals', {}", array(REFUSALS_ROWS))));
+
+const ACCOUNTING_ROW: &str = "SELECT received, counted, rejected, gaps, tallied, refused, holds
+   FROM accounting WHERE counter = $1::text";
+
+pub static ACCOUNTING: LazyLock<String> = LazyLock::new(|| {
+    let partitions = array(
+        "SELECT partition, first_offset, next_offset, gaps, received, counted, rejected, holds, rfc3339(updated_at) AS updated_at
+           FROM accounting_by_partition WHERE counter = $1::text ORDER BY partition",
+    );
+    about_count(&format!("'total', {}, 'partitions', {partitions}", row(ACCOUNTING_ROW)))
+});
+
+const LAG_ROW: &str = "SELECT coalesce(sum(lag), 0)::bigint AS votes, count(*) AS partitions,
+        rfc3339(max(updated_at)) AS updated_at FROM lag WHERE counter = $1::text";
+
+fn lag_partitions() -> String {
+    array(
+        "SELECT partition, next_offset, end_offset, lag AS votes, rfc3339(updated_at) AS updated_at
+           FROM lag WHERE counter = $1::text ORDER BY partition",
+    )
+}
+
+pub static LAG: LazyLock<String> =
+    LazyLock::new(|| about_count(&format!("'total', {}, 'partitions', {}", row(LAG_ROW), lag_partitions())));
+
+/// One row a second, of the seconds that committed something.
+fn throughput_rows(seconds: u32) -> String {
+    array(&format!(
+        "SELECT rfc3339(second) AS second, received, counted, rejected, lag AS lag_votes, latency_ms_p50, latency_ms_p99
+           FROM throughput_recent WHERE counter = $1::text AND second >= date_trunc('second', now()) - interval '{seconds} seconds'
+          ORDER BY second"
+    ))
+}
+
+pub static THROUGHPUT: LazyLock<String> =
+    LazyLock::new(|| about_count(&format!("'at', rfc3339(now()), 'seconds', {}", throughput_rows(300))));
+
+/// Whether the views can be read at all.
+pub const PROBE: &str = "SELECT json_build_object('elections', (SELECT count(*) FROM election),
+    'counters', (SELECT count(*) FROM counters))::text";
+
+const AUDIT_ROW: &str = "SELECT rfc3339(audited_at) AS audited_at, recounted, differences, summary
+   FROM last_audit WHERE counter = $1::text";
+
+const AGREEMENT_ROWS: &str = "SELECT counter, other, partitions_apart, votes_apart,
+        partitions_apart = 0 AND votes_apart = 0 AS agree
+   FROM agreement WHERE counter = $1::text OR other = $1::text ORDER BY counter, other";
+
+pub static STATUS: LazyLock<String> = LazyLock::new(|| {
+    about_count(&format!(
+        "'accounting', {}, 'lag', {}, 'last_audit', {}, 'agreement', {}",
+        row(ACCOUNTING_ROW),
+        row(LAG_ROW),
+        row(AUDIT_ROW),
+        array(AGREEMENT_ROWS)
+    ))
+});
+
+/// What the page shows live, cheap enough to be asked several times a second.
+pub static SNAPSHOT: LazyLock<String> = LazyLock::new(|| {
+    let ranked = format!(
+        ", ranked AS MATERIALIZED (
+    SELECT r.*, row_number() OVER (ORDER BY r.valid DESC, r.votes DESC, r.place, r.choice) AS rank
+      FROM e CROSS JOIN LATERAL {} r)",
+        ours("results")
+    );
+    let shown = format!("(valid AND rank <= {CHOICES_SHOWN})");
+    let results =
+        array(&format!("SELECT choice, name, color, votes, share FROM ranked WHERE {shown} ORDER BY rank"));
+    let others = row(&format!(
+        "SELECT count(*) AS choices, coalesce(sum(votes), 0)::bigint AS votes FROM ranked WHERE valid AND NOT {shown}"
+    ));
+    object(
+        &ranked,
+        &format!(
+            "{HEAD}, 'fingerprint', fingerprint, 'results', {results}, 'others', {others}, 'turnout', {},
+             'refusals', {}, 'accounting', {}, 'lag', {}, 'throughput', {}, 'last_audit', {}, 'agreement', {}",
+            turnout_row(),
+            array(REFUSALS_ROWS),
+            row(ACCOUNTING_ROW),
+            row(LAG_ROW),
+            throughput_rows(60),
+            row(AUDIT_ROW),
+            array(AGREEMENT_ROWS)
+        ),
+    )
+});
+
+/// What the page shows live and costs more: the timeline, and the regions if the election has a map.
+/// $3: points at most.
+pub static DETAIL: LazyLock<String> = LazyLock::new(|| {
+    let regions = array(&format!(
+        "SELECT t.region, t.votes, t.turnout, l.choice, l.name, l.color, l.votes AS leader_votes, l.runner_up_name, l.margin,
+                l.margin_share
+           FROM turnout_by_region t LEFT JOIN leaders l USING (counter, election, region)
+          WHERE t.counter = $1::text AND t.election = e.election AND t.grid_col IS NOT NULL AND t.grid_row IS NOT NULL
+          ORDER BY t.place"
+    ));
+    object(&timeline_tables(), &format!("{HEAD}, {TIMELINE_FIELDS}, 'regions', {regions}"))
+});

@@ -1,0 +1,159 @@
+//! One session of the reader, shared by all who ask and opened anew when it is lost.
+//!
+//! Asks nothing twice but where the session was lost on the way: to read again changes nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Statement};
+
+use crate::store::{Database, Role, StoreError};
+use crate::telemetry::Telemetry;
+
+/// Above the reader's own statement timeout: only a server that is gone without a word takes longer.
+const ANSWER_WAIT: Duration = Duration::from_secs(15);
+
+pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+#[derive(Debug)]
+pub enum ReadError {
+    /// PostgreSQL is away, or not set up; asking later may help.
+    Unavailable(String),
+    /// PostgreSQL refused the query.
+    Failed(String),
+}
+
+impl std::fmt::Display for ReadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ReadError::Unavailable(what) | ReadError::Failed(what) => f.write_str(what),
+        }
+    }
+}
+
+pub struct Reader {
+    database: Database,
+    telemetry: Arc<Telemetry>,
+    session: Mutex<Option<Arc<Session>>>,
+}
+
+struct Session {
+    client: Client,
+    /// Planned once a session; there are as many as queries in [`super::queries`].
+    statements: Mutex<HashMap<&'static str, Statement>>,
+}
+
+impl Reader {
+    pub fn new(database: Database, telemetry: Arc<Telemetry>) -> Reader {
+        Reader { database, telemetry, session: Mutex::new(None) }
+    }
+
+    /// The JSON text that a query gives in its only column, or none if it gives no row.
+    pub async fn json(&self, sql: &'static str, params: Params<'_>) -> Result<Option<String>, ReadError> {
+        match self.ask(sql, params).await {
+            Err(Asked::SessionLost(_)) => self.ask(sql, params).await.map_err(Asked::into_error),
+            asked => asked.map_err(Asked::into_error),
+        }
+    }
+
+    async fn ask(&self, sql: &'static str, params: Params<'_>) -> Result<Option<String>, Asked> {
+        let session = self.session().await.map_err(|error| Asked::Error(self.explain(error)))?;
+        let answer = tokio::time::timeout(ANSWER_WAIT, session.ask(sql, params)).await;
+        match answer {
+            Ok(Ok(text)) => Ok(text),
+            Ok(Err(error)) => {
+                let lost = session.client.is_closed() || error.is_closed();
+                let what = self.explain(StoreError::Query { action: "read the results", source: error });
+                if lost {
+                    self.forget(&session).await;
+                    Err(Asked::SessionLost(what))
+                } else {
+                    Err(Asked::Error(what))
+                }
+            }
+            Err(_) => {
+                self.forget(&session).await;
+                let seconds = ANSWER_WAIT.as_secs();
+                let what = format!("PostgreSQL at {} gave no answer within {seconds} s", self.database.name());
+                Err(Asked::Error(ReadError::Unavailable(what)))
+            }
+        }
+    }
+
+    async fn session(&self) -> Result<Arc<Session>, StoreError> {
+        let mut held = self.session.lock().await;
+        if let Some(session) = held.as_ref().filter(|session| !session.client.is_closed()) {
+            return Ok(session.clone());
+        }
+        let again = held.take().is_some();
+        let client = self.database.connect(Role::Reader).await?;
+        if again {
+            self.telemetry.metrics.database_reconnects.inc();
+        }
+        let session = Arc::new(Session { client, statements: Mutex::default() });
+        *held = Some(session.clone());
+        Ok(session)
+    }
+
+    async fn forget(&self, lost: &Arc<Session>) {
+        let mut held = self.session.lock().await;
+        if held.as_ref().is_some_and(|session| Arc::ptr_eq(session, lost)) {
+            *held = None;
+            self.telemetry.metrics.database_reconnects.inc();
+        }
+    }
+
+    fn explain(&self, error: StoreError) -> ReadError {
+        match error.code() {
+            Some(&SqlState::UNDEFINED_TABLE | &SqlState::UNDEFINED_FUNCTION | &SqlState::UNDEFINED_COLUMN) => {
+                ReadError::Unavailable(format!(
+                    "the database {} has not been set up for this version; run `scrutin setup`",
+                    self.database.name()
+                ))
+            }
+            Some(&SqlState::QUERY_CANCELED) => {
+                ReadError::Unavailable(format!("PostgreSQL at {} is too slow: {error}", self.database.name()))
+            }
+            _ if error.is_transient() => ReadError::Unavailable(error.to_string()),
+            _ => match error {
+                StoreError::Query { .. } => ReadError::Failed(error.to_string()),
+                _ => ReadError::Unavailable(error.to_string()),
+            },
+        }
+    }
+}
+
+enum Asked {
+    SessionLost(ReadError),
+    Error(ReadError),
+}
+
+impl Asked {
+    fn into_error(self) -> ReadError {
+        match self {
+            Asked::SessionLost(error) | Asked::Error(error) => error,
+        }
+    }
+}
+
+impl Session {
+    async fn ask(&self, sql: &'static str, params: Params<'_>) -> Result<Option<String>, tokio_postgres::Error> {
+        let known = self.statements.lock().await.get(sql).cloned();
+        let statement = match known {
+            Some(statement) => statement,
+            None => {
+                let statement = self.client.prepare(sql).await?;
+                self.statements.lock().await.insert(sql, statement.clone());
+                statement
+            }
+        };
+        match self.client.query_opt(&statement, params).await? {
+            Some(row) => row.try_get(0),
+            None => Ok(None),
+        }
+    }
+}
