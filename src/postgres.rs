@@ -228,15 +228,10 @@ impl Cluster {
                     tokio::time::sleep(POLL).await;
                 }
             }
-            std::fs::remove_dir_all(&folder).map_err(io("delete", &folder))?;
+            place::remove(&folder)?;
         }
         for name in ["postgres.place", "postgres.password", "postgres.log", "postgres.log.old"] {
-            match std::fs::remove_file(data_dir.join(name)) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(io("delete", &data_dir.join(name))(error));
-                }
-                _ => {}
-            }
+            remove_if_there(&data_dir.join(name))?;
         }
         Ok(())
     }
@@ -248,6 +243,8 @@ impl Cluster {
         let log_path = log_path(&self.data_dir);
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
+            // No server stands behind this one either, see `running`.
+            remove_if_there(&self.socket_dir.join(format!(".s.PGSQL.{PORT}.lock")))?;
             let mut log = open_log(&log_path)?;
             let logged = log.seek(SeekFrom::End(0)).map_err(io("read", &log_path))?;
             let clone = || log.try_clone().map_err(io("write", &log_path));
@@ -447,6 +444,13 @@ async fn lock(data_dir: &Path) -> Result<File> {
             }
             Err(std::fs::TryLockError::Error(error)) => return Err(io("lock", &path)(error)),
         }
+    }
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io("delete", path)(error)),
+        _ => Ok(()),
     }
 }
 

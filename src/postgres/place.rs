@@ -11,7 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{PORT, PostgresError, Result, clean_command, io};
+use super::{PORT, PostgresError, Result, clean_command, io, remove_if_there};
 
 /// The longest path of a Unix socket on every system (macOS has the least room).
 const SOCKET_PATH_BYTES_MAX: usize = 103;
@@ -41,6 +41,21 @@ pub(super) fn existing(data_dir: &Path) -> Result<Option<PathBuf>> {
         Err(error) => return Err(io("read", &note)(error)),
     };
     Ok(folder.exists().then_some(folder))
+}
+
+/// Deletes a cluster that no server runs in, and the folder of its socket.
+pub(super) fn remove(folder: &Path) -> Result<()> {
+    std::fs::remove_dir_all(folder).map_err(io("delete", folder))?;
+    let socket_dir = short_socket_dir(folder);
+    match std::fs::remove_dir_all(&socket_dir) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(io("delete", &socket_dir)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn short_socket_dir(folder: &Path) -> PathBuf {
+    let digest = blake3::hash(folder.as_os_str().as_bytes()).to_hex();
+    PathBuf::from(format!("/tmp/scrutin-{}", &digest[..16]))
 }
 
 impl Place {
@@ -73,10 +88,8 @@ impl Place {
         let note = data_dir.join("postgres.place");
         if reached.success() {
             // An earlier start may have been interrupted when it had chosen a place elsewhere.
-            return match std::fs::remove_file(&note) {
-                Err(error) if error.kind() != ErrorKind::NotFound => Err(io("delete", &note)(error)),
-                _ => Ok(place),
-            };
+            remove_if_there(&note)?;
+            return Ok(place);
         }
         let digest = blake3::hash(data_dir.as_os_str().as_bytes()).to_hex();
         let mut builder = DirBuilder::new();
@@ -154,8 +167,7 @@ impl Place {
         if self.folder.as_os_str().len() + name.len() <= SOCKET_PATH_BYTES_MAX {
             return Ok(self.folder.clone());
         }
-        let digest = blake3::hash(self.folder.as_os_str().as_bytes()).to_hex();
-        let short = PathBuf::from(format!("/tmp/scrutin-{}", &digest[..16]));
+        let short = short_socket_dir(&self.folder);
         match DirBuilder::new().mode(0o700).create(&short) {
             Ok(()) => self.give(&short)?,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}

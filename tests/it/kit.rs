@@ -47,7 +47,7 @@ pub fn guarded_folder() -> (PathBuf, ChildStdin) {
         pid=$(head -n 1 "$0/postgres/postmaster.pid" 2>/dev/null)
         if [ -n "$pid" ]; then
             kill -QUIT "$pid" 2>/dev/null
-            while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
+            while [ -e "$0/postgres/postmaster.pid" ] && kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
         fi
         rm -rf "$0"
     "#;

@@ -1,4 +1,4 @@
-//! Migrations, roles and their walls, elections, the private server's life.
+//! Migrations, roles and their walls, elections.
 
 use scrutin::election::{Choice, Election, Region};
 use scrutin::store::{Database, Role, StoreError, elections, migrate};
