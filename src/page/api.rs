@@ -82,10 +82,7 @@ async fn about(State(app): State<Arc<App>>, asked: Asked<About>, sql: &'static s
     answer(&app, sql, &[&counter.as_ref().unwrap_or(&app.counter), &election]).await
 }
 
-async fn results_by_region(
-    State(app): State<Arc<App>>,
-    asked: Asked<AboutRegion>,
-) -> Result<Response, ApiError> {
+async fn results_by_region(State(app): State<Arc<App>>, asked: Asked<AboutRegion>) -> Result<Response, ApiError> {
     let AboutRegion { counter, election, region } = understood(asked)?;
     answer(&app, &queries::RESULTS_BY_REGION, &[&counter.as_ref().unwrap_or(&app.counter), &election, &region]).await
 }

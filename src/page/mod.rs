@@ -102,7 +102,8 @@ fn router(app: Arc<App>) -> Router {
 
 /// Nothing from elsewhere runs or is loaded, and nobody frames the page.
 async fn secure(mut response: Response) -> Response {
-    const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'";
+    const POLICY: &str =
+        "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'";
     let headers = response.headers_mut();
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),

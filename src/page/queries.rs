@@ -209,8 +209,7 @@ pub static SNAPSHOT: LazyLock<String> = LazyLock::new(|| {
         ours("results")
     );
     let shown = format!("(valid AND rank <= {CHOICES_SHOWN})");
-    let results =
-        array(&format!("SELECT choice, name, color, votes, share FROM ranked WHERE {shown} ORDER BY rank"));
+    let results = array(&format!("SELECT choice, name, color, votes, share FROM ranked WHERE {shown} ORDER BY rank"));
     let others = row(&format!(
         "SELECT count(*) AS choices, coalesce(sum(votes), 0)::bigint AS votes FROM ranked WHERE valid AND NOT {shown}"
     ));
