@@ -1,5 +1,6 @@
 //! Scrutin counts votes as they are cast.
 
+pub mod audit;
 pub mod csv_file;
 pub mod election;
 pub mod engine;

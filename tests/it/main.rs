@@ -1,5 +1,6 @@
 //! What Scrutin promises, on a real PostgreSQL. Each test has a database of its own.
 
+mod audit; // the audit finds every kind of tampering, and nothing where there is none
 mod kit; // one private server a test process, one fresh database a test
 mod parser; // the fast parser against serde
 mod postgres; // the private server's life: made, killed, adopted, shared, stopped

@@ -1,0 +1,166 @@
+//! Recounts one partition from the log.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use super::judge::{Ballot, Laws};
+use super::snapshot::Position;
+use super::{AuditError, Result};
+use crate::log::{Record, VoteLog};
+use crate::vote::Reason;
+
+/// Refused records kept of each reason in each partition, and bytes kept of their key and of their value.
+const KEPT_PER_REASON: u64 = 1000;
+const KEPT_BYTES: usize = 4096;
+
+/// A log that has the records must hand them out within this time.
+const FETCH_WAIT: Duration = Duration::from_secs(30);
+
+/// Election, region, choice and channel by number, and the bucket of `cast_at` in milliseconds since 1970 UTC.
+pub(super) type Cell = (usize, usize, usize, usize, i64);
+
+/// What adds up over partitions.
+#[derive(Default)]
+pub(super) struct Totals {
+    pub cells: HashMap<Cell, u64>,
+    /// By the start of the bucket of append time, in milliseconds since 1970 UTC.
+    pub rejections: BTreeMap<(Reason, i64), u64>,
+}
+
+impl Totals {
+    pub fn add(&mut self, other: Totals) {
+        for (cell, votes) in other.cells {
+            *self.cells.entry(cell).or_default() += votes;
+        }
+        for (key, votes) in other.rejections {
+            *self.rejections.entry(key).or_default() += votes;
+        }
+    }
+}
+
+/// A partition as its log has it.
+pub(super) struct Recount {
+    /// The log's offsets now.
+    pub log_start: u64,
+    pub log_end: u64,
+    pub records: u64,
+    pub gaps: u64,
+    pub counted: u64,
+    pub rejected: BTreeMap<Reason, u64>,
+    pub totals: Totals,
+    /// Who has voted, by election.
+    pub rolls: Vec<HashSet<u128>>,
+    /// By offset.
+    pub evidence: BTreeMap<u64, Evidence>,
+}
+
+#[derive(Debug, PartialEq)]
+pub(super) struct Evidence {
+    pub reason: String,
+    /// Microseconds since 1970 UTC.
+    pub appended_at_us: i64,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub value_bytes: Option<i64>,
+}
+
+/// Recounts the records from a position's first offset to its next. `go_on` is told of the records done and may end it.
+pub(super) fn partition(
+    log: &dyn VoteLog,
+    laws: &Laws,
+    position: &Position,
+    go_on: &dyn Fn(u64) -> bool,
+) -> Result<Option<Recount>> {
+    let offsets = log.offsets(position.partition)?;
+    if position.first_offset < offsets.start && position.first_offset < position.next_offset {
+        return Err(AuditError::Unusable(format!(
+            "partition {} of {} starts at offset {}, and the count began at {}: what is gone from the log cannot be \
+             recounted",
+            position.partition,
+            log.name(),
+            offsets.start,
+            position.first_offset
+        )));
+    }
+    let end = position.next_offset.min(offsets.end);
+    let mut recount = Recount {
+        log_start: offsets.start,
+        log_end: offsets.end,
+        records: 0,
+        gaps: 0,
+        counted: 0,
+        rejected: BTreeMap::new(),
+        totals: Totals::default(),
+        rolls: vec![HashSet::new(); laws.elections.len()],
+        evidence: BTreeMap::new(),
+    };
+    let mut next = position.first_offset;
+    let mut reader = log.reader(&[(position.partition, next)])?;
+    let mut heard = Instant::now();
+    while next < end {
+        let Some(batch) = reader.fetch(Duration::from_secs(1))? else {
+            if heard.elapsed() > FETCH_WAIT {
+                return Err(AuditError::Unusable(format!(
+                    "{} has records of partition {} up to offset {end}, but nothing came after {next} for {} s",
+                    log.name(),
+                    position.partition,
+                    FETCH_WAIT.as_secs()
+                )));
+            }
+            continue;
+        };
+        heard = Instant::now();
+        let mut records = 0;
+        for record in batch.records().filter(|record| record.offset >= next && record.offset < end) {
+            recount.count(laws, position.partition, &record);
+            records += 1;
+        }
+        recount.records += records;
+        let reached = batch.next_offset.min(end);
+        recount.gaps += (reached - next) - records;
+        if !go_on(reached - next) {
+            return Ok(None);
+        }
+        next = reached;
+        reader.recycle(batch);
+    }
+    Ok(Some(recount))
+}
+
+impl Recount {
+    fn count(&mut self, laws: &Laws, partition: u32, record: &Record<'_>) {
+        let outcome = laws.judge(partition, record).and_then(|ballot| {
+            let first = self.rolls[ballot.election].insert(ballot.voter);
+            if first { Ok(ballot) } else { Err(Reason::AlreadyVoted) }
+        });
+        match outcome {
+            Ok(Ballot { election, region, choice, channel, bucket_ms, .. }) => {
+                self.counted += 1;
+                *self.totals.cells.entry((election, region, choice, channel, bucket_ms)).or_default() += 1;
+            }
+            Err(reason) => {
+                let so_far = self.rejected.entry(reason).or_default();
+                *so_far += 1;
+                if *so_far <= KEPT_PER_REASON {
+                    self.evidence.insert(record.offset, Evidence::of(record, reason));
+                }
+                let width = laws.rejection_bucket_ms;
+                let bucket_ms = record.appended_at_ms.div_euclid(width) * width;
+                *self.totals.rejections.entry((reason, bucket_ms)).or_default() += 1;
+            }
+        }
+    }
+}
+
+impl Evidence {
+    fn of(record: &Record<'_>, reason: Reason) -> Evidence {
+        let beginning = |bytes: &[u8]| bytes.iter().copied().take(KEPT_BYTES).collect();
+        Evidence {
+            reason: reason.code().to_owned(),
+            appended_at_us: record.appended_at_ms * 1000,
+            key: record.key.map(beginning),
+            value: record.value.map(beginning),
+            value_bytes: record.value.map(|value| value.len() as i64),
+        }
+    }
+}
