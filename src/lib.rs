@@ -8,6 +8,8 @@ pub mod log;
 pub mod page;
 pub mod pipeline;
 pub mod postgres;
+pub mod replay;
+pub mod simulate;
 pub mod store;
 pub mod telemetry;
 pub mod vote;

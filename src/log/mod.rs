@@ -155,7 +155,7 @@ impl Batch {
 
 /// Records that wait to be appended together, packed as they will lie in the log:
 /// for key and value each a LEB128 length plus one (zero: absent), then the two fields' bytes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecordBuffer {
     bytes: Vec<u8>,
     count: u32,
@@ -170,8 +170,26 @@ impl RecordBuffer {
         self.count += 1;
     }
 
+    /// A record whose value is given in parts, so that it need not be put together elsewhere first.
+    #[inline]
+    pub fn push_parts<const PARTS: usize>(&mut self, key: &[u8], value: [&[u8]; PARTS]) {
+        let value_len: usize = value.iter().map(|part| part.len()).sum();
+        self.bytes.reserve(key.len() + value_len + 10);
+        self.push_field_length(key.len() + 1);
+        self.push_field_length(value_len + 1);
+        self.bytes.extend_from_slice(key);
+        for part in value {
+            self.bytes.extend_from_slice(part);
+        }
+        self.count += 1;
+    }
+
     fn push_length(&mut self, field: Option<&[u8]>) {
-        let mut rest = field.map_or(0, |bytes| bytes.len() + 1);
+        self.push_field_length(field.map_or(0, |bytes| bytes.len() + 1));
+    }
+
+    #[inline]
+    fn push_field_length(&mut self, mut rest: usize) {
         while rest >= 0x80 {
             self.bytes.push(rest as u8 | 0x80);
             rest >>= 7;
