@@ -157,7 +157,7 @@ impl<'a> Encoder<'a> {
             Form::UnknownElection => Fields { election: &unknown.election, ..fields }.write(&mut odd.value),
             Form::UnknownRegion => Fields { region: &unknown.region, ..fields }.write(&mut odd.value),
             Form::UnknownChoice => {
-                let choice = self.from_elsewhere(event.cell, &mut random).unwrap_or(&unknown.choice);
+                let choice = self.choice_of_elsewhere(event.cell, &mut random).unwrap_or(&unknown.choice);
                 Fields { choice, ..fields }.write(&mut odd.value);
             }
             Form::UnknownChannel => Fields { channel: &unknown.channel, ..fields }.write(&mut odd.value),
@@ -183,7 +183,7 @@ impl<'a> Encoder<'a> {
     }
 
     /// A choice that stands, but not in this region.
-    fn from_elsewhere(&self, cell: u32, random: &mut Random) -> Option<&str> {
+    fn choice_of_elsewhere(&self, cell: u32, random: &mut Random) -> Option<&str> {
         let at = *self.local.get(random.below(self.local.len() as u64) as usize)?;
         let code = self.election.choices[at].code.as_str();
         let stands = self.cells.of_region(self.cells.cell(cell).region).any(|cell| self.cells.codes(cell).1 == code);
