@@ -144,3 +144,26 @@ fn draw_leans(plan: &Plan) -> Vec<Lean> {
     }
     leans
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::election::Election;
+    use crate::simulate::scaled;
+
+    #[test]
+    fn a_tick_does_not_grow_with_the_election() {
+        for voters in [1_000_000, 10_000_000] {
+            let plan = Plan::draw(scaled(&Election::built_in(), voters), 1).unwrap();
+            let mut day = Day::new(&plan);
+            let (mut ballots, mut most) = (0, 0);
+            while day.next_tick < day.ticks {
+                day.fill_tick();
+                ballots += day.tick.len() as u64;
+                most = most.max(day.tick.len());
+            }
+            assert_eq!(ballots, plan.total());
+            assert!(most <= 8 * TICK_BALLOTS as usize, "{most} in one tick");
+        }
+    }
+}
