@@ -154,8 +154,8 @@ async fn readyz(State(app): State<Arc<App>>) -> Response {
 /// Takes the page's own readiness from what a query gave.
 fn note(app: &App, read: &Result<Option<String>, ReadError>) {
     match read {
-        Ok(_) => app.telemetry.set_ready("page"),
-        Err(error) => app.telemetry.set_waiting("page", error.to_string()),
+        Ok(_) => app.telemetry.set_ready(super::PART),
+        Err(error) => app.telemetry.set_waiting(super::PART, error.to_string()),
     }
 }
 

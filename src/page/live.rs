@@ -214,6 +214,10 @@ impl Poller<'_> {
             Ok(None) => (true, Some("no election is loaded yet; `scrutin setup` loads one".to_owned()), None),
             Err(error) => (false, Some(error.to_string()), None),
         };
+        match &problem {
+            Some(what) if !connected => self.live.telemetry.set_waiting(super::PART, what.as_str()),
+            _ => self.live.telemetry.set_ready(super::PART),
+        }
         let detail = if data.is_some() && self.known.detail_due.is_none_or(|due| due <= Instant::now()) {
             self.read_detail().await
         } else {

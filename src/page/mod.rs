@@ -26,6 +26,9 @@ use crate::telemetry::Telemetry;
 use live::Live;
 use reader::Reader;
 
+/// What the page is called among the parts whose readiness is told.
+const PART: &str = "page";
+
 /// How long answers in progress may take once the page is to stop.
 const STOP_WAIT: Duration = Duration::from_secs(3);
 

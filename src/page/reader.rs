@@ -66,8 +66,9 @@ impl Reader {
         match answer {
             Ok(Ok(text)) => Ok(text),
             Ok(Err(error)) => {
-                let lost = session.client.is_closed() || error.is_closed();
-                let what = self.explain(StoreError::Query { action: "read the results", source: error });
+                let error = StoreError::Query { action: "read the results", source: error };
+                let lost = session.client.is_closed() || error.is_transient();
+                let what = self.explain(error);
                 if lost {
                     self.forget(&session).await;
                     Err(Asked::SessionLost(what))

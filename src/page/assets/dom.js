@@ -40,7 +40,7 @@ const short = new Intl.NumberFormat(LOCALE, { notation: "compact", maximumSignif
 export const count = (number) => whole.format(number ?? 0);
 export const compact = (number) => (number < 10000 ? whole.format(number) : short.format(number));
 export const percent = (share, digits = 2) =>
-  share === null || share === undefined ? "–" : `${(share * 100).toFixed(digits)} %`;
+  share === null || share === undefined ? "–" : `${(share * 100).toFixed(digits)}\u202f%`;
 export const plural = (number, one, many) => `${count(number)} ${number === 1 ? one : many}`;
 
 export function millis(value) {

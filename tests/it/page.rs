@@ -1,0 +1,424 @@
+//! The page's server: exact figures, pushed when they change; what it says while PostgreSQL is away; that it stops.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use scrutin::election::{Choice, Election, Region};
+use scrutin::page::{self, PageState};
+use scrutin::postgres::Cluster;
+use scrutin::store::{Database, Role, elections, migrate};
+use scrutin::telemetry::Telemetry;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::kit::{Kit, guarded_folder};
+
+/// Far longer than anything here takes; a test that waits for it has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A page that is being served.
+struct Page {
+    address: SocketAddr,
+    shutdown: Option<oneshot::Sender<()>>,
+    served: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Page {
+    async fn start(database: &Database) -> Page {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = PageState { database: database.clone(), telemetry: Telemetry::new(), counter: "native".into() };
+        let (shutdown, asked) = oneshot::channel();
+        let served = tokio::spawn(page::serve(listener, state, async {
+            let _ = asked.await;
+        }));
+        Page { address, shutdown: Some(shutdown), served }
+    }
+
+    async fn ask(&self, path: &str) -> (u16, String, Vec<u8>) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("an answer in time").unwrap();
+        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("an answer has a head");
+        let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("an answer has a status");
+        (status, head, answer[end + 4..].to_vec())
+    }
+
+    async fn json(&self, path: &str) -> (u16, Value) {
+        let (status, _, body) = self.ask(path).await;
+        (status, serde_json::from_slice(&body).unwrap_or_else(|error| panic!("{path} is not JSON: {error}")))
+    }
+
+    async fn ok(&self, path: &str) -> Value {
+        let (status, value) = self.json(path).await;
+        assert_eq!(status, 200, "{path}: {value}");
+        value
+    }
+
+    async fn events(&self) -> Events {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let request = "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut reader = BufReader::new(stream);
+        let mut line = String::new();
+        while line != "\r\n" {
+            line.clear();
+            assert_ne!(reader.read_line(&mut line).await.unwrap(), 0, "the head ends");
+        }
+        Events { reader, text: String::new() }
+    }
+
+    async fn stop(mut self) {
+        self.shutdown.take().unwrap().send(()).unwrap();
+        tokio::time::timeout(PATIENCE, self.served).await.expect("it stops").unwrap().unwrap();
+    }
+}
+
+/// A viewer's stream of events.
+struct Events {
+    reader: BufReader<TcpStream>,
+    text: String,
+}
+
+impl Events {
+    /// The next event's name and data; none at the end of the stream.
+    async fn next(&mut self) -> Option<(String, Value)> {
+        loop {
+            while let Some((event, rest)) = self.text.split_once("\n\n") {
+                let (event, rest) = (event.to_owned(), rest.to_owned());
+                self.text = rest;
+                let field = |name: &str| -> Vec<String> {
+                    event.lines().filter_map(|line| line.strip_prefix(name)).map(str::to_owned).collect()
+                };
+                if let Some(name) = field("event: ").pop() {
+                    return Some((name, serde_json::from_str(&field("data: ").join("\n")).unwrap()));
+                }
+            }
+            if !self.read_chunk().await {
+                return None;
+            }
+        }
+    }
+
+    async fn read_chunk(&mut self) -> bool {
+        let mut size = String::new();
+        let read = tokio::time::timeout(PATIENCE, self.reader.read_line(&mut size)).await.expect("an event in time");
+        let size = match read.map(|_| usize::from_str_radix(size.trim(), 16)) {
+            Ok(Ok(size)) if size > 0 => size,
+            _ => return false,
+        };
+        let mut chunk = vec![0; size + 2];
+        self.reader.read_exact(&mut chunk).await.unwrap();
+        self.text.push_str(std::str::from_utf8(&chunk[..size]).unwrap());
+        true
+    }
+
+    /// The first event of that name for which the condition holds.
+    async fn until(&mut self, name: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let (found, value) = self.next().await.expect("the stream goes on");
+            if found == name && holds(&value) {
+                return value;
+            }
+        }
+    }
+}
+
+fn election() -> Election {
+    let region = |code: &str, registered, tile| Region {
+        code: code.into(),
+        name: format!("{code} land"),
+        registered,
+        point: None,
+        tile,
+    };
+    let choice = |code: &str, color: &str, region: Option<&str>| Choice {
+        code: code.into(),
+        name: format!("Candidate {code}"),
+        color: color.into(),
+        region: region.map(str::to_owned),
+    };
+    Election {
+        id: "mayor".into(),
+        title: "Mayor".into(),
+        opens_at_ms: 1_800_000_000_000,
+        closes_at_ms: 1_800_000_000_000 + 10 * 60_000,
+        time_zone: "Europe/Paris".into(),
+        channels: vec!["booth".into(), "post".into()],
+        bucket_seconds: 60,
+        regions: vec![region("N", 1000, Some((0, 0))), region("S", 500, Some((0, 1)))],
+        choices: vec![choice("A", "#112233", None), choice("B", "#445566", None), choice("C", "#778899", Some("S"))],
+    }
+}
+
+/// Ten votes counted, three refused; two more wait.
+const COUNTED: &str = "
+    INSERT INTO counter VALUES ('native', '{mayor}', 2);
+    INSERT INTO tally VALUES ('native', 'mayor', 'N', 'A', 'booth', 3), ('native', 'mayor', 'N', 'A', 'post', 1),
+        ('native', 'mayor', 'N', 'B', 'booth', 2), ('native', 'mayor', 'S', 'C', 'booth', 3),
+        ('native', 'mayor', 'S', 'BLANK', 'post', 1);
+    INSERT INTO timeline VALUES ('native', 'mayor', to_timestamp(1800000000), 'N', 'A', 3),
+        ('native', 'mayor', to_timestamp(1800000000), 'N', 'B', 2), ('native', 'mayor', to_timestamp(1800000120), 'N', 'A', 1),
+        ('native', 'mayor', to_timestamp(1800000120), 'S', 'C', 3), ('native', 'mayor', to_timestamp(1800000120), 'S', 'BLANK', 1);
+    INSERT INTO rejection VALUES ('native', 'malformed', to_timestamp(1800000000), 1),
+        ('native', 'already_voted', to_timestamp(1800000000), 1), ('native', 'already_voted', to_timestamp(1800000060), 1);
+    INSERT INTO position VALUES ('native', 0, 0, 9, 1, 7, 1, 10), ('native', 1, 0, 5, 0, 3, 2, 6);
+    INSERT INTO batch VALUES ('native', now(), 13, 10, 3, 2, 12.5, 40);
+    INSERT INTO audit VALUES ('native', to_timestamp(1800000600), 13, 0, 'no difference');";
+
+async fn kit_with_votes() -> Kit {
+    let kit = Kit::new().await;
+    let mut owner = kit.owner().await;
+    elections::save(&mut owner, &election()).await.unwrap();
+    owner.batch_execute(COUNTED).await.unwrap();
+    kit
+}
+
+#[tokio::test]
+async fn the_api_gives_exact_figures() {
+    let kit = kit_with_votes().await;
+    let page = Page::start(kit.db()).await;
+
+    let loaded = page.ok("/api/v1/election").await;
+    assert_eq!(loaded["opens_at"], "2027-01-15T08:00:00.000Z");
+    assert_eq!(loaded["registered"], 1500);
+    assert_eq!(loaded["choices"][2], json!({"choice": "C", "name": "Candidate C", "color": "#778899", "region": "S"}));
+    assert_eq!(loaded["regions"][1]["grid_row"], 1);
+
+    let results = page.ok("/api/v1/results").await;
+    let votes = |value: &Value| -> Vec<(String, i64)> {
+        let rows = value["results"].as_array().unwrap().iter();
+        rows.map(|row| (row["choice"].as_str().unwrap().to_owned(), row["votes"].as_i64().unwrap())).collect()
+    };
+    let expected = [("A", 4), ("C", 3), ("B", 2), ("BLANK", 1), ("NULL", 0)].map(|(code, n)| (code.to_owned(), n));
+    assert_eq!(votes(&results), expected);
+    assert_eq!(results["results"][0]["share"], 4.0 / 9.0);
+    assert_eq!(results["results"][3]["share"], Value::Null);
+
+    let south = page.ok("/api/v1/results/regions?region=S").await;
+    let expected = [("C", 3), ("A", 0), ("B", 0), ("BLANK", 1), ("NULL", 0)].map(|(code, n)| (code.to_owned(), n));
+    assert_eq!(votes(&south), expected);
+
+    let leaders = page.ok("/api/v1/leaders").await;
+    assert_eq!(leaders["leaders"][0]["choice"], "A");
+    assert_eq!(leaders["leaders"][0]["runner_up"], "B");
+    assert_eq!(leaders["leaders"][0]["margin"], 2);
+    assert_eq!(leaders["leaders"][1]["margin_share"], 1.0);
+
+    let turnout = page.ok("/api/v1/turnout").await;
+    let expected =
+        json!({"registered": 1500, "votes": 10, "valid": 9, "blank": 1, "null": 0, "turnout": 10.0 / 1500.0});
+    assert_eq!(turnout["total"], expected);
+    assert_eq!(turnout["regions"][1]["votes"], 4);
+
+    let timeline = page.ok("/api/v1/timeline").await;
+    assert_eq!(timeline["first"], "2027-01-15T08:00:00.000Z");
+    assert_eq!((&timeline["step_seconds"], &timeline["points"]), (&json!(60), &json!(10)));
+    assert_eq!(timeline["series"][0], json!({"choice": "A", "votes": [3, 0, 1]}));
+    let coarse = page.ok("/api/v1/timeline?limit=4").await;
+    assert_eq!((&coarse["step_seconds"], &coarse["points"]), (&json!(180), &json!(4)));
+    assert_eq!(coarse["series"][0], json!({"choice": "A", "votes": [4]}));
+
+    let refusals = page.ok("/api/v1/refusals").await;
+    let expected = json!([{"reason": "already_voted", "votes": 2}, {"reason": "malformed", "votes": 1}]);
+    assert_eq!(refusals["refusals"], expected);
+
+    let accounting = page.ok("/api/v1/accounting").await;
+    let expected =
+        json!({"received": 13, "counted": 10, "rejected": 3, "gaps": 1, "tallied": 10, "refused": 3, "holds": true});
+    assert_eq!(accounting["total"], expected);
+    assert_eq!(accounting["partitions"][1]["next_offset"], 5);
+
+    assert_eq!(page.ok("/api/v1/lag").await["total"]["votes"], 2);
+    let throughput = page.ok("/api/v1/throughput").await;
+    assert_eq!(throughput["seconds"][0]["received"], 13);
+    assert_eq!(throughput["seconds"][0]["latency_ms_p99"], 40.0);
+
+    let status = page.ok("/api/v1/status").await;
+    assert_eq!(status["last_audit"]["audited_at"], "2027-01-15T08:10:00.000Z");
+    assert_eq!(status["accounting"], expected);
+    assert_eq!(status["agreement"], json!([]));
+    page.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_answered_says_why() {
+    let kit = kit_with_votes().await;
+    let page = Page::start(kit.db()).await;
+    for (path, status, words) in [
+        ("/api/v1/results?election=other", 404, "no such election"),
+        ("/api/v1/results?counter=native&colour=red", 400, "unknown field `colour`"),
+        ("/api/v1/timeline?limit=0", 400, "expected 1 to 10000"),
+        ("/api/v1/timeline?limit=many", 400, "limit"),
+        ("/api/v1/votes", 404, "no such resource"),
+    ] {
+        let (found, body) = page.json(path).await;
+        assert_eq!(found, status, "{path}: {body}");
+        assert!(body["error"].as_str().unwrap().contains(words), "{path}: {body}");
+    }
+    // Another counter has its own rows, and none yet.
+    assert_eq!(page.ok("/api/v1/accounting?counter=spark").await["total"], Value::Null);
+    page.stop().await;
+}
+
+#[tokio::test]
+async fn a_database_without_an_election_is_waited_for() {
+    let kit = Kit::new().await;
+    let page = Page::start(kit.db()).await;
+    assert_eq!(page.json("/api/v1/results").await.0, 404);
+    assert_eq!(page.json("/readyz").await.0, 200);
+    let mut events = page.events().await;
+    let waiting = events.until("snapshot", |_| true).await;
+    assert_eq!((&waiting["connected"], &waiting["data"]), (&json!(true), &Value::Null));
+    assert!(waiting["problem"].as_str().unwrap().contains("scrutin setup"), "{waiting}");
+
+    let mut owner = kit.owner().await;
+    elections::save(&mut owner, &election()).await.unwrap();
+    // Before the count starts there is a ballot and not a vote.
+    let empty = events.until("snapshot", |value| !value["data"].is_null()).await;
+    assert_eq!(empty["data"]["turnout"], Value::Null);
+    owner.batch_execute(COUNTED).await.unwrap();
+    events.until("snapshot", |value| value["data"]["turnout"]["votes"] == 10).await;
+    page.stop().await;
+}
+
+#[tokio::test]
+async fn a_changed_figure_is_pushed() {
+    let kit = kit_with_votes().await;
+    let page = Page::start(kit.db()).await;
+    let mut events = page.events().await;
+    let first = events.until("snapshot", |value| !value["data"].is_null()).await;
+    assert_eq!(first["data"]["results"][0]["votes"], 4);
+    assert_eq!(first["data"]["accounting"]["holds"], true);
+    assert_eq!(first["data"]["others"], json!({"choices": 0, "votes": 0}));
+    let detail = events.until("detail", |_| true).await;
+    assert_eq!(detail["regions"][0]["color"], "#112233");
+
+    let change = "UPDATE tally SET votes = 6 WHERE region = 'N' AND choice = 'A' AND channel = 'booth';
+        UPDATE timeline SET votes = 6 WHERE choice = 'A' AND votes = 3;
+        UPDATE position SET counted = counted + 3, next_offset = next_offset + 3 WHERE partition = 0;";
+    kit.owner().await.batch_execute(change).await.unwrap();
+    let second = events.until("snapshot", |value| value["data"]["results"][0]["votes"] != 4).await;
+    // One statement, one picture: all figures are of the same commit.
+    assert_eq!(second["data"]["results"][0]["votes"], 7);
+    assert_eq!(second["data"]["turnout"]["votes"], 13);
+    let books =
+        json!({"received": 16, "counted": 13, "rejected": 3, "gaps": 1, "tallied": 13, "refused": 3, "holds": true});
+    assert_eq!(second["data"]["accounting"], books);
+    events.until("detail", |value| value["series"][0]["votes"] == json!([6, 0, 1])).await;
+
+    let (_, _, metrics) = page.ask("/metrics").await;
+    assert!(String::from_utf8(metrics).unwrap().contains("\nscrutin_page_clients 1\n"));
+
+    // A viewer does not hold the program up.
+    page.stop().await;
+    while events.next().await.is_some() {}
+}
+
+#[tokio::test]
+async fn only_the_first_choices_are_shown_one_by_one() {
+    let kit = Kit::new().await;
+    let mut owner = kit.owner().await;
+    let mut many = election();
+    let choice = |n: u32| Choice {
+        code: format!("K{n:02}"),
+        name: format!("Candidate {n}"),
+        color: "#123456".into(),
+        region: None,
+    };
+    many.choices = (0..37).map(choice).collect();
+    elections::save(&mut owner, &many).await.unwrap();
+    let fill = "INSERT INTO counter VALUES ('native', '{mayor}', 1);
+        INSERT INTO tally SELECT 'native', 'mayor', 'N', 'K' || lpad(n::text, 2, '0'), 'booth', n FROM generate_series(0, 36) n;
+        INSERT INTO timeline SELECT 'native', 'mayor', to_timestamp(1800000000), 'N', 'K' || lpad(n::text, 2, '0'), n
+          FROM generate_series(0, 36) n;";
+    owner.batch_execute(fill).await.unwrap();
+    let page = Page::start(kit.db()).await;
+    let mut events = page.events().await;
+    let snapshot = events.until("snapshot", |value| !value["data"].is_null()).await;
+    let shown = snapshot["data"]["results"].as_array().unwrap();
+    assert_eq!(shown.len(), 10);
+    assert_eq!((&shown[0]["choice"], &shown[9]["choice"]), (&json!("K36"), &json!("K27")));
+    assert_eq!(snapshot["data"]["others"], json!({"choices": 27, "votes": (0..27).sum::<u32>()}));
+    let detail = events.until("detail", |_| true).await;
+    let series = detail["series"].as_array().unwrap();
+    assert_eq!(series.len(), 11);
+    assert_eq!(series.last().unwrap(), &json!({"choice": null, "votes": [(0..27).sum::<u32>()]}));
+    page.stop().await;
+}
+
+#[tokio::test]
+async fn the_page_is_whole_and_loads_nothing_from_elsewhere() {
+    let kit = Kit::new().await;
+    let page = Page::start(kit.db()).await;
+    let (status, head, body) = page.ask("/").await;
+    let html = String::from_utf8(body).unwrap();
+    assert_eq!(status, 200);
+    assert!(head.contains("content-security-policy: default-src 'self';"), "{head}");
+    assert!(head.contains("x-content-type-options: nosniff"), "{head}");
+    assert!(
+        !html.contains("<style") && !html.contains("style=") && !html.contains("http"),
+        "the policy would refuse it"
+    );
+    // Whatever the page and its scripts name is there.
+    let mut named = vec!["/".to_owned()];
+    let mut next = 0;
+    while next < named.len() {
+        let (status, head, body) = page.ask(&named[next]).await;
+        assert_eq!(status, 200, "{}", named[next]);
+        assert!(head.contains("etag: "), "{head}");
+        let text = String::from_utf8(body).unwrap();
+        for part in text.split('"') {
+            let path = part.strip_prefix("./").map(|file| format!("/assets/{file}"));
+            let path = path.or_else(|| part.starts_with("/assets/").then(|| part.to_owned()));
+            named.extend(path.filter(|path| !named.contains(path)));
+        }
+        next += 1;
+    }
+    assert!(named.len() >= 8, "{named:?}");
+    page.stop().await;
+}
+
+#[tokio::test]
+async fn a_stopped_database_is_told_and_waited_for() {
+    let (folder, _guard) = guarded_folder();
+    let cluster = Cluster::start(&folder).await.unwrap_or_else(|error| panic!("{error}"));
+    let database = cluster.database();
+    migrate::setup(&database).await.unwrap();
+    let mut owner = database.connect(Role::Owner).await.unwrap();
+    elections::save(&mut owner, &election()).await.unwrap();
+    owner.batch_execute(COUNTED).await.unwrap();
+    drop(owner);
+
+    let page = Page::start(&database).await;
+    let mut events = page.events().await;
+    events.until("snapshot", |value| value["data"]["turnout"]["votes"] == 10).await;
+    assert_eq!(page.json("/readyz").await.0, 200);
+
+    cluster.stop().await.unwrap();
+    let away = events.until("snapshot", |value| value["connected"] == false).await;
+    assert!(away["problem"].as_str().unwrap().contains("cannot reach PostgreSQL"), "{away}");
+    assert_eq!(away["data"]["turnout"]["votes"], 10, "the last state is kept");
+    assert_eq!(page.json("/healthz").await.0, 200);
+    let (status, ready) = page.json("/readyz").await;
+    assert_eq!((status, &ready["ready"]), (503, &json!(false)));
+    assert!(ready["parts"][0]["problem"].as_str().unwrap().contains("cannot reach PostgreSQL"), "{ready}");
+    let (status, body) = page.json("/api/v1/results").await;
+    assert_eq!(status, 503);
+    assert!(body["error"].as_str().unwrap().contains("cannot reach PostgreSQL"), "{body}");
+    let (status, body) = page.json("/api/v1/status").await;
+    assert_eq!((status, &body["ready"]), (503, &json!(false)));
+
+    let cluster = Cluster::start(&folder).await.unwrap_or_else(|error| panic!("{error}"));
+    events.until("snapshot", |value| value["connected"] == true).await;
+    assert_eq!(page.json("/readyz").await.0, 200);
+    assert_eq!(page.ok("/api/v1/turnout").await["total"]["votes"], 10);
+    page.stop().await;
+    cluster.stop().await.unwrap();
+}
