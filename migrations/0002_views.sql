@@ -11,7 +11,9 @@ RETURN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"');
 -- Every choice on the ballot of every region, BLANK and NULL included.
 CREATE VIEW ballot AS
 SELECT c.election, r.region, c.choice, c.name, c.color, c.place, true AS valid
-  FROM choice c JOIN region r ON r.election = c.election AND (c.region = '' OR c.region = r.region)
+  FROM choice c JOIN region r ON r.election = c.election WHERE c.region = ''
+UNION ALL
+SELECT c.election, c.region, c.choice, c.name, c.color, c.place, true FROM choice c WHERE c.region <> ''
 UNION ALL
 SELECT r.election, r.region, v.choice, v.name, v.color, v.place, false
   FROM region r,
@@ -77,6 +79,10 @@ SELECT counter, election, region, region_name, choice, name, color, votes,
 CREATE VIEW votes_over_time AS
 SELECT t.counter, t.election, t.bucket, t.choice, sum(t.votes)::bigint AS votes
   FROM timeline t GROUP BY t.counter, t.election, t.bucket, t.choice;
+
+-- The same, not summed: for queries that sum in a way of their own.
+CREATE VIEW votes_by_bucket AS
+SELECT counter, election, bucket, region, choice, votes FROM timeline;
 
 CREATE VIEW votes_over_time_by_region AS
 SELECT counter, election, bucket, region, sum(votes)::bigint AS votes

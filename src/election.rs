@@ -318,10 +318,8 @@ pub fn default_color(place: usize) -> String {
     let (saturation, lightness) = [(0.62, 0.46), (0.55, 0.60), (0.70, 0.36)][place / 8 % 3];
     let channel = |offset: f64| {
         let k = (offset + hue / 30.0) % 12.0;
-        let value = lightness
-            - saturation
-                * f64::min(lightness, 1.0 - lightness)
-                * f64::max(-1.0, f64::min(f64::min(k - 3.0, 9.0 - k), 1.0));
+        let value =
+            lightness - saturation * f64::min(lightness, 1.0 - lightness) * f64::min(k - 3.0, 9.0 - k).clamp(-1.0, 1.0);
         (value * 255.0).round() as u8
     };
     format!("#{:02x}{:02x}{:02x}", channel(0.0), channel(8.0), channel(4.0))

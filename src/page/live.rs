@@ -20,11 +20,11 @@ use crate::vote::format_millis;
 
 /// At most four polls a second; at least one push a second, so that a viewer knows the page is alive.
 const POLL_EVERY: Duration = Duration::from_millis(250);
-const DETAIL_EVERY: Duration = Duration::from_secs(1);
+const FEED_EVERY: Duration = Duration::from_secs(1);
 const PUSH_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
-/// Polling takes at most this part of the time, however slow PostgreSQL is: 1 in 4, and 1 in 10 for the detail.
+/// Polling takes at most this part of the time, however slow PostgreSQL is: 1 in 4, and 1 in 8 for each feed.
 const POLL_SHARE: u32 = 4;
-const DETAIL_SHARE: u32 = 10;
+const FEED_SHARE: u32 = 8;
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_MOST: Duration = Duration::from_secs(4);
 /// A state older than this is not shown to a new viewer: the poller has slept since.
@@ -32,6 +32,25 @@ const FRESH: Duration = Duration::from_secs(6);
 
 /// More viewers are told to come back later.
 pub const VIEWERS_MAX: usize = 10_000;
+
+/// What is pushed beside the snapshot, less often: it is larger, or costs PostgreSQL more.
+#[derive(Clone, Copy)]
+enum Feed {
+    Map,
+    Timeline,
+}
+
+impl Feed {
+    const ALL: [Feed; 2] = [Feed::Map, Feed::Timeline];
+
+    /// The name of its event.
+    const fn name(self) -> &'static str {
+        match self {
+            Feed::Map => "map",
+            Feed::Timeline => "timeline",
+        }
+    }
+}
 
 pub struct Live {
     state: watch::Sender<State>,
@@ -43,9 +62,7 @@ pub struct Live {
 #[derive(Clone)]
 struct State {
     snapshot: Arc<str>,
-    /// Grows with each new detail.
-    detail_number: u64,
-    detail: Option<Arc<str>>,
+    feeds: [Option<Arc<str>>; Feed::ALL.len()],
     /// None before the first poll.
     pushed_at: Option<Instant>,
 }
@@ -86,7 +103,7 @@ impl From<Part> for PartJson {
 
 impl Live {
     pub fn new(telemetry: Arc<Telemetry>) -> Live {
-        let nothing = State { snapshot: "".into(), detail_number: 0, detail: None, pushed_at: None };
+        let nothing = State { snapshot: "".into(), feeds: Default::default(), pushed_at: None };
         Live { state: watch::Sender::new(nothing), arrived: Notify::new(), telemetry }
     }
 
@@ -143,8 +160,13 @@ impl Live {
         self.telemetry.metrics.page_clients.inc();
         // A browser whose connection breaks tries again after a second.
         let first = Event::default().retry(Duration::from_secs(1)).comment("scrutin");
-        let viewer =
-            Viewer { telemetry: self.telemetry.clone(), state, stop, detail_number: 0, queue: VecDeque::from([first]) };
+        let viewer = Viewer {
+            telemetry: self.telemetry.clone(),
+            state,
+            stop,
+            sent: Default::default(),
+            queue: VecDeque::from([first]),
+        };
         let stream = futures_util::stream::unfold(viewer, |mut viewer| async {
             let event = viewer.next().await?;
             Some((Ok(event), viewer))
@@ -157,9 +179,9 @@ struct Viewer {
     telemetry: Arc<Telemetry>,
     state: watch::Receiver<State>,
     stop: watch::Receiver<bool>,
-    /// The detail that was sent last.
-    detail_number: u64,
-    /// At most one snapshot and one detail.
+    /// What was sent last of each feed.
+    sent: [Option<Arc<str>>; Feed::ALL.len()],
+    /// At most one snapshot and one of each feed.
     queue: VecDeque<Event>,
 }
 
@@ -172,9 +194,12 @@ impl Viewer {
             }
             let state = self.state.borrow_and_update();
             self.queue.push_back(Event::default().event("snapshot").data(&*state.snapshot));
-            if let Some(detail) = state.detail.as_ref().filter(|_| state.detail_number != self.detail_number) {
-                self.detail_number = state.detail_number;
-                self.queue.push_back(Event::default().event("detail").data(&**detail));
+            for ((feed, new), sent) in Feed::ALL.into_iter().zip(&state.feeds).zip(&mut self.sent) {
+                let Some(new) = new else { continue };
+                if !sent.as_ref().is_some_and(|sent| Arc::ptr_eq(sent, new)) {
+                    *sent = Some(new.clone());
+                    self.queue.push_back(Event::default().event(feed.name()).data(&**new));
+                }
             }
         }
         self.queue.pop_front()
@@ -199,7 +224,8 @@ struct Poller<'a> {
 struct Known {
     data: Option<Box<RawValue>>,
     at: Option<String>,
-    detail_due: Option<Instant>,
+    feeds: [Option<Arc<str>>; Feed::ALL.len()],
+    feeds_due: [Option<Instant>; Feed::ALL.len()],
     parts: Vec<Part>,
     connected: bool,
     problem: Option<String>,
@@ -218,13 +244,14 @@ impl Poller<'_> {
             Some(what) if !connected => self.live.telemetry.set_waiting(super::PART, what.as_str()),
             _ => self.live.telemetry.set_ready(super::PART),
         }
-        let detail = if data.is_some() && self.known.detail_due.is_none_or(|due| due <= Instant::now()) {
-            self.read_detail().await
-        } else {
-            None
-        };
+        let mut new = false;
+        for feed in Feed::ALL {
+            let due = self.known.feeds_due[feed as usize].is_none_or(|due| due <= Instant::now());
+            if data.is_some() && due {
+                new |= self.read_feed(feed).await;
+            }
+        }
         let parts = self.live.telemetry.parts();
-        let mut new = detail.is_some();
         if let Some(data) = data {
             new |= self.known.data.as_ref().is_none_or(|known| known.get() != data.get());
             self.known.at = Some(now());
@@ -234,7 +261,7 @@ impl Poller<'_> {
         (self.known.parts, self.known.connected, self.known.problem) = (parts, connected, problem);
         let last = self.live.state.borrow().pushed_at;
         if new || last.is_none_or(|at| at.elapsed() >= PUSH_AT_LEAST_EVERY) {
-            self.push(detail);
+            self.push();
         }
         connected
     }
@@ -244,26 +271,32 @@ impl Poller<'_> {
         text.map(raw).transpose()
     }
 
-    /// The detail, if it can be read; if not, the next snapshot will say what is the matter.
-    async fn read_detail(&mut self) -> Option<Arc<str>> {
+    /// Whether there is something new. What cannot be read is tried again; the next snapshot says what is the matter.
+    async fn read_feed(&mut self, feed: Feed) -> bool {
         let started = Instant::now();
-        let params: super::reader::Params = &[&self.counter, &None::<&str>, &queries::POINTS_SHOWN];
-        let detail = self.reader.json(&queries::DETAIL, params).await;
-        self.known.detail_due = Some(started + DETAIL_EVERY.max(started.elapsed() * DETAIL_SHARE));
-        match detail {
-            Ok(detail) => {
-                let detail = detail?;
-                let known = self.live.state.borrow().detail.clone();
-                (known.as_deref() != Some(detail.as_str())).then(|| detail.into())
+        let election = None::<&str>;
+        let read = match feed {
+            Feed::Map => self.reader.json(&queries::MAP, &[&self.counter, &election]).await,
+            Feed::Timeline => {
+                self.reader.json(&queries::TIMELINE, &[&self.counter, &election, &queries::POINTS_SHOWN]).await
             }
+        };
+        self.known.feeds_due[feed as usize] = Some(started + FEED_EVERY.max(started.elapsed() * FEED_SHARE));
+        let known = &mut self.known.feeds[feed as usize];
+        match read {
+            Ok(Some(text)) if known.as_deref() != Some(text.as_str()) => {
+                *known = Some(text.into());
+                true
+            }
+            Ok(_) => false,
             Err(error) => {
-                tracing::warn!(%error, "the timeline and the map could not be read");
-                None
+                tracing::warn!(%error, "the {} could not be read", feed.name());
+                false
             }
         }
     }
 
-    fn push(&self, detail: Option<Arc<str>>) {
+    fn push(&self) {
         let known = &self.known;
         let snapshot = Snapshot {
             connected: known.connected,
@@ -279,10 +312,7 @@ impl Poller<'_> {
         self.live.state.send_modify(|state| {
             state.snapshot = snapshot;
             state.pushed_at = Some(Instant::now());
-            if let Some(detail) = detail {
-                state.detail = Some(detail);
-                state.detail_number += 1;
-            }
+            state.feeds = known.feeds.clone();
         });
     }
 }

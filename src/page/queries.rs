@@ -109,19 +109,19 @@ fn timeline_tables() -> String {
         ", grid AS (
     SELECT e.*, (n + step - 1) / step AS points
       FROM (SELECT *, greatest(1, (n + $3::int - 1) / $3::int) AS step
-              FROM (SELECT *, greatest(1, ceil((extract(epoch FROM closes_at) - first) / bucket_seconds))::int AS n
-                      FROM (SELECT *, floor(extract(epoch FROM opens_at) / bucket_seconds) * bucket_seconds AS first
+              FROM (SELECT *, greatest(1, ceil((date_part('epoch', closes_at) - first) / bucket_seconds))::int AS n
+                      FROM (SELECT *, floor(date_part('epoch', opens_at) / bucket_seconds) * bucket_seconds AS first
                               FROM e) e1) e2) e),
 shown AS MATERIALIZED (
     SELECT r.choice FROM e CROSS JOIN LATERAL {results} r WHERE r.valid
      ORDER BY r.votes DESC, r.place, r.choice LIMIT {CHOICES_SHOWN}),
 cell AS MATERIALIZED (
     SELECT CASE WHEN v.choice IN (SELECT choice FROM shown) OR v.choice IN ('BLANK', 'NULL') THEN v.choice END AS choice,
-           floor((extract(epoch FROM v.bucket) - e.first) / (e.bucket_seconds * e.step))::int AS point, sum(v.votes)::bigint AS votes
+           floor((date_part('epoch', v.bucket) - e.first) / (e.bucket_seconds * e.step))::int AS point, sum(v.votes)::bigint AS votes
       FROM grid e CROSS JOIN LATERAL {votes} v
      GROUP BY 1, 2)",
         results = ours("results"),
-        votes = ours("votes_over_time"),
+        votes = ours("votes_by_bucket"),
     )
 }
 
@@ -229,15 +229,14 @@ pub static SNAPSHOT: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// What the page shows live and costs more: the timeline, and the regions if the election has a map.
-/// $3: points at most.
-pub static DETAIL: LazyLock<String> = LazyLock::new(|| {
-    let regions = array(&format!(
+/// Turnout and leader of each region that has a place on the map.
+pub static MAP: LazyLock<String> = LazyLock::new(|| {
+    let regions = array(
         "SELECT t.region, t.votes, t.turnout, l.choice, l.name, l.color, l.votes AS leader_votes, l.runner_up_name, l.margin,
                 l.margin_share
            FROM turnout_by_region t LEFT JOIN leaders l USING (counter, election, region)
           WHERE t.counter = $1::text AND t.election = e.election AND t.grid_col IS NOT NULL AND t.grid_row IS NOT NULL
-          ORDER BY t.place"
-    ));
-    object(&timeline_tables(), &format!("{HEAD}, {TIMELINE_FIELDS}, 'regions', {regions}"))
+          ORDER BY t.place",
+    );
+    about_count(&format!("'regions', {regions}"))
 });

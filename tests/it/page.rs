@@ -297,8 +297,8 @@ async fn a_changed_figure_is_pushed() {
     assert_eq!(first["data"]["results"][0]["votes"], 4);
     assert_eq!(first["data"]["accounting"]["holds"], true);
     assert_eq!(first["data"]["others"], json!({"choices": 0, "votes": 0}));
-    let detail = events.until("detail", |_| true).await;
-    assert_eq!(detail["regions"][0]["color"], "#112233");
+    let map = events.until("map", |_| true).await;
+    assert_eq!(map["regions"][0]["color"], "#112233");
 
     let change = "UPDATE tally SET votes = 6 WHERE region = 'N' AND choice = 'A' AND channel = 'booth';
         UPDATE timeline SET votes = 6 WHERE choice = 'A' AND votes = 3;
@@ -311,7 +311,7 @@ async fn a_changed_figure_is_pushed() {
     let books =
         json!({"received": 16, "counted": 13, "rejected": 3, "gaps": 1, "tallied": 13, "refused": 3, "holds": true});
     assert_eq!(second["data"]["accounting"], books);
-    events.until("detail", |value| value["series"][0]["votes"] == json!([6, 0, 1])).await;
+    events.until("timeline", |value| value["series"][0]["votes"] == json!([6, 0, 1])).await;
 
     let (_, _, metrics) = page.ask("/metrics").await;
     assert!(String::from_utf8(metrics).unwrap().contains("\nscrutin_page_clients 1\n"));
@@ -346,8 +346,8 @@ async fn only_the_first_choices_are_shown_one_by_one() {
     assert_eq!(shown.len(), 10);
     assert_eq!((&shown[0]["choice"], &shown[9]["choice"]), (&json!("K36"), &json!("K27")));
     assert_eq!(snapshot["data"]["others"], json!({"choices": 27, "votes": (0..27).sum::<u32>()}));
-    let detail = events.until("detail", |_| true).await;
-    let series = detail["series"].as_array().unwrap();
+    let timeline = events.until("timeline", |_| true).await;
+    let series = timeline["series"].as_array().unwrap();
     assert_eq!(series.len(), 11);
     assert_eq!(series.last().unwrap(), &json!({"choice": null, "votes": [(0..27).sum::<u32>()]}));
     page.stop().await;

@@ -1,4 +1,4 @@
-// A tile for each region, in the colour of who leads there; the paler, the closer.
+// A tile for each region, in the colour of who leads there; the fainter, the closer.
 
 import { blend, byId, count, el, hide, inkOn, percent, plural, say, setAll, svg, tip, untip } from "./dom.js";
 
@@ -98,7 +98,7 @@ function legend(regions) {
   if (rest) items.push(el("li", {}, el("span", {}, "others"), el("b", {}, count(rest))));
   const undecided = regions.length - all.reduce((sum, { regions: number }) => sum + number, 0);
   if (undecided) items.push(el("li", {}, el("span", {}, "level or no votes yet"), el("b", {}, count(undecided))));
-  items.push(el("li", { class: "key" }, el("span", {}, "pale: close, strong: 20 points or more ahead")));
+  items.push(el("li", { class: "key" }, el("span", {}, "faint: close; full: 20 points or more ahead")));
   const list = byId("map-legend");
   if (say.last !== JSON.stringify([all, undecided])) {
     say.last = JSON.stringify([all, undecided]);

@@ -8,7 +8,8 @@ import { showTimeline } from "./timeline.js";
 let election = null;
 let clock = clocks("UTC");
 let snapshot = null;
-let detail = null;
+let map = null;
+let timeline = null;
 // The server's clock minus this one's, in milliseconds: whether the polls are open is for the server to say.
 let skew = 0;
 let lost = false;
@@ -23,9 +24,13 @@ source.addEventListener("snapshot", (event) => {
   skew = Date.parse(snapshot.now) - Date.now();
   show();
 });
-source.addEventListener("detail", (event) => {
-  detail = JSON.parse(event.data);
-  showDetail();
+source.addEventListener("map", (event) => {
+  map = JSON.parse(event.data);
+  showSlow();
+});
+source.addEventListener("timeline", (event) => {
+  timeline = JSON.parse(event.data);
+  showSlow();
 });
 source.addEventListener("error", () => {
   lost = true;
@@ -49,7 +54,7 @@ async function load() {
     document.title = `${election.title} · Scrutin`;
     say(byId("title"), election.title);
     show();
-    showDetail();
+    showSlow();
   } catch (error) {
     console.warn("the election could not be loaded:", error);
   } finally {
@@ -74,12 +79,14 @@ function show() {
   showPipeline(data);
 }
 
-function showDetail() {
-  const data = snapshot?.data;
-  if (!detail || !data || !election || detail.election !== election.election) return;
-  showTimeline(detail, data, election, now());
-  showMap(detail.regions);
+// The map and the timeline come less often than the figures.
+function showSlow() {
+  if (!snapshot?.data || !election) return;
+  if (timeline?.election === election.election) showTimeline(timeline, snapshot.data, election, now());
+  if (map?.election === election.election) showMap(map.regions);
 }
+
+const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
 
 function showConnection() {
   const at = snapshot?.at ? `The figures are those of ${clock.second(Date.parse(snapshot.at))}.` : "";
@@ -90,9 +97,9 @@ function showConnection() {
   } else if (!snapshot) {
     state = "wait";
   } else if (!snapshot.connected) {
-    [state, problem] = ["lost", `The results cannot be read: ${snapshot.problem}. ${at}`];
+    [state, problem] = ["lost", `${sentence(snapshot.problem)} Trying again. ${at}`];
   } else if (snapshot.problem) {
-    [state, problem] = ["wait", `Waiting: ${snapshot.problem}.`];
+    [state, problem] = ["wait", sentence(snapshot.problem)];
   }
   byId("live").dataset.state = state;
   say(byId("live-text"), { live: "Live", lost: "Not live", wait: "Waiting" }[state]);

@@ -16,16 +16,40 @@ const REASONS = {
 
 const rows = new Map();
 
+// Whether every choice stands in one region only, as members of a parliament do: then no share of all votes and no
+// lead over somebody elsewhere means anything.
+export const isLocal = (election) => election.choices.every(({ region }) => region !== null);
+
+let places = { election: null, byChoice: new Map() };
+
+// The name of the only region that a choice stands in, or nothing.
+function placeOf(choice, election) {
+  if (places.election !== election) {
+    const names = new Map(election.regions.map(({ region, name }) => [region, name]));
+    const byChoice = new Map();
+    for (const { choice: code, region } of election.choices) {
+      byChoice.set(code, byChoice.has(code) || region === null ? null : names.get(region));
+    }
+    places = { election, byChoice };
+  }
+  return places.byChoice.get(choice) ?? null;
+}
+
+// The choices of an election, each once: one may be listed for several regions.
+const ballot = (election) => [...new Map(election.choices.map((choice) => [choice.choice, choice])).values()];
+
 // Before the first vote is counted there are no results: the ballot is then shown with zeros.
 export function standings(data, election) {
   if (data.results.length) return data.results;
-  return election.choices.slice(0, 10).map((choice) => ({ ...choice, votes: 0, share: null }));
+  return ballot(election).slice(0, 10).map((choice) => ({ ...choice, votes: 0, share: null }));
 }
 
 export function showResults(data, election) {
   const results = standings(data, election);
   const list = byId("bars");
   const most = Math.max(...results.map((result) => result.votes), 1);
+  const local = isLocal(election);
+  say(byId("results-title"), local ? "Most votes so far, in any region" : "Results so far");
   const seen = new Set();
   results.forEach((result, rank) => {
     seen.add(result.choice);
@@ -34,8 +58,9 @@ export function showResults(data, election) {
     row.bar.style.width = `${(result.votes / most) * 100}%`;
     row.bar.style.backgroundColor = result.color;
     row.swatch.style.backgroundColor = result.color;
-    say(row.name, result.name);
-    say(row.share, percent(result.share));
+    const where = placeOf(result.choice, election);
+    say(row.name, where ? `${result.name} (${where})` : result.name);
+    say(row.share, local ? "" : percent(result.share));
     say(row.votes, count(result.votes));
   });
   for (const [choice, row] of rows) {
@@ -48,7 +73,7 @@ export function showResults(data, election) {
   results.forEach((result, rank) => place(list, rows.get(result.choice).node, rank));
   list.style.setProperty("--rows", results.length);
   showRest(data, election);
-  showLead(results, data);
+  showLead(results, data, election);
 }
 
 function newRow(list, result) {
@@ -67,7 +92,7 @@ function newRow(list, result) {
 
 function showRest(data, election) {
   const { turnout, others } = data;
-  const hidden = data.results.length ? (others?.choices ?? 0) : Math.max(0, election.choices.length - 10);
+  const hidden = data.results.length ? (others?.choices ?? 0) : Math.max(0, ballot(election).length - 10);
   const valid = turnout?.valid ?? 0;
   const parts = [];
   if (hidden > 0) {
@@ -75,15 +100,23 @@ function showRest(data, election) {
     parts.push(`${plural(hidden, "other choice", "other choices")}: ${count(others?.votes)}${share}`);
   }
   parts.push(`Blank: ${count(turnout?.blank)}`, `Null: ${count(turnout?.null)}`, `Valid: ${count(valid)}`);
-  say(byId("rest"), parts.join("  ·  "));
+  // No line ends within a figure.
+  say(byId("rest"), parts.map((part) => part.replaceAll(" ", "\u00a0")).join("  ·  "));
 }
 
-function showLead(results, data) {
+function showLead(results, data, election) {
+  const local = isLocal(election);
   const [first, second] = results;
   const valid = data.turnout?.valid ?? 0;
   const some = Boolean(first) && first.votes > 0;
   const tie = some && second?.votes === first.votes;
-  hide(byId("lead-swatch"), !some || tie);
+  hide(byId("lead-swatch"), !some || tie || local);
+  say(byId("lead-label"), local ? "On the ballot" : "In the lead");
+  if (local) {
+    say(byId("lead-name"), plural(ballot(election).length, "candidate", "candidates"));
+    say(byId("lead-note"), "Each stands in one region only.");
+    return;
+  }
   if (!some) {
     say(byId("lead-name"), "Nobody yet");
     say(byId("lead-note"), "No valid vote has been counted.");

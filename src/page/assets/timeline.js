@@ -12,8 +12,8 @@ const TOP = 8;
 let mode = "votes";
 let last = null;
 
-export function showTimeline(detail, snapshot, election, now) {
-  last = [detail, snapshot, election, now];
+export function showTimeline(timeline, snapshot, election, now) {
+  last = [timeline, snapshot, election, now];
   draw();
 }
 
@@ -27,8 +27,8 @@ for (const name of ["votes", "share"]) {
 new ResizeObserver(() => last && draw()).observe(byId("timeline"));
 
 // The choices of the chart, the leader first; what is no valid vote last.
-function layers(detail, snapshot, election) {
-  const found = new Map(detail.series.map(({ choice, votes }) => [String(choice), votes]));
+function layers(timeline, snapshot, election) {
+  const found = new Map(timeline.series.map(({ choice, votes }) => [String(choice), votes]));
   const layer = (choice, name, color) => ({ choice, name, color, votes: found.get(choice) });
   const named = new Map(election.choices.map((choice) => [choice.choice, choice]));
   const ranked = standings(snapshot, election).map((result) => layer(result.choice, result.name, result.color));
@@ -44,17 +44,17 @@ function layers(detail, snapshot, election) {
 }
 
 function draw() {
-  const [detail, snapshot, election, now] = last;
+  const [timeline, snapshot, election, now] = last;
   const box = byId("timeline");
   const width = Math.max(box.clientWidth, 240);
   const height = width < 520 ? 210 : 290;
   const clock = clocks(election.time_zone);
-  const all = layers(detail, snapshot, election);
-  const first = Date.parse(detail.first);
-  const step = detail.step_seconds * 1000;
-  const end = first + detail.points * step;
+  const all = layers(timeline, snapshot, election);
+  const first = Date.parse(timeline.first);
+  const step = timeline.step_seconds * 1000;
+  const end = first + timeline.points * step;
   const x = (time) => LEFT + ((time - first) / (end - first)) * (width - LEFT - 8);
-  const chart = mode === "votes" ? stack(all, detail) : shares(all);
+  const chart = mode === "votes" ? stack(all, timeline) : shares(all);
   const y = (value) => TOP + (1 - value / chart.top) * (height - TOP - BOTTOM);
 
   const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img" });
@@ -113,7 +113,7 @@ function ticks(top) {
   return Array.from({ length: Math.floor(top / step + 1e-9) + 1 }, (_, i) => i * step);
 }
 
-function stack(all, detail) {
+function stack(all, timeline) {
   const length = Math.max(0, ...all.map(({ votes }) => votes.length));
   const sums = Array(length).fill(0);
   const bands = all.map((layer) => {
@@ -121,7 +121,7 @@ function stack(all, detail) {
     layer.votes.forEach((votes, point) => (sums[point] += votes));
     return { ...layer, low, high: sums.slice() };
   });
-  const every = duration(detail.step_seconds);
+  const every = duration(timeline.step_seconds);
   return {
     length,
     top: Math.max(...sums, 4) * 1.05,
