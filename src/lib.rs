@@ -1,6 +1,8 @@
 //! Scrutin counts votes as they are cast.
 
 pub mod audit;
+pub mod cli;
+pub mod config;
 pub mod csv_file;
 pub mod election;
 pub mod engine;

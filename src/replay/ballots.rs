@@ -7,6 +7,8 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::codes::Codes;
 use super::{About, color_by_votes};
 use crate::csv_file::{Column, CsvFile, FileError};
@@ -18,7 +20,7 @@ use crate::simulate::random::{derive, mix};
 use crate::vote::VoterId;
 
 /// The names of the columns that say what is needed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BallotColumns {
     pub voter: String,
     pub region: String,

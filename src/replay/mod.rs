@@ -33,14 +33,23 @@ pub struct About {
     pub bucket_seconds: u32,
 }
 
+/// The id of an election that a file brings, made from the file's name.
+pub fn election_id(path: &Path) -> String {
+    codes::Codes::default().give(stem(path).as_ref(), "election")
+}
+
+/// The file's name without its endings.
+fn stem(path: &Path) -> String {
+    let file = path.file_name().unwrap_or_default().to_string_lossy();
+    let file = file.strip_suffix(".gz").unwrap_or(&file);
+    file.strip_suffix(".csv").unwrap_or(file).to_owned()
+}
+
 impl About {
     fn election(&self, path: &Path, regions: Vec<Region>, choices: Vec<Choice>) -> Election {
-        let file = path.file_name().unwrap_or_default().to_string_lossy();
-        let file = file.strip_suffix(".gz").unwrap_or(&file);
-        let stem = file.strip_suffix(".csv").unwrap_or(file);
         Election {
-            id: self.id.clone().unwrap_or_else(|| codes::Codes::default().give(stem, "election")),
-            title: self.title.clone().unwrap_or_else(|| stem.to_owned()),
+            id: self.id.clone().unwrap_or_else(|| election_id(path)),
+            title: self.title.clone().unwrap_or_else(|| stem(path)),
             opens_at_ms: self.opens_at_ms,
             closes_at_ms: self.closes_at_ms,
             time_zone: self.time_zone.clone(),

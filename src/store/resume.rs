@@ -154,3 +154,21 @@ async fn read_roll(
     }
     Ok(roll)
 }
+
+/// Deletes all that a counter has written, and the elections that no counter counts any more.
+pub async fn forget(client: &mut Client, counter: &str) -> Result<(), StoreError> {
+    let during = StoreError::during;
+    let transaction = client.transaction().await.map_err(during("forget the counter"))?;
+    for table in ["tally", "timeline", "rejection", "rejected_vote", "roll", "position", "batch", "audit", "counter"] {
+        let sql = format!("DELETE FROM {table} WHERE counter = $1");
+        transaction.execute(&sql, &[&counter]).await.map_err(during("forget the counter"))?;
+    }
+    transaction
+        .execute(
+            "DELETE FROM election e WHERE NOT EXISTS (SELECT FROM counter c WHERE e.election = ANY (c.elections))",
+            &[],
+        )
+        .await
+        .map_err(during("forget the election"))?;
+    transaction.commit().await.map_err(during("forget the counter"))
+}

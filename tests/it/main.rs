@@ -2,7 +2,7 @@
 
 mod audit; // the audit finds every kind of tampering, and nothing where there is none
 mod kit; // one private server a test process, one fresh database a test
-mod parser; // the fast parser against serde
 mod page; // the figures of the API, what is pushed, what is said while PostgreSQL is away
+mod parser; // the fast parser against serde
 mod postgres; // the private server's life: made, killed, adopted, shared, stopped
 mod store; // migrations, roles and their walls, elections

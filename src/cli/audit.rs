@@ -1,0 +1,57 @@
+//! `scrutin audit`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+
+use super::open::{Store, open_existing_log};
+use super::table::{grouped, print};
+use crate::audit::{self, AuditReport};
+use crate::config::Settings;
+use crate::log::VoteLog;
+use crate::simulate::Truth;
+use crate::store::Database;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Also score the tables against the truth that a simulation or a replay has written
+    #[arg(long, value_name = "FILE")]
+    truth: Option<PathBuf>,
+}
+
+pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
+    let log = open_existing_log(&settings)?;
+    let truth = args.truth.map(|path| Truth::read(&path)).transpose()?;
+    let store = Store::open_existing(&settings).await?;
+    let report = recount(log, store.database.clone(), settings.counter, truth).await?;
+    print(&format!("{report}\n"))?;
+    store.close().await?;
+    Ok(verdict(&report))
+}
+
+/// Audits beside the other tasks and shows how far it is.
+pub(super) async fn recount(
+    log: Arc<dyn VoteLog>,
+    database: Database,
+    counter: String,
+    truth: Option<Truth>,
+) -> Result<AuditReport> {
+    let audit = move || audit::run(&*log, &database, &counter, &show_progress);
+    let report = tokio::task::spawn_blocking(audit).await.context("audit")?;
+    if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        eprint!("\r\x1b[2K");
+    }
+    Ok(report?)
+}
+
+fn show_progress(done: u64, total: u64) {
+    if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        eprint!("\r\x1b[2Krecounting {} of {} votes", grouped(done as i64), grouped(total as i64));
+    }
+}
+
+pub(super) fn verdict(report: &AuditReport) -> ExitCode {
+    if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}

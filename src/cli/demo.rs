@@ -1,0 +1,289 @@
+//! `scrutin demo`: everything in one process.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+
+use super::audit::{recount, verdict};
+use super::open::{Store, open_log, stop_at_signal};
+use super::progress::{Line, View, summary};
+use super::results::print_result;
+use super::serve;
+use super::table::{grouped, print};
+use super::votes::{ColumnArgs, Day, FaultArgs, Source, now_ms, parse_duration, parse_speed};
+use crate::config::Settings;
+use crate::pipeline::{self, CountError, CountOptions, CountProgress, Stop};
+use crate::postgres::Cluster;
+use crate::simulate::{FaultRates, Progress, Speed, Truth};
+use crate::store::{Role, elections, migrate, resume};
+use crate::telemetry::Telemetry;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Registered voters in all [default: 1000000; with --election, as in its folder]
+    #[arg(long, value_name = "N")]
+    voters: Option<u64>,
+    /// Folder with election.toml, regions.csv and choices.csv [default: the built-in presidential election]
+    #[arg(long, value_name = "DIR")]
+    election: Option<PathBuf>,
+    /// Replay real results from a CSV file instead
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["voters", "election"])]
+    results: Option<PathBuf>,
+    /// Replay real ballots from a CSV file (maybe .csv.gz) instead
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["voters", "election", "results"])]
+    ballots: Option<PathBuf>,
+    #[command(flatten)]
+    columns: ColumnArgs,
+    /// The same seed makes the same votes [default: 1]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// How long the voting day lasts on the clock [default: 5m]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    day: Option<Duration>,
+    /// Let the day pass so many times as fast, or write all votes at once (max) [default: 1]
+    #[arg(long, value_name = "X", value_parser = parse_speed)]
+    speed: Option<Speed>,
+    #[command(flatten)]
+    faults: FaultArgs,
+    /// Start over: forget the votes and the count of the run before
+    #[arg(long)]
+    fresh: bool,
+    /// Stop when all is counted and audited
+    #[arg(long)]
+    exit: bool,
+}
+
+const DAY: Duration = Duration::from_secs(300);
+const VOTERS: u64 = 1_000_000;
+
+/// What makes a run's votes what they are; kept in the data folder, so that the next start goes on with it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Run {
+    source: Source,
+    seed: u64,
+    faults: FaultRates,
+    opens_at_ms: i64,
+    day_ms: i64,
+    /// All at once; otherwise at the pace of the day.
+    at_once: bool,
+}
+
+pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
+    fs::create_dir_all(&settings.data_dir)
+        .with_context(|| format!("make the data folder {}", settings.data_dir.display()))?;
+    let _lock = lock(&settings.data_dir)?;
+    if args.fresh {
+        forget(&settings).await?;
+    }
+    let run = settle(&args, &settings.data_dir)?;
+    let votes = run.source.open(run.seed, &Day::laid(run.opens_at_ms, run.day_ms), &settings.data_dir)?;
+    let election = votes.election().clone();
+
+    let log = open_log(&settings)?;
+    let store = Store::open(&settings).await?;
+    migrate::setup(&store.database).await?;
+    elections::save(&mut store.client(Role::Owner).await?, &election).await?;
+
+    let stop = stop_at_signal()?;
+    let telemetry = Telemetry::new();
+    let page = serve::start(&settings, &store.database, &telemetry).await?;
+    print(&format!(
+        "{}: {} regions, {} registered\n\n  page        {}\n  data        {}\n",
+        election.title,
+        election.regions.len(),
+        grouped(election.registered() as i64),
+        page.address,
+        settings.data_dir.display()
+    ))?;
+    if let Some(command) = store.psql_command() {
+        print(&format!("  psql        {command}\n"))?;
+    }
+    print("  Ctrl-C stops; run again, it goes on where it was; --fresh starts over\n\n")?;
+
+    let count = Arc::new(CountProgress::default());
+    let sent = Arc::new(Progress::default());
+    let line = Line::start(View {
+        count: Some(Arc::clone(&count)),
+        votes: Some(Arc::clone(&sent)),
+        telemetry: Some(Arc::clone(&telemetry)),
+        registered: Some(election.registered()),
+    });
+    let start = Instant::now();
+    let stop_count = Arc::new(Stop::default());
+    let counting = tokio::spawn({
+        let (log, database, count, stop) =
+            (Arc::clone(&log), store.database.clone(), Arc::clone(&count), Arc::clone(&stop_count));
+        let options = CountOptions { counter: settings.counter.clone(), workers: settings.workers, drain: false };
+        async move { pipeline::count(log, database, &options, telemetry, count, stop).await }
+    });
+    let speed = if run.at_once { Speed::Max } else { Speed::Times(1.0) };
+    let sending = tokio::spawn(votes.send(run.faults, Arc::clone(&log), speed, sent, Arc::clone(&stop)));
+    let truth = run_out(sending, counting, &count, &stop, &stop_count).await;
+    line.end().await;
+
+    let code = match truth? {
+        None => {
+            print(&format!("{}\nStopped; run again, it goes on where it was.\n", summary(&count, start.elapsed())))?;
+            ExitCode::SUCCESS
+        }
+        Some(truth) => {
+            truth.write(&settings.data_dir.join("truth.json"))?;
+            print(&format!("{}\n\n", summary(&count, start.elapsed())))?;
+            print_result(&store.client(Role::Reader).await?, &settings.counter, &election.id).await?;
+            let report =
+                recount(Arc::clone(&log), store.database.clone(), settings.counter.clone(), Some(truth)).await?;
+            print(&format!("\n{report}\n"))?;
+            if !args.exit && !stop.is_asked() {
+                print(&format!("\nThe page stays at {} until Ctrl-C.\n", page.address))?;
+                stop.asked().await;
+            }
+            verdict(&report)
+        }
+    };
+    page.stop().await?;
+    store.close().await?;
+    Ok(code)
+}
+
+/// Waits until all votes are sent and counted, or until a stop or an error; then both have ended.
+async fn run_out(
+    sending: JoinHandle<Result<Option<Truth>>>,
+    mut counting: JoinHandle<Result<(), CountError>>,
+    count: &CountProgress,
+    stop: &Stop,
+    stop_count: &Stop,
+) -> Result<Option<Truth>> {
+    let mut sending = std::pin::pin!(async { sending.await.context("make the votes")? });
+    let truth = tokio::select! {
+        truth = &mut sending => truth,
+        counted = &mut counting => {
+            // The count does not end by itself but for an error.
+            stop.ask();
+            sending.await?;
+            counted.context("count")??;
+            bail!("the count has ended before the votes; run again, it goes on where it was");
+        }
+    };
+    if let Ok(Some(truth)) = &truth {
+        while count.received() < truth.records && !counting.is_finished() && !stop.is_asked() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    stop_count.ask();
+    counting.await.context("count")??;
+    let truth = truth?;
+    Ok(truth.filter(|truth| count.received() >= truth.records))
+}
+
+/// One demo a data folder.
+fn lock(data_dir: &Path) -> Result<File> {
+    let path = data_dir.join("demo.lock");
+    let file = File::create(&path).with_context(|| format!("open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(anyhow!(
+            "another demo runs on {}; stop it, or choose another folder with --data-dir",
+            data_dir.display()
+        )),
+        Err(fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("lock {}", path.display())),
+    }
+}
+
+/// Deletes what an earlier run has left: its log, its count, and how it was made.
+async fn forget(settings: &Settings) -> Result<()> {
+    match &settings.database_url {
+        None => Cluster::remove(&settings.data_dir).await?,
+        Some(_) => {
+            let store = Store::open(settings).await?;
+            migrate::setup(&store.database).await?;
+            resume::forget(&mut store.client(Role::Owner).await?, &settings.counter).await?;
+        }
+    }
+    match fs::remove_dir_all(&settings.log_dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("delete {}", settings.log_dir.display()));
+        }
+        _ => {}
+    }
+    for name in ["run.json", "truth.json"] {
+        let path = settings.data_dir.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("delete {}", path.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The run that the folder holds, if the options fit it, or a new one, written down.
+fn settle(args: &Args, data_dir: &Path) -> Result<Run> {
+    let path = data_dir.join("run.json");
+    let asked = Run::asked(args)?;
+    let known = match fs::read(&path) {
+        Ok(text) => Some(serde_json::from_slice::<Run>(&text).with_context(|| format!("read {}", path.display()))?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+    };
+    let Some(known) = known else {
+        let draft = path.with_extension("json.new");
+        let text = serde_json::to_vec_pretty(&asked)?;
+        fs::write(&draft, text)
+            .and_then(|()| fs::rename(&draft, &path))
+            .with_context(|| format!("write {}", path.display()))?;
+        return Ok(asked);
+    };
+    let says_source =
+        args.voters.is_some() || args.election.is_some() || args.results.is_some() || args.ballots.is_some();
+    let differs = says_source && asked.source != known.source
+        || args.seed.is_some() && asked.seed != known.seed
+        || args.day.is_some() && asked.day_ms != known.day_ms
+        || args.faults.is_given() && asked.faults != known.faults;
+    if differs {
+        bail!(
+            "{} holds a run made with other options; leave them out to go on with it, start over with --fresh, \
+             or choose another folder with --data-dir",
+            data_dir.display()
+        );
+    }
+    // The speed may change from start to start: it changes no vote.
+    Ok(Run { at_once: if args.speed.is_some() { asked.at_once } else { known.at_once }, ..known })
+}
+
+impl Run {
+    fn asked(args: &Args) -> Result<Run> {
+        let source = match (&args.results, &args.ballots) {
+            (Some(file), _) => Source::Results { file: file.clone() },
+            (_, Some(file)) => Source::Ballots { file: file.clone(), columns: args.columns.columns()? },
+            _ => Source::Simulation {
+                folder: args.election.clone(),
+                voters: args.voters.or_else(|| args.election.is_none().then_some(VOTERS)),
+            },
+        };
+        let is_simulation = matches!(source, Source::Simulation { .. });
+        let speed = args.speed.unwrap_or(Speed::Times(1.0));
+        let day = args.day.unwrap_or(DAY);
+        let (day, at_once) = match speed {
+            Speed::Max => (day, true),
+            Speed::Times(times) => (day.div_f64(times).max(Duration::from_secs(1)), false),
+        };
+        let day_ms = day.as_millis() as i64;
+        // A day that is written at once is over: nobody votes in the future.
+        let opens_at_ms = if at_once { now_ms() - day_ms } else { now_ms() } / 1000 * 1000;
+        Ok(Run {
+            source,
+            seed: args.seed.unwrap_or(1),
+            faults: args.faults.rates(is_simulation)?,
+            opens_at_ms,
+            day_ms,
+            at_once,
+        })
+    }
+}

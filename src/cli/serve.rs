@@ -1,0 +1,59 @@
+//! `scrutin serve`, and the page beside other commands.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::open::{Store, stop_at_signal};
+use crate::config::Settings;
+use crate::page::{self, PageState};
+use crate::pipeline::POSTGRESQL;
+use crate::store::Database;
+use crate::telemetry::Telemetry;
+
+pub(super) async fn run(settings: Settings) -> Result<ExitCode> {
+    let store = Store::open_existing(&settings).await?;
+    let stop = stop_at_signal()?;
+    let telemetry = Telemetry::new();
+    telemetry.set_ready(POSTGRESQL);
+    let page = start(&settings, &store.database, &telemetry).await?;
+    println!("The page is at {}", page.address);
+    stop.asked().await;
+    page.stop().await?;
+    store.close().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A page that is being served.
+pub(super) struct Page {
+    pub address: String,
+    end: oneshot::Sender<()>,
+    task: JoinHandle<Result<()>>,
+}
+
+/// Serves the page at the settings' address until it is stopped.
+pub(super) async fn start(settings: &Settings, database: &Database, telemetry: &Arc<Telemetry>) -> Result<Page> {
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .with_context(|| format!("serve the page at {} (--listen chooses another address)", settings.listen))?;
+    let bound = listener.local_addr().context("read the page's address")?;
+    let host = if bound.ip().is_loopback() { "localhost".into() } else { bound.ip().to_string() };
+    let (end, ended) = oneshot::channel::<()>();
+    let state =
+        PageState { database: database.clone(), telemetry: Arc::clone(telemetry), counter: settings.counter.clone() };
+    let task = tokio::spawn(page::serve(listener, state, async move {
+        let _ = ended.await;
+    }));
+    Ok(Page { address: format!("http://{host}:{}", bound.port()), end, task })
+}
+
+impl Page {
+    pub async fn stop(self) -> Result<()> {
+        let _ = self.end.send(());
+        self.task.await.context("serve the page")?.context("serve the page")
+    }
+}

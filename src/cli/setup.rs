@@ -1,0 +1,54 @@
+//! `scrutin setup`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::open::{Store, open_log};
+use super::table::grouped;
+use super::votes::DayArgs;
+use crate::config::Settings;
+use crate::store::{Role, elections, migrate};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Folder with election.toml, regions.csv and choices.csv [default: the built-in presidential election]
+    #[arg(long, value_name = "DIR")]
+    election: Option<std::path::PathBuf>,
+    /// Scale the registered voters to so many in all
+    #[arg(long, value_name = "N")]
+    voters: Option<u64>,
+    #[command(flatten)]
+    day: DayArgs,
+    /// Make database, roles and log ready, but load no election
+    #[arg(long, conflicts_with_all = ["election", "voters", "day", "opens_at"])]
+    no_election: bool,
+}
+
+/// Can be run again at any time: it changes only what is not as asked for.
+pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
+    let log = open_log(&settings)?;
+    let store = Store::open(&settings).await?;
+    migrate::setup(&store.database).await?;
+    println!("log         {}, {} partitions", log.name(), log.partitions());
+    println!("postgresql  {}, schema and roles are ready", store.database.name());
+    if let Some(command) = store.psql_command() {
+        println!("            {command}");
+    }
+    if !args.no_election {
+        let mut election = super::votes::base_election(args.election.as_deref(), args.voters)?;
+        if let Some(day) = args.day.day(election.closes_at_ms - election.opens_at_ms) {
+            day.put_into(&mut election);
+        }
+        elections::save(&mut store.client(Role::Owner).await?, &election).await?;
+        println!(
+            "election    {}: {}, {} regions, {} registered",
+            election.id,
+            election.title,
+            election.regions.len(),
+            grouped(election.registered() as i64)
+        );
+    }
+    store.close().await?;
+    Ok(ExitCode::SUCCESS)
+}

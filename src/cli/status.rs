@@ -1,0 +1,117 @@
+//! `scrutin status`.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+use tokio_postgres::Client;
+
+use super::open::{Store, open_existing_log};
+use super::table::{Format, Rows, grouped, print};
+use crate::config::Settings;
+use crate::log::VoteLog;
+use crate::store::Role;
+
+pub(super) async fn run(settings: Settings) -> Result<ExitCode> {
+    let log = open_existing_log(&settings)?;
+    let mut votes = 0;
+    for partition in 0..log.partitions() {
+        let offsets = log.offsets(partition)?;
+        votes += offsets.end - offsets.start;
+    }
+    print(&format!("log         {}: {} partitions, {} votes\n", log.name(), log.partitions(), grouped(votes as i64)))?;
+
+    let store = match Store::open_existing(&settings).await {
+        Ok(store) => store,
+        Err(error) => return waiting(&error),
+    };
+    let client = match store.client(Role::Reader).await {
+        Ok(client) => client,
+        Err(error) => return waiting(&error),
+    };
+    print(&format!("postgresql  {}\n", store.database.name()))?;
+    for counter in counters(&client).await? {
+        print_counter(&client, &*log, &counter).await?;
+    }
+    print_agreement(&client).await?;
+    drop(client);
+    store.close().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn waiting(error: &anyhow::Error) -> Result<ExitCode> {
+    print(&format!("postgresql  {error:#}\n            the count waits for it; the votes are safe in the log\n"))?;
+    Ok(ExitCode::from(4))
+}
+
+async fn counters(client: &Client) -> Result<Vec<String>> {
+    let rows =
+        client.query("SELECT counter FROM accounting ORDER BY counter", &[]).await.context("read the counters")?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+async fn print_counter(client: &Client, log: &dyn VoteLog, counter: &str) -> Result<()> {
+    let row = client
+        .query_one("SELECT received, counted, rejected, holds FROM accounting WHERE counter = $1", &[&counter])
+        .await
+        .context("read the accounting")?;
+    let [received, counted, rejected] = [0, 1, 2].map(|column| grouped(row.get(column)));
+    let verdict = if row.get(3) { "all adds up" } else { "DOES NOT ADD UP; run `scrutin audit`" };
+    print(&format!(
+        "\ncounter     {counter}: received {received} = counted {counted} + refused {rejected}: {verdict}\n"
+    ))?;
+
+    let recent = client
+        .query_one(
+            "SELECT coalesce(sum(received), 0)::bigint, max(latency_ms_p99)
+               FROM throughput WHERE counter = $1 AND second > now() - interval '10 seconds'",
+            &[&counter],
+        )
+        .await
+        .context("read the throughput")?;
+    let latency =
+        recent.get::<_, Option<f64>>(1).map_or(String::new(), |ms| format!(", append to visible p99 {ms:.0} ms"));
+    print(&format!("last 10 s   {} votes/s{latency}\n", grouped(recent.get::<_, i64>(0) / 10)))?;
+
+    let rows = client
+        .query(
+            "SELECT partition, next_offset, updated_at::text FROM lag WHERE counter = $1 ORDER BY partition",
+            &[&counter],
+        )
+        .await
+        .context("read the positions")?;
+    let mut table =
+        Rows { columns: vec!["partition", "position", "end of log", "lag", "last commit"], rows: Vec::new() };
+    for row in rows {
+        let (partition, position): (i32, i64) = (row.get(0), row.get(1));
+        // The end of the log is read from the log: a counter that has stopped cannot hide its lag.
+        let end = log.offsets(partition as u32)?.end as i64;
+        let updated: &str = row.get(2);
+        table.rows.push(vec![
+            partition.into(),
+            position.into(),
+            end.into(),
+            (end - position).into(),
+            Value::from(updated),
+        ]);
+    }
+    table.print(Format::Table)
+}
+
+async fn print_agreement(client: &Client) -> Result<()> {
+    let rows = client
+        .query("SELECT counter, other, partitions_apart, votes_apart FROM agreement ORDER BY 1, 2", &[])
+        .await
+        .context("read the agreement")?;
+    for row in rows {
+        let (counter, other, partitions, votes): (&str, &str, i64, i64) =
+            (row.get(0), row.get(1), row.get(2), row.get(3));
+        let verdict = match (partitions, votes) {
+            (0, 0) => "agree".to_owned(),
+            (0, votes) => format!("DIFFER by {} votes", grouped(votes)),
+            (partitions, _) => format!("one is still catching up in {partitions} partitions"),
+        };
+        print(&format!("\nagreement   {counter} and {other}: {verdict}\n"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! Rows for people and for programs: a table, CSV or JSON.
+
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use comfy_table::{CellAlignment, Table};
+use serde_json::{Map, Value};
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    Table,
+    Csv,
+    Json,
+}
+
+/// Columns and rows to be printed. Numbers stay numbers in JSON.
+pub(super) struct Rows {
+    pub columns: Vec<&'static str>,
+    pub rows: Vec<Vec<Value>>,
+}
+
+impl Rows {
+    pub fn print(&self, format: Format) -> Result<()> {
+        print(&match format {
+            Format::Table => self.table().to_string() + "\n",
+            Format::Csv => self.csv()?,
+            Format::Json => self.json()? + "\n",
+        })
+    }
+
+    pub fn table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+        table.set_header(&self.columns);
+        for row in &self.rows {
+            table.add_row(row.iter().map(|value| match value {
+                Value::Number(number) => number.as_i64().map_or_else(|| number.to_string(), grouped),
+                other => text_of(other),
+            }));
+        }
+        for (place, value) in self.rows.first().into_iter().flatten().enumerate() {
+            if let (Value::Number(_), Some(column)) = (value, table.column_mut(place)) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        table
+    }
+
+    fn csv(&self) -> Result<String> {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        writer.write_record(&self.columns)?;
+        for row in &self.rows {
+            writer.write_record(row.iter().map(text_of))?;
+        }
+        Ok(String::from_utf8(writer.into_inner()?)?)
+    }
+
+    fn json(&self) -> Result<String> {
+        let object = |row: &Vec<Value>| -> Map<String, Value> {
+            self.columns.iter().map(|column| (*column).to_owned()).zip(row.iter().cloned()).collect()
+        };
+        Ok(serde_json::to_string_pretty(&self.rows.iter().map(object).collect::<Vec<_>>())?)
+    }
+}
+
+/// Prints to stdout. A reader that has seen enough and left is no error.
+pub(super) fn print(text: &str) -> Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("print"),
+    }
+}
+
+fn text_of(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+/// A number with its thousands apart by narrow no-break spaces: 35 923 707.
+pub(super) fn grouped(number: i64) -> String {
+    let digits = number.unsigned_abs().to_string();
+    let mut text = String::from(if number < 0 { "-" } else { "" });
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push('\u{202f}');
+        }
+        text.push(digit);
+    }
+    text
+}

@@ -1,0 +1,447 @@
+//! `scrutin simulate` and `scrutin replay`, and what the demo shares with them: where the votes come from.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use serde::{Deserialize, Serialize};
+
+use super::open::{Store, open_existing_log, open_log, stop_at_signal};
+use super::progress::{Line, View};
+use super::table::grouped;
+use crate::config::Settings;
+use crate::election::Election;
+use crate::log::VoteLog;
+use crate::pipeline::Stop;
+use crate::replay::{self, About, BallotColumns, BallotFile};
+use crate::simulate::{self, Ballots, Delivery, FaultRates, Plan, Progress, Speed, Truth};
+use crate::store::{Role, elections, migrate};
+
+/// Threads that make votes; each makes those of its own partitions.
+const THREADS: usize = 2;
+
+#[derive(clap::Args)]
+pub(super) struct SimulateArgs {
+    /// Of which election in the database; needed where there are several
+    #[arg(long, value_name = "ID")]
+    election: Option<String>,
+    #[command(flatten)]
+    how: HowArgs,
+}
+
+#[derive(clap::Args)]
+pub(super) struct ReplayArgs {
+    #[command(subcommand)]
+    what: Replay,
+}
+
+#[derive(clap::Subcommand)]
+enum Replay {
+    /// Real results by region: a CSV file with the columns region_code, region_name, registered, abstentions,
+    /// blank, null, candidate, votes, and maybe candidate_id
+    Results {
+        file: PathBuf,
+        /// What the election is called [default: the file's name]
+        #[arg(long, value_name = "TEXT")]
+        title: Option<String>,
+        #[command(flatten)]
+        day: DayArgs,
+        #[command(flatten)]
+        how: HowArgs,
+    },
+    /// Real ballots: a CSV file (maybe .csv.gz) with a row a ballot
+    Ballots {
+        file: PathBuf,
+        /// What the election is called [default: the file's name]
+        #[arg(long, value_name = "TEXT")]
+        title: Option<String>,
+        #[command(flatten)]
+        columns: ColumnArgs,
+        #[command(flatten)]
+        day: DayArgs,
+        #[command(flatten)]
+        how: HowArgs,
+    },
+}
+
+/// How votes are made and sent.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct HowArgs {
+    /// The same seed makes the same votes
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// How many times as fast as the election's own day, or max
+    #[arg(long, value_name = "X", default_value = "max", value_parser = parse_speed)]
+    pub speed: Speed,
+    #[command(flatten)]
+    pub faults: FaultArgs,
+    /// Where to write what a count must come to [default: DATA_DIR/truth.json]
+    #[arg(long, value_name = "FILE")]
+    pub truth: Option<PathBuf>,
+}
+
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct FaultArgs {
+    /// Faults to inject: none, or a few of each kind as in the demo
+    #[arg(long, value_name = "PRESET", value_parser = PossibleValuesParser::new(["none", "demo"]).map(|name| name == "demo"))]
+    faults: Option<bool>,
+    /// One kind's rate, a share of the ballots, as redelivery=0.01; may be given several times. Kinds: redelivery,
+    /// double_vote, malformed, misrouted, unknown_election, unknown_region, unknown_choice, unknown_channel,
+    /// too_early, too_late, delay
+    #[arg(long = "fault", value_name = "KIND=RATE")]
+    rates: Vec<String>,
+}
+
+impl FaultArgs {
+    pub fn is_given(&self) -> bool {
+        self.faults.is_some() || !self.rates.is_empty()
+    }
+
+    /// The rates; `demo` says what holds where no preset was asked for.
+    pub fn rates(&self, demo: bool) -> Result<FaultRates> {
+        let preset = if self.faults.unwrap_or(demo) { FaultRates::demo() } else { FaultRates::none() };
+        let mut kinds = match serde_json::to_value(preset)? {
+            serde_json::Value::Object(kinds) => kinds,
+            _ => return Err(anyhow!("fault rates have kinds")),
+        };
+        for text in &self.rates {
+            let (kind, rate) = text.split_once('=').ok_or_else(|| anyhow!("--fault {text}: expected KIND=RATE"))?;
+            let rate: f64 = rate.parse().map_err(|_| anyhow!("--fault {text}: expected a number from 0 to 1"))?;
+            if kinds.insert(kind.to_owned(), rate.into()).is_none() {
+                return Err(anyhow!("--fault {text}: no such kind; `scrutin help simulate` lists them"));
+            }
+        }
+        let rates: FaultRates = serde_json::from_value(kinds.into())?;
+        rates.check().map_err(anyhow::Error::msg)?;
+        Ok(rates)
+    }
+}
+
+/// Which columns of a file of ballots say what.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(super) struct ColumnArgs {
+    /// Column that tells the voters, or the ballots, apart
+    #[arg(long, value_name = "COLUMN")]
+    pub voter_column: Option<String>,
+    /// Column of the region, precinct or ward
+    #[arg(long, value_name = "COLUMN")]
+    pub region_column: Option<String>,
+    /// Column of the candidate; an empty one is a blank ballot
+    #[arg(long, value_name = "COLUMN")]
+    pub choice_column: Option<String>,
+    /// Column that says `blank` of a blank ballot, `null` of a spoilt one, `vote` or nothing of others
+    #[arg(long, value_name = "COLUMN")]
+    pub blank_column: Option<String>,
+    /// Column of the channel by which the ballot was cast
+    #[arg(long, value_name = "COLUMN")]
+    pub channel_column: Option<String>,
+}
+
+impl ColumnArgs {
+    pub fn columns(&self) -> Result<BallotColumns> {
+        let required = |column: &Option<String>, flag: &str| {
+            column.clone().ok_or_else(|| anyhow!("--{flag} is missing; it names a column of the file of ballots"))
+        };
+        Ok(BallotColumns {
+            voter: required(&self.voter_column, "voter-column")?,
+            region: required(&self.region_column, "region-column")?,
+            choice: required(&self.choice_column, "choice-column")?,
+            blank: self.blank_column.clone(),
+            channel: self.channel_column.clone(),
+        })
+    }
+}
+
+/// When the votes are cast.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(super) struct DayArgs {
+    /// Lay the voting day on the clock: it opens now and lasts so long, as 5m or 12h
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub day: Option<Duration>,
+    /// When the voting day opens, as 2027-04-11T08:00:00+02:00 [default: as the election says; for a replay, 08:00
+    /// UTC of yesterday]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub opens_at: Option<i64>,
+}
+
+impl DayArgs {
+    /// The day asked for; none where nothing was asked.
+    pub fn day(&self, length_ms: i64) -> Option<Day> {
+        if self.day.is_none() && self.opens_at.is_none() {
+            return None;
+        }
+        let opens_at_ms = self.opens_at.unwrap_or_else(|| now_ms() / 1000 * 1000);
+        Some(Day::laid(opens_at_ms, self.day.map_or(length_ms, |day| day.as_millis() as i64)))
+    }
+}
+
+const HOUR_MS: i64 = 3_600_000;
+const TWELVE_HOURS_MS: i64 = 12 * HOUR_MS;
+
+fn yesterday_ms() -> i64 {
+    (now_ms().div_euclid(24 * HOUR_MS) - 1) * 24 * HOUR_MS
+}
+
+pub(super) fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+pub(super) fn parse_speed(text: &str) -> Result<Speed, String> {
+    match text {
+        "max" => Ok(Speed::Max),
+        _ => match text.parse::<f64>() {
+            Ok(times) if times.is_finite() && times > 0.0 => Ok(Speed::Times(times)),
+            _ => Err("expected a number above 0, or max".into()),
+        },
+    }
+}
+
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "s" | "" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        "d" => 86_400.0,
+        _ => f64::NAN,
+    };
+    match digits.parse::<f64>().map(|number| number * unit) {
+        Ok(seconds) if (1.0..=366.0 * 86_400.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("expected a duration from 1s to 366d, as 90s, 5m or 12h".into()),
+    }
+}
+
+fn parse_time(text: &str) -> Result<i64, String> {
+    let time: Result<jiff::Timestamp, _> = text.parse();
+    time.map(jiff::Timestamp::as_millisecond)
+        .map_err(|_| "expected a date, a time and an offset, as 2027-04-11T08:00:00+02:00".into())
+}
+
+/// The election of a folder, or the built-in one, with so many registered voters.
+pub(super) fn base_election(folder: Option<&Path>, voters: Option<u64>) -> Result<Election> {
+    let election = match folder {
+        Some(folder) => Election::load(folder)?,
+        None => Election::built_in(),
+    };
+    Ok(match voters {
+        Some(voters) => simulate::scaled(&election, voters),
+        None => election,
+    })
+}
+
+/// Where votes come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum Source {
+    Simulation { folder: Option<PathBuf>, voters: Option<u64> },
+    Results { file: PathBuf },
+    Ballots { file: PathBuf, columns: BallotColumns },
+}
+
+/// Votes ready to be sent.
+pub(super) enum Votes {
+    Plan(Plan),
+    Ballots(BallotFile),
+}
+
+/// When the votes of a source are cast, in milliseconds since 1970 UTC, and what the election is called.
+#[derive(Clone, Debug)]
+pub(super) struct Day {
+    pub opens_at_ms: i64,
+    pub closes_at_ms: i64,
+    pub bucket_seconds: u32,
+    pub title: Option<String>,
+}
+
+impl Day {
+    /// A day laid on the clock, with buckets that suit its length: up to 150 of them, of a minute at most.
+    pub fn laid(opens_at_ms: i64, length_ms: i64) -> Day {
+        const BUCKETS: i64 = 150;
+        let fits =
+            [1, 2, 5, 10, 15, 30].into_iter().find(|seconds| length_ms / (i64::from(*seconds) * 1000) <= BUCKETS);
+        Day { opens_at_ms, closes_at_ms: opens_at_ms + length_ms, bucket_seconds: fits.unwrap_or(60), title: None }
+    }
+
+    pub fn put_into(&self, election: &mut Election) {
+        (election.opens_at_ms, election.closes_at_ms) = (self.opens_at_ms, self.closes_at_ms);
+        election.bucket_seconds = self.bucket_seconds;
+    }
+
+    fn about(&self) -> About {
+        About {
+            id: None,
+            title: self.title.clone(),
+            opens_at_ms: self.opens_at_ms,
+            closes_at_ms: self.closes_at_ms,
+            time_zone: "UTC".into(),
+            channels: vec!["booth".into()],
+            bucket_seconds: self.bucket_seconds,
+        }
+    }
+}
+
+impl Source {
+    /// The id of the election that a file brings.
+    fn election_id(&self) -> String {
+        match self {
+            Source::Simulation { .. } => String::new(),
+            Source::Results { file } | Source::Ballots { file, .. } => replay::election_id(file),
+        }
+    }
+
+    /// Reads what is needed to send the votes.
+    pub fn open(&self, seed: u64, day: &Day, data_dir: &Path) -> Result<Votes> {
+        match self {
+            Source::Simulation { folder, voters } => {
+                let mut election = base_election(folder.as_deref(), *voters)?;
+                day.put_into(&mut election);
+                Ok(Votes::Plan(Plan::draw(election, seed).map_err(anyhow::Error::msg)?))
+            }
+            Source::Results { file } => Ok(Votes::Plan(replay::results::read(file, &day.about(), seed)?)),
+            Source::Ballots { file, columns } => {
+                let key = voter_key(data_dir)?;
+                Ok(Votes::Ballots(BallotFile::open(file, columns.clone(), &day.about(), key, seed)?))
+            }
+        }
+    }
+}
+
+/// The secret that turns the ids in a file of ballots into pseudonyms; made at the first need.
+fn voter_key(data_dir: &Path) -> Result<[u8; 32]> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = data_dir.join("voter.key");
+    let error = || format!("read or write {}", path.display());
+    match std::fs::read(&path) {
+        Ok(bytes) => {
+            bytes.try_into().map_err(|_| anyhow!("{} has not 32 bytes; put the right one back", path.display()))
+        }
+        Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => {
+            let mut key = [0; 32];
+            getrandom::fill(&mut key).map_err(|error| anyhow!("the system gives no random numbers: {error}"))?;
+            std::fs::create_dir_all(data_dir).with_context(error)?;
+            let draft = path.with_extension("key.new");
+            let mut file = std::fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&draft)
+                .with_context(error)?;
+            file.write_all(&key).and_then(|()| file.sync_all()).with_context(error)?;
+            std::fs::rename(&draft, &path).with_context(error)?;
+            Ok(key)
+        }
+        Err(other) => Err(other).with_context(error),
+    }
+}
+
+impl Votes {
+    pub fn election(&self) -> &Election {
+        match self {
+            Votes::Plan(plan) => plan.election(),
+            Votes::Ballots(file) => file.election(),
+        }
+    }
+
+    /// Sends the votes in threads of their own; what a count must come to, or none after a stop.
+    pub async fn send(
+        self,
+        faults: FaultRates,
+        log: Arc<dyn VoteLog>,
+        speed: Speed,
+        progress: Arc<Progress>,
+        stop: Arc<Stop>,
+    ) -> Result<Option<Truth>> {
+        let send = move || {
+            let delivery = Delivery { log: &*log, speed, threads: THREADS, progress: &progress, stop: stop.flag() };
+            match &self {
+                Votes::Plan(plan) => simulate::run(plan, &faults, &delivery),
+                Votes::Ballots(file) => simulate::run(file, &faults, &delivery),
+            }
+        };
+        tokio::task::spawn_blocking(send).await.context("make the votes")?
+    }
+}
+
+pub(super) async fn simulate(args: SimulateArgs, settings: Settings) -> Result<ExitCode> {
+    let log = open_existing_log(&settings)?;
+    let store = Store::open(&settings).await?;
+    let elections = elections::load_all(&store.client(Role::Reader).await?).await?;
+    let ids: Vec<&str> = elections.iter().map(|election| election.id.as_str()).collect();
+    let list = ids.join(", ");
+    let election = match (&args.election, elections.len()) {
+        (_, 0) => return Err(anyhow!("there is no election in the database; `scrutin setup` loads one")),
+        (None, 1) => elections[0].clone(),
+        (None, _) => return Err(anyhow!("there are several elections; choose with --election: {list}")),
+        (Some(id), _) => match elections.iter().find(|election| election.id == *id) {
+            Some(election) => election.clone(),
+            None => return Err(anyhow!("there is no election `{id}` in the database, but: {list}")),
+        },
+    };
+    store.close().await?;
+    let votes = Votes::Plan(Plan::draw(election, args.how.seed).map_err(anyhow::Error::msg)?);
+    send(votes, &args.how, true, log, &settings).await
+}
+
+pub(super) async fn replay(args: ReplayArgs, settings: Settings) -> Result<ExitCode> {
+    let (source, title, day, how) = match args.what {
+        Replay::Results { file, title, day, how } => (Source::Results { file }, title, day, how),
+        Replay::Ballots { file, title, columns, day, how } => {
+            (Source::Ballots { file, columns: columns.columns()? }, title, day, how)
+        }
+    };
+    let log = open_log(&settings)?;
+    let store = Store::open(&settings).await?;
+    migrate::setup(&store.database).await?;
+    let mut client = store.client(Role::Owner).await?;
+    let known = elections::load_all(&client).await?;
+    let known = known.iter().find(|known| known.id == source.election_id());
+    let mut when = match known {
+        // Run again, it goes on where it was, on the day on which it was laid then.
+        Some(known) => Day {
+            opens_at_ms: known.opens_at_ms,
+            closes_at_ms: known.closes_at_ms,
+            bucket_seconds: known.bucket_seconds,
+            title: Some(known.title.clone()),
+        },
+        None => day.day(TWELVE_HOURS_MS).unwrap_or_else(|| Day::laid(yesterday_ms() + 8 * HOUR_MS, TWELVE_HOURS_MS)),
+    };
+    when.title = title.or(when.title);
+    let votes = source.open(how.seed, &when, &settings.data_dir)?;
+    elections::save(&mut client, votes.election()).await?;
+    drop(client);
+    store.close().await?;
+    send(votes, &how, false, log, &settings).await
+}
+
+async fn send(
+    votes: Votes,
+    how: &HowArgs,
+    faults: bool,
+    log: Arc<dyn VoteLog>,
+    settings: &Settings,
+) -> Result<ExitCode> {
+    let path = how.truth.clone().unwrap_or_else(|| settings.data_dir.join("truth.json"));
+    let stop = stop_at_signal()?;
+    let progress = Arc::new(Progress::default());
+    let line = Line::start(View { votes: Some(Arc::clone(&progress)), ..View::default() });
+    let faults = how.faults.rates(faults)?;
+    let sent = votes.send(faults, log, how.speed, progress, stop).await;
+    line.end().await;
+    match sent? {
+        Some(truth) => {
+            truth.write(&path)?;
+            println!(
+                "{} records are in the log, of which {} votes count; {} says what a count must come to",
+                grouped(truth.records as i64),
+                grouped(truth.counted as i64),
+                path.display()
+            );
+        }
+        None => println!("stopped; run again, it goes on where it was"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
