@@ -34,16 +34,14 @@ impl VoterId {
         if text[8] != b'-' || text[13] != b'-' || text[18] != b'-' || text[23] != b'-' {
             return None;
         }
+        let eight = |at: usize| u64::from_le_bytes(text[at..at + 8].try_into().expect("eight bytes"));
+        let four = |at: usize| u64::from(u32::from_le_bytes(text[at..at + 4].try_into().expect("four bytes")));
+        let groups = [eight(0), four(9) | four(14) << 32, four(19) | four(24) << 32, eight(28)];
         let mut id: u128 = 0;
-        let mut invalid = 0;
-        for group in [0..8, 9..13, 14..18, 19..23, 24..36] {
-            for &byte in &text[group] {
-                let digit = HEX_VALUE[byte as usize];
-                invalid |= digit;
-                id = id << 4 | u128::from(digit & 0x0f);
-            }
+        for group in groups {
+            id = id << 32 | u128::from(hex_value(group)?);
         }
-        (invalid & 0x80 == 0).then_some(VoterId(id))
+        Some(VoterId(id))
     }
 
     /// The canonical text.
@@ -64,15 +62,24 @@ impl fmt::Display for VoterId {
     }
 }
 
-const HEX_VALUE: [u8; 256] = {
-    let mut table = [0x80; 256];
-    let mut digit = 0;
-    while digit < 16 {
-        table[b"0123456789abcdef"[digit] as usize] = digit as u8;
-        digit += 1;
+/// The number that eight lower-case hexadecimal digits stand for, the first in the lowest byte.
+#[inline(always)]
+fn hex_value(digits: u64) -> Option<u32> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // The high bit of each byte: whether the digit is at or above the one, and not above the other.
+    let within = |least: u8, most: u8| {
+        let at_least = digits + ONES * u64::from(0x80 - least);
+        let above = digits + ONES * u64::from(0x7f - most);
+        at_least & !above
+    };
+    if digits & (ONES << 7) != 0 || (within(b'0', b'9') | within(b'a', b'f')) & (ONES << 7) != ONES << 7 {
+        return None;
     }
-    table
-};
+    let values = (digits & (ONES * 0x0f)) + 9 * (digits >> 6 & ONES);
+    let pairs = (values << 4 | values >> 8) & 0x00ff_00ff_00ff_00ff;
+    let quads = (pairs | pairs >> 8) & 0x0000_ffff_0000_ffff;
+    Some(((quads | quads >> 16) as u32).swap_bytes())
+}
 
 const HEX_PAIR: [[u8; 2]; 256] = {
     let digits = b"0123456789abcdef";
@@ -234,5 +241,31 @@ impl FromStr for Reason {
             .into_iter()
             .find(|reason| reason.code() == text)
             .ok_or_else(|| format!("no such reason; one of {}", Reason::ALL.map(Reason::code).join(", ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_voter_id_is_read_as_it_is_written(id in any::<u128>()) {
+            let text = VoterId(id).text();
+            prop_assert_eq!(VoterId::parse(&text), Some(VoterId(id)));
+            let plain = format!("{id:032x}");
+            let groups = [&plain[..8], &plain[8..12], &plain[12..16], &plain[16..20], &plain[20..]];
+            prop_assert_eq!(std::str::from_utf8(&text).unwrap(), groups.join("-"));
+        }
+
+        #[test]
+        fn any_other_byte_makes_it_no_id(id in any::<u128>(), place in 0..36_usize, byte in any::<u8>()) {
+            let mut text = VoterId(id).text();
+            text[place] = byte;
+            let is_dash = [8, 13, 18, 23].contains(&place);
+            let good = if is_dash { byte == b'-' } else { b"0123456789abcdef".contains(&byte) };
+            prop_assert_eq!(VoterId::parse(&text).is_some(), good);
+        }
     }
 }

@@ -123,6 +123,17 @@ fn shard_of(hash: u64) -> usize {
     (hash >> (64 - SHARD_BITS)) as usize
 }
 
+/// Written one after the other, not left to be zeroed when first touched: that would be at random places, a
+/// page fault or two for each.
+fn empty_slots(len: usize) -> Box<[u128]> {
+    let mut slots = Box::new_uninit_slice(len);
+    for slot in &mut slots {
+        slot.write(0);
+    }
+    // SAFETY: every slot was written.
+    unsafe { slots.assume_init() }
+}
+
 impl Shard {
     /// At most 0.8 of the slots are taken.
     #[inline(always)]
@@ -154,7 +165,7 @@ impl Shard {
     #[cold]
     fn grow(&mut self, hash: impl Fn(u128) -> u64) {
         let slots = (self.slots.len() * 7 / 5).max(SLOTS_MIN);
-        let old = std::mem::replace(&mut self.slots, vec![0; slots].into());
+        let old = std::mem::replace(&mut self.slots, empty_slots(slots));
         self.len = 0;
         for id in old.into_iter().filter(|id| *id != 0) {
             self.insert(id, hash(id));
@@ -164,7 +175,7 @@ impl Shard {
     /// Sets the number of slots of an empty shard.
     fn resize(&mut self, slots: usize) {
         if self.len == 0 && slots > self.slots.len() {
-            self.slots = vec![0; slots.max(SLOTS_MIN)].into();
+            self.slots = empty_slots(slots.max(SLOTS_MIN));
         }
     }
 }

@@ -6,12 +6,11 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::{BufMut, Bytes, BytesMut};
-use futures_util::{SinkExt, pin_mut};
 use tokio_postgres::{Client, Statement, Transaction};
 
+use super::copy::CopyRows;
 use super::{Database, Role, StoreError};
-use crate::engine::{Changes, ElectionRules, Rules};
+use crate::engine::{Changes, Rules};
 
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
@@ -227,10 +226,7 @@ impl Statements {
                 )
                 .await?,
             roll: client
-                .prepare(
-                    "INSERT INTO roll (counter, election, partition, chunk, ids)
-                     SELECT $1, * FROM unnest($2::text[], $3::int[], $4::bigint[], $5::bytea[])",
-                )
+                .prepare("COPY roll (counter, election, partition, chunk, ids) FROM STDIN (FORMAT binary)")
                 .await?,
             compact: client
                 .prepare(
@@ -335,7 +331,7 @@ async fn write_timeline(
     known: &[HashSet<i64>],
 ) -> SqlResult<()> {
     let (mut elections, mut buckets, mut regions, mut choices, mut votes) = (vec![], vec![], vec![], vec![], vec![]);
-    let mut copy = CopyRows::default();
+    let mut copy = CopyRows::new();
     for (election, law) in rules.elections.iter().enumerate() {
         for (bucket_ms, row) in changes.totals.timeline(election) {
             let may_exist = known[election].contains(&bucket_ms);
@@ -352,7 +348,14 @@ async fn write_timeline(
                     choices.push(choice);
                     votes.push(i64::from(count));
                 } else {
-                    copy.push(counter, law, bucket_ms, cell, count);
+                    let (region, choice) = law.codes_of(cell);
+                    copy.row(6)
+                        .text(counter)
+                        .text(&law.id)
+                        .time(bucket_ms)
+                        .text(region)
+                        .text(choice)
+                        .int8(count.into());
                 }
             }
         }
@@ -363,61 +366,6 @@ async fn write_timeline(
             .await?;
     }
     copy.send(transaction, &statements.timeline_copy).await
-}
-
-/// Rows for the timeline in PostgreSQL's binary COPY format.
-#[derive(Default)]
-struct CopyRows {
-    chunks: Vec<Bytes>,
-    rows: BytesMut,
-}
-
-impl CopyRows {
-    const CHUNK_BYTES: usize = 64 << 10;
-
-    fn push(&mut self, counter: &str, law: &ElectionRules, bucket_ms: i64, cell: u32, count: u32) {
-        if self.chunks.is_empty() && self.rows.is_empty() {
-            self.rows.extend_from_slice(b"PGCOPY\n\xff\r\n\0");
-            self.rows.put_i32(0); // flags
-            self.rows.put_i32(0); // length of the header's extension
-        }
-        let (region, choice) = law.codes_of(cell);
-        self.rows.put_i16(6);
-        self.text(counter);
-        self.text(&law.id);
-        self.number(postgres_micros(bucket_ms));
-        self.text(region);
-        self.text(choice);
-        self.number(i64::from(count));
-        if self.rows.len() >= Self::CHUNK_BYTES {
-            self.chunks.push(self.rows.split().freeze());
-        }
-    }
-
-    fn text(&mut self, text: &str) {
-        self.rows.put_i32(text.len() as i32);
-        self.rows.extend_from_slice(text.as_bytes());
-    }
-
-    fn number(&mut self, number: i64) {
-        self.rows.put_i32(8);
-        self.rows.put_i64(number);
-    }
-
-    async fn send(mut self, transaction: &Transaction<'_>, copy: &Statement) -> SqlResult<()> {
-        if self.chunks.is_empty() && self.rows.is_empty() {
-            return Ok(());
-        }
-        self.rows.put_i16(-1);
-        self.chunks.push(self.rows.freeze());
-        let sink = transaction.copy_in::<_, Bytes>(copy).await?;
-        pin_mut!(sink);
-        for chunk in self.chunks {
-            sink.feed(chunk).await?;
-        }
-        sink.finish().await?;
-        Ok(())
-    }
 }
 
 async fn write_refusals(
@@ -468,19 +416,14 @@ async fn write_roll(
     rules: &Rules,
     changes: &Changes,
 ) -> SqlResult<()> {
-    let (mut elections, mut partitions, mut chunks, mut ids) = (vec![], vec![], vec![], vec![]);
+    let mut copy = CopyRows::new();
     for (partition, change) in &changes.partitions {
         for (law, voters) in rules.elections.iter().zip(&change.voters).filter(|(_, voters)| !voters.is_empty()) {
-            elections.push(law.id.as_str());
-            partitions.push(*partition as i32);
-            chunks.push(change.next_offset as i64);
-            ids.push(voters.iter().flat_map(|voter| voter.0.to_be_bytes()).collect::<Vec<u8>>());
+            copy.row(5).text(counter).text(&law.id).int4(*partition as i32).int8(change.next_offset as i64);
+            copy.bytes(voters.len() * 16, voters.iter().map(|voter| voter.0.to_be_bytes()));
         }
     }
-    if !ids.is_empty() {
-        transaction.execute(&statements.roll, &[&counter, &elections, &partitions, &chunks, &ids]).await?;
-    }
-    Ok(())
+    copy.send(transaction, &statements.roll).await
 }
 
 async fn write_batches(
@@ -517,10 +460,4 @@ pub(super) fn millis(time: SystemTime) -> i64 {
         Ok(since) => since.as_millis() as i64,
         Err(before) => -(before.duration().as_millis() as i64),
     }
-}
-
-/// Microseconds since 2000-01-01 UTC, as PostgreSQL's binary format has times.
-fn postgres_micros(millis: i64) -> i64 {
-    const MILLIS_TO_2000: i64 = 946_684_800_000;
-    (millis - MILLIS_TO_2000) * 1000
 }

@@ -3,6 +3,7 @@
 //! Here are the ways in: addresses, sessions and their roles. What the counters write is the pipeline's business.
 
 pub mod commit;
+mod copy;
 pub mod elections;
 mod error;
 pub mod migrate;
@@ -54,6 +55,8 @@ impl Role {
                 ("client_min_messages", "warning"),
                 ("idle_in_transaction_session_timeout", "30s"),
                 ("lock_timeout", "10s"),
+                // A custom plan would copy its parameters, which here are most of the work.
+                ("plan_cache_mode", "force_generic_plan"),
             ],
             Role::Reader => &[
                 ("search_path", SCHEMA),
