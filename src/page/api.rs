@@ -14,7 +14,7 @@ use axum::routing::get;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::live::PartJson;
+use super::poll::PartJson;
 use super::reader::{Params, ReadError};
 use super::{ApiError, App, queries};
 

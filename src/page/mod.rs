@@ -5,6 +5,7 @@
 mod api;
 mod assets;
 mod live;
+mod poll;
 mod queries;
 mod reader;
 
@@ -24,6 +25,7 @@ use tokio::sync::watch;
 use crate::store::Database;
 use crate::telemetry::Telemetry;
 use live::Live;
+use poll::Poller;
 use reader::Reader;
 
 /// What the page is called among the parts whose readiness is told.
@@ -44,7 +46,7 @@ pub struct PageState {
 struct App {
     telemetry: Arc<Telemetry>,
     counter: String,
-    /// For the API; the live page has a session of its own.
+    /// For the API; the live page has sessions of its own.
     reader: Reader,
     live: Arc<Live>,
     stop: watch::Receiver<bool>,
@@ -68,8 +70,15 @@ pub async fn serve(
     });
 
     let poller = tokio::spawn({
-        let stop = stop.clone();
-        async move { live.poll(&Reader::new(database, telemetry), &counter, stop).await }
+        let mut stop = stop.clone();
+        async move {
+            let [quick, slow] = [(); 2].map(|()| Reader::new(database.clone(), telemetry.clone()));
+            let poller = Poller { live: &live, telemetry: &telemetry, counter: &counter };
+            tokio::select! {
+                () = poller.run(&quick, &slow) => {}
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+        }
     });
     let asked_to_stop = async move {
         shutdown.await;

@@ -1,5 +1,6 @@
 //! The page's server: exact figures, pushed when they change; what it says while PostgreSQL is away; that it stops.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -71,7 +72,7 @@ impl Page {
             line.clear();
             assert_ne!(reader.read_line(&mut line).await.unwrap(), 0, "the head ends");
         }
-        Events { reader, text: String::new() }
+        Events { reader, text: String::new(), latest: HashMap::new() }
     }
 
     async fn stop(mut self) {
@@ -84,6 +85,8 @@ impl Page {
 struct Events {
     reader: BufReader<TcpStream>,
     text: String,
+    /// The events come in any order, each at a pace of its own.
+    latest: HashMap<String, Value>,
 }
 
 impl Events {
@@ -119,14 +122,18 @@ impl Events {
         true
     }
 
-    /// The first event of that name for which the condition holds.
+    /// What was pushed last under that name, once the condition holds for it.
     async fn until(&mut self, name: &str, holds: impl Fn(&Value) -> bool) -> Value {
-        loop {
-            let (found, value) = self.next().await.expect("the stream goes on");
-            if found == name && holds(&value) {
-                return value;
+        let waited = tokio::time::timeout(PATIENCE, async {
+            loop {
+                if let Some(value) = self.latest.get(name).filter(|value| holds(value)) {
+                    return value.clone();
+                }
+                let (found, value) = self.next().await.expect("the stream goes on");
+                self.latest.insert(found, value);
             }
-        }
+        });
+        waited.await.unwrap_or_else(|_| panic!("no such {name} in time"))
     }
 }
 
