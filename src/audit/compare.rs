@@ -1,10 +1,11 @@
 //! Compares the tables with the recount. Every row is looked at, and every row that should be there is looked for.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Result;
 use super::judge::Laws;
-use super::recount::{Evidence, Recount, Totals};
+use super::recount::{Bucket, BucketCell, Evidence, Recount, TallyCell};
 use super::report::Differences;
 use super::snapshot::{Position, Snapshot};
 use crate::vote::{Reason, VoterId, format_millis};
@@ -38,7 +39,7 @@ pub(super) fn roll(
     differences: &mut Differences,
 ) -> Result<()> {
     let key = |election: &str, voter: u128| format!("partition {partition} {election} {}", VoterId(voter));
-    let sql = "SELECT election, ids FROM roll WHERE counter = $1 AND partition = $2 ORDER BY election, chunk";
+    let sql = "SELECT election, ids FROM roll WHERE counter = $1 AND partition = $2";
     snapshot.rows("read the roll", sql, &[&(partition as i32)], &mut |row| {
         let (election, ids): (&str, &[u8]) = (row.try_get(0)?, row.try_get(1)?);
         let number = laws.number(election);
@@ -51,8 +52,6 @@ pub(super) fn roll(
         Ok(())
     })?;
     for (law, missing) in laws.elections.iter().zip(rolls) {
-        let mut missing: Vec<u128> = missing.into_iter().collect();
-        missing.sort_unstable();
         for voter in missing {
             differences.push("roll", key(&law.id, voter), "on the roll", NOTHING);
         }
@@ -67,13 +66,13 @@ pub(super) fn evidence(
     differences: &mut Differences,
 ) -> Result<()> {
     let key = |offset: u64| format!("partition {partition} offset {offset}");
-    let sql = "SELECT \"offset\", reason, (extract(epoch FROM appended_at) * 1000000)::bigint, key, value, value_bytes
-                 FROM rejected_vote WHERE counter = $1 AND partition = $2 ORDER BY \"offset\"";
+    let sql = "SELECT \"offset\", reason, appended_at, key, value, value_bytes
+                 FROM rejected_vote WHERE counter = $1 AND partition = $2";
     snapshot.rows("read the evidence", sql, &[&(partition as i32)], &mut |row| {
         let offset = row.try_get::<_, i64>(0)? as u64;
         let found = Evidence {
             reason: row.try_get(1)?,
-            appended_at_us: row.try_get(2)?,
+            appended_at_us: micros(row.try_get(2)?),
             key: row.try_get(3)?,
             value: row.try_get(4)?,
             value_bytes: row.try_get(5)?,
@@ -111,12 +110,13 @@ fn described(evidence: &Evidence) -> [String; 5] {
     ]
 }
 
-pub(super) fn tally(snapshot: &Snapshot, laws: &Laws, totals: &Totals, differences: &mut Differences) -> Result<()> {
-    let mut expected: HashMap<(usize, usize, usize, usize), u64> = HashMap::new();
-    for (&(election, region, choice, channel, _), votes) in &totals.cells {
-        *expected.entry((election, region, choice, channel)).or_default() += votes;
-    }
-    let sql = "SELECT election, region, choice, channel, votes FROM tally WHERE counter = $1 ORDER BY 1, 2, 3, 4";
+pub(super) fn tally(
+    snapshot: &Snapshot,
+    laws: &Laws,
+    mut expected: HashMap<TallyCell, u64>,
+    differences: &mut Differences,
+) -> Result<()> {
+    let sql = "SELECT election, region, choice, channel, votes FROM tally WHERE counter = $1";
     snapshot.rows("read the tally", sql, &[], &mut |row| {
         let [election, region, choice, channel]: [&str; 4] =
             [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?];
@@ -129,9 +129,7 @@ pub(super) fn tally(snapshot: &Snapshot, laws: &Laws, totals: &Totals, differenc
         votes(differences, "tally", &|| format!("{election} {region} {choice} {channel}"), expected, row.try_get(4)?);
         Ok(())
     })?;
-    let mut missing: Vec<_> = expected.into_iter().collect();
-    missing.sort_unstable();
-    for ((election, region, choice, channel), expected) in missing {
+    for ((election, region, choice, channel), expected) in expected {
         let law = &laws.elections[election];
         let (region, choice) = (&law.regions.list[region], &law.choices.list[choice]);
         let key = format!("{} {region} {choice} {}", law.id, law.channels.list[channel]);
@@ -140,41 +138,44 @@ pub(super) fn tally(snapshot: &Snapshot, laws: &Laws, totals: &Totals, differenc
     Ok(())
 }
 
-pub(super) fn timeline(snapshot: &Snapshot, laws: &Laws, totals: &Totals, differences: &mut Differences) -> Result<()> {
-    let mut expected: HashMap<(usize, i64, usize, usize), u64> = HashMap::new();
-    for (&(election, region, choice, _, bucket_ms), votes) in &totals.cells {
-        *expected.entry((election, bucket_ms * 1000, region, choice)).or_default() += votes;
-    }
-    let sql = "SELECT election, (extract(epoch FROM bucket) * 1000000)::bigint, region, choice, votes
-                 FROM timeline WHERE counter = $1 ORDER BY 1, 2, 3, 4";
+pub(super) fn timeline(
+    snapshot: &Snapshot,
+    laws: &Laws,
+    mut expected: HashMap<Bucket, HashMap<BucketCell, u64>>,
+    differences: &mut Differences,
+) -> Result<()> {
+    let sql = "SELECT election, bucket, region, choice, votes FROM timeline WHERE counter = $1";
     snapshot.rows("read the timeline", sql, &[], &mut |row| {
         let [election, region, choice]: [&str; 3] = [row.try_get(0)?, row.try_get(2)?, row.try_get(3)?];
-        let bucket_us: i64 = row.try_get(1)?;
-        let cell = laws.number(election).and_then(|number| {
+        let bucket_us = micros(row.try_get(1)?);
+        let cell = laws.number(election).filter(|_| bucket_us % 1000 == 0).and_then(|number| {
             let law = &laws.elections[number];
-            Some((number, bucket_us, law.regions.number(region)?, law.choices.number(choice)?))
+            let cell = (law.regions.number(region)?, law.choices.number(choice)?);
+            expected.get_mut(&(number, bucket_us / 1000))?.remove(&cell)
         });
-        let expected = cell.and_then(|cell| expected.remove(&cell));
         let key = || format!("{election} {} {region} {choice}", time(bucket_us));
-        votes(differences, "timeline", &key, expected, row.try_get(4)?);
+        votes(differences, "timeline", &key, cell, row.try_get(4)?);
         Ok(())
     })?;
-    let mut missing: Vec<_> = expected.into_iter().collect();
-    missing.sort_unstable();
-    for ((election, bucket_us, region, choice), expected) in missing {
+    for ((election, bucket_ms), cells) in expected {
         let law = &laws.elections[election];
-        let (region, choice) = (&law.regions.list[region], &law.choices.list[choice]);
-        differences.push("timeline", format!("{} {} {region} {choice}", law.id, time(bucket_us)), expected, NOTHING);
+        for ((region, choice), expected) in cells {
+            let (region, choice) = (&law.regions.list[region], &law.choices.list[choice]);
+            let key = format!("{} {} {region} {choice}", law.id, time(bucket_ms * 1000));
+            differences.push("timeline", key, expected, NOTHING);
+        }
     }
     Ok(())
 }
 
-pub(super) fn rejections(snapshot: &Snapshot, totals: &Totals, differences: &mut Differences) -> Result<()> {
-    let mut expected = totals.rejections.clone();
-    let sql = "SELECT reason, (extract(epoch FROM bucket) * 1000000)::bigint, votes
-                 FROM rejection WHERE counter = $1 ORDER BY 1, 2";
+pub(super) fn rejections(
+    snapshot: &Snapshot,
+    mut expected: BTreeMap<(Reason, i64), u64>,
+    differences: &mut Differences,
+) -> Result<()> {
+    let sql = "SELECT reason, bucket, votes FROM rejection WHERE counter = $1";
     snapshot.rows("read the refusals", sql, &[], &mut |row| {
-        let (name, bucket_us): (&str, i64) = (row.try_get(0)?, row.try_get(1)?);
+        let (name, bucket_us): (&str, i64) = (row.try_get(0)?, micros(row.try_get(1)?));
         let reason: Option<Reason> = name.parse().ok();
         let whole = bucket_us % 1000 == 0;
         let expected = reason.filter(|_| whole).and_then(|reason| expected.remove(&(reason, bucket_us / 1000)));
@@ -224,6 +225,14 @@ fn votes(
     if i64::try_from(expected.unwrap_or(0)) != Ok(found) {
         let expected = expected.map_or_else(|| NOTHING.into(), |votes| votes.to_string());
         differences.push(table, key(), expected, found);
+    }
+}
+
+/// Microseconds since 1970 UTC, which is what PostgreSQL keeps.
+pub(super) fn micros(time: SystemTime) -> i64 {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => since.as_micros() as i64,
+        Err(before) => -(before.duration().as_micros() as i64),
     }
 }
 

@@ -226,16 +226,21 @@ impl<'de> Deserialize<'de> for Text<'de> {
 
 /// A UUID: groups of 8, 4, 4, 4 and 12 lower-case hexadecimal digits.
 fn read_voter(text: &str) -> Option<u128> {
-    let mut groups = text.split('-');
-    let mut voter = 0;
-    for digits in [8, 4, 4, 4, 12] {
-        let group = groups.next()?;
-        if group.len() != digits || !group.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
-            return None;
-        }
-        voter = (voter << (4 * digits)) | u128::from_str_radix(group, 16).ok()?;
+    if text.len() != 36 {
+        return None;
     }
-    groups.next().is_none().then_some(voter)
+    let mut voter = 0;
+    for (place, byte) in text.bytes().enumerate() {
+        let digit = match byte {
+            b'-' if matches!(place, 8 | 13 | 18 | 23) => continue,
+            _ if matches!(place, 8 | 13 | 18 | 23) => return None,
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            _ => return None,
+        };
+        voter = voter << 4 | u128::from(digit);
+    }
+    Some(voter)
 }
 
 /// `2027-04-11T08:31:12.345Z` and no other form; milliseconds since 1970 UTC.

@@ -11,6 +11,7 @@ mod judge;
 mod recount;
 mod report;
 mod snapshot;
+mod truth;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,12 +20,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::log::{LogError, VoteLog};
+use crate::simulate::Truth;
 use crate::store::{Database, StoreError};
 use judge::Laws;
 use recount::Totals;
 use snapshot::{Position, Snapshot};
 
-pub use report::{AuditReport, Difference, Differences, KEPT_PER_TABLE};
+pub use report::{AuditReport, Difference, Differences, KEPT_PER_TABLE, TruthScore};
 
 /// Partitions recounted at the same time.
 const WORKERS: usize = 2;
@@ -48,14 +50,22 @@ type Result<T> = std::result::Result<T, AuditError>;
 ///
 /// Blocks until it is done; may be called from anywhere, but from asynchronous code better in `spawn_blocking`.
 /// `progress` is called on this thread, a few times a second, with the records recounted and those there are.
-pub fn run(log: &dyn VoteLog, db: &Database, counter: &str, progress: &dyn Fn(u64, u64)) -> Result<AuditReport> {
+///
+/// With the generator's truth, and if all of its records have been counted, the tables are scored against that as well.
+pub fn run(
+    log: &dyn VoteLog,
+    db: &Database,
+    counter: &str,
+    truth: Option<&Truth>,
+    progress: &dyn Fn(u64, u64),
+) -> Result<AuditReport> {
     let work = Progress::default();
     // The auditor needs a thread of its own, since it waits for the database and this one may be a runtime's.
     thread::scope(|scope| {
         let (done, finished) = mpsc::channel::<()>();
         let auditor = scope.spawn(|| {
             let _done = done; // Closes the channel, whichever way this ends.
-            audit(log, db, counter, &work)
+            audit(log, db, counter, truth, &work)
         });
         while let Err(mpsc::RecvTimeoutError::Timeout) = finished.recv_timeout(PROGRESS_EVERY) {
             progress(work.done.load(Ordering::Relaxed), work.total.load(Ordering::Relaxed));
@@ -72,7 +82,13 @@ struct Progress {
     total: AtomicU64,
 }
 
-fn audit(log: &dyn VoteLog, db: &Database, counter: &str, work: &Progress) -> Result<AuditReport> {
+fn audit(
+    log: &dyn VoteLog,
+    db: &Database,
+    counter: &str,
+    truth: Option<&Truth>,
+    work: &Progress,
+) -> Result<AuditReport> {
     let started = Instant::now();
     let snapshot = Snapshot::open(db, counter)?;
     let found = snapshot.counter()?;
@@ -112,10 +128,11 @@ fn audit(log: &dyn VoteLog, db: &Database, counter: &str, work: &Progress) -> Re
     let snapshot = audit.snapshot.into_inner().unwrap_or_else(PoisonError::into_inner);
     let Sums { totals, counted, rejected, recounted, mut differences } =
         audit.sums.into_inner().unwrap_or_else(PoisonError::into_inner);
-    compare::tally(&snapshot, &laws, &totals, &mut differences)?;
-    compare::timeline(&snapshot, &laws, &totals, &mut differences)?;
-    compare::rejections(&snapshot, &totals, &mut differences)?;
+    compare::tally(&snapshot, &laws, totals.tally, &mut differences)?;
+    compare::timeline(&snapshot, &laws, totals.timeline, &mut differences)?;
+    compare::rejections(&snapshot, totals.rejections, &mut differences)?;
     compare::stray_partitions(&snapshot, found.partitions, &mut differences)?;
+    let truth = truth.map(|truth| truth::score(&snapshot, truth, recounted)).transpose()?;
     let report = AuditReport {
         counter: counter.to_owned(),
         recounted,
@@ -123,6 +140,7 @@ fn audit(log: &dyn VoteLog, db: &Database, counter: &str, work: &Progress) -> Re
         rejected,
         seconds: started.elapsed().as_secs_f64(),
         differences,
+        truth,
     };
     snapshot.finish(&report)?;
     Ok(report)

@@ -16,21 +16,33 @@ const KEPT_BYTES: usize = 4096;
 /// A log that has the records must hand them out within this time.
 const FETCH_WAIT: Duration = Duration::from_secs(30);
 
-/// Election, region, choice and channel by number, and the bucket of `cast_at` in milliseconds since 1970 UTC.
-pub(super) type Cell = (usize, usize, usize, usize, i64);
+/// Everything by number, but for the bucket: the start of the one that `cast_at` is in, in milliseconds since 1970 UTC.
+pub(super) type TallyCell = (usize, usize, usize, usize);
+pub(super) type Bucket = (usize, i64);
+pub(super) type BucketCell = (usize, usize);
 
 /// What adds up over partitions.
 #[derive(Default)]
 pub(super) struct Totals {
-    pub cells: HashMap<Cell, u64>,
+    /// By election, region, choice and channel.
+    pub tally: HashMap<TallyCell, u64>,
+    /// By election and bucket; in it by region and choice. Votes come nearly in the order of time, so one of the
+    /// inner maps is at work at a time, and it is small.
+    pub timeline: HashMap<Bucket, HashMap<BucketCell, u64>>,
     /// By the start of the bucket of append time, in milliseconds since 1970 UTC.
     pub rejections: BTreeMap<(Reason, i64), u64>,
 }
 
 impl Totals {
     pub fn add(&mut self, other: Totals) {
-        for (cell, votes) in other.cells {
-            *self.cells.entry(cell).or_default() += votes;
+        for (cell, votes) in other.tally {
+            *self.tally.entry(cell).or_default() += votes;
+        }
+        for (bucket, cells) in other.timeline {
+            let sums = self.timeline.entry(bucket).or_default();
+            for (cell, votes) in cells {
+                *sums.entry(cell).or_default() += votes;
+            }
         }
         for (key, votes) in other.rejections {
             *self.rejections.entry(key).or_default() += votes;
@@ -83,6 +95,9 @@ pub(super) fn partition(
         )));
     }
     let end = position.next_offset.min(offsets.end);
+    // Growing a set of millions costs more than filling it. The position is only a hint of how many there will be.
+    let voters = position.counted.clamp(0, end.saturating_sub(position.first_offset) as i64) as usize;
+    let room = voters / laws.elections.len().max(1);
     let mut recount = Recount {
         log_start: offsets.start,
         log_end: offsets.end,
@@ -91,7 +106,7 @@ pub(super) fn partition(
         counted: 0,
         rejected: BTreeMap::new(),
         totals: Totals::default(),
-        rolls: vec![HashSet::new(); laws.elections.len()],
+        rolls: laws.elections.iter().map(|_| HashSet::with_capacity(room)).collect(),
         evidence: BTreeMap::new(),
     };
     let mut next = position.first_offset;
@@ -136,7 +151,9 @@ impl Recount {
         match outcome {
             Ok(Ballot { election, region, choice, channel, bucket_ms, .. }) => {
                 self.counted += 1;
-                *self.totals.cells.entry((election, region, choice, channel, bucket_ms)).or_default() += 1;
+                *self.totals.tally.entry((election, region, choice, channel)).or_default() += 1;
+                let bucket = self.totals.timeline.entry((election, bucket_ms)).or_default();
+                *bucket.entry((region, choice)).or_default() += 1;
             }
             Err(reason) => {
                 let so_far = self.rejected.entry(reason).or_default();

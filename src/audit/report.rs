@@ -21,7 +21,7 @@ pub struct Difference {
 pub struct Differences {
     /// How many there are, by table.
     pub totals: BTreeMap<&'static str, u64>,
-    /// The first [`KEPT_PER_TABLE`] of each table.
+    /// The first [`KEPT_PER_TABLE`] that were found of each table, in no order.
     pub kept: Vec<Difference>,
 }
 
@@ -71,11 +71,32 @@ pub struct AuditReport {
     pub seconds: f64,
     /// Between the recount and the tables.
     pub differences: Differences,
+    /// Between the generator's truth and the tables, if it was given.
+    pub truth: Option<TruthScore>,
+}
+
+#[derive(Clone, Debug)]
+pub enum TruthScore {
+    Scored(Differences),
+    /// The counter has not counted exactly the records that the truth is of.
+    Incomplete {
+        records: u64,
+        recounted: u64,
+    },
 }
 
 impl AuditReport {
     pub fn is_clean(&self) -> bool {
-        self.differences.total() == 0
+        self.total_differences() == 0
+    }
+
+    /// From the log and from the truth together.
+    pub fn total_differences(&self) -> u64 {
+        let from_truth = match &self.truth {
+            Some(TruthScore::Scored(differences)) => differences.total(),
+            Some(TruthScore::Incomplete { .. }) | None => 0,
+        };
+        self.differences.total() + from_truth
     }
 
     /// The outcome in one line.
@@ -86,9 +107,21 @@ impl AuditReport {
             n => format!("{n} differences between the tables and the log"),
         };
         let rejected: u64 = self.rejected.values().sum();
+        let truth = match &self.truth {
+            None => String::new(),
+            Some(TruthScore::Incomplete { records, recounted }) => format!(
+                "; not scored against the ground truth, as the run is not complete: that has {records} records, \
+                 of which {recounted} have been counted"
+            ),
+            Some(TruthScore::Scored(differences)) => match differences.total() {
+                0 => "; every total is that of the ground truth".into(),
+                1 => "; 1 difference from the ground truth".into(),
+                n => format!("; {n} differences from the ground truth"),
+            },
+        };
         format!(
-            "audit of `{}`: {outcome}; {} records recounted, {} counted, {} refused",
-            self.counter, self.recounted, self.counted, rejected
+            "audit of `{}`: {outcome}; {} records recounted, {} counted, {rejected} refused{truth}",
+            self.counter, self.recounted, self.counted
         )
     }
 }
@@ -97,7 +130,14 @@ impl fmt::Display for AuditReport {
     /// The verdict, then the differences as a table. Ends without a line break.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.verdict())?;
-        write_differences(f, &self.differences)
+        write_differences(f, &self.differences)?;
+        match &self.truth {
+            Some(TruthScore::Scored(differences)) if differences.total() > 0 => {
+                f.write_str("\nFrom the ground truth:")?;
+                write_differences(f, differences)
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -108,10 +148,10 @@ fn write_differences(f: &mut fmt::Formatter<'_>, differences: &Differences) -> f
     let mut table = comfy_table::Table::new();
     *table.style_mut() = comfy_table::presets::UTF8_FULL_CONDENSED;
     table.set_header(["table", "key", "expected", "found"]);
-    for name in differences.totals.keys() {
-        for difference in differences.kept.iter().filter(|difference| difference.table == *name) {
-            table.add_row([difference.table, &difference.key, &difference.expected, &difference.found]);
-        }
+    let mut kept: Vec<&Difference> = differences.kept.iter().collect();
+    kept.sort_by_key(|difference| (difference.table, &difference.key));
+    for difference in kept {
+        table.add_row([difference.table, &difference.key, &difference.expected, &difference.found]);
     }
     write!(f, "\n{table}")?;
     for (name, total) in &differences.totals {

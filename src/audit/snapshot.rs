@@ -137,7 +137,7 @@ impl Snapshot {
 
     /// Ends the transaction and remembers the outcome.
     pub fn finish(self, report: &AuditReport) -> Result<()> {
-        let (recounted, differences) = (report.recounted as i64, report.differences.total() as i64);
+        let (recounted, differences) = (report.recounted as i64, report.total_differences() as i64);
         let written = self.runtime.block_on(async {
             self.client.batch_execute("COMMIT").await?;
             let insert = "INSERT INTO audit (counter, recounted, differences, summary) VALUES ($1, $2, $3, $4)";

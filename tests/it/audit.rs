@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use scrutin::audit::{self, AuditReport};
+use scrutin::audit::{self, AuditReport, TruthScore};
 use scrutin::election::{Choice, Election, Region};
 use scrutin::engine::{Changes, Engine, Rules};
 use scrutin::log::partitioner::partition_of;
 use scrutin::log::{EmbeddedLog, RecordBuffer, VoteLog};
+use scrutin::simulate::{self, Delivery, FaultRates, Plan, Progress, Speed, scaled};
 use scrutin::store::commit::Committer;
 use scrutin::store::{Role, elections, resume};
-use scrutin::vote::{Reason, Vote, VoterId};
+use scrutin::vote::{Reason, Vote, VoterId, format_millis};
 
 use crate::kit::Kit;
 
@@ -132,7 +134,8 @@ async fn counted(folder: &Path) -> (Kit, EmbeddedLog) {
 }
 
 fn audit(kit: &Kit, log: &EmbeddedLog) -> AuditReport {
-    audit::run(log, kit.db(), "native", &|done, total| assert!(done <= total)).unwrap_or_else(|error| panic!("{error}"))
+    audit::run(log, kit.db(), "native", None, &|done, total| assert!(done <= total))
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[tokio::test]
@@ -272,12 +275,11 @@ async fn each_tampering_is_found_and_nothing_else() {
         let changed = owner.execute(*sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
         assert!(changed > 0, "nothing to change: {sql}");
         let report = audit(&kit, &log);
-        let found: Vec<[&str; 4]> = report
-            .differences
-            .kept
-            .iter()
+        let kept = report.differences.kept.iter();
+        let mut found: Vec<[&str; 4]> = kept
             .map(|difference| [difference.table, &*difference.key, &*difference.expected, &*difference.found])
             .collect();
+        found.sort_unstable();
         let same = found.len() == expected.len()
             && found.iter().flatten().zip(expected.iter().flatten()).all(|(text, pattern)| fits(text, pattern));
         assert!(same && report.differences.total() == expected.len() as u64, "{sql}\n{report}");
@@ -322,11 +324,71 @@ async fn many_differences_are_counted_and_the_first_are_kept() {
 async fn what_cannot_be_audited_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let (kit, log) = counted(folder.path()).await;
-    let error = audit::run(&log, kit.db(), "other", &|_, _| {}).unwrap_err().to_string();
+    let error = audit::run(&log, kit.db(), "other", None, &|_, _| {}).unwrap_err().to_string();
     assert_eq!(error, "there is no counter `other`; there is: native");
     let small = EmbeddedLog::open(&folder.path().join("small"), 1).unwrap();
-    let error = audit::run(&small, kit.db(), "native", &|_, _| {}).unwrap_err().to_string();
+    let error = audit::run(&small, kit.db(), "native", None, &|_, _| {}).unwrap_err().to_string();
     assert!(error.contains("a log of 3 partitions, and ") && error.contains("has 1"), "{error}");
+}
+
+/// The generator knows what a count must come to; the audit holds the tables against that.
+#[tokio::test]
+async fn the_tables_are_scored_against_the_ground_truth() {
+    let folder = tempfile::tempdir().unwrap();
+    let kit = Kit::new().await;
+    let owner = kit.owner().await;
+    let plan = Plan::draw(scaled(&Election::built_in(), 20_000), 11).unwrap();
+    elections::save(&mut kit.owner().await, plan.election()).await.unwrap();
+    let log = EmbeddedLog::open(folder.path(), PARTITIONS).unwrap();
+    let (progress, stop) = (Progress::default(), AtomicBool::new(false));
+    let delivery = Delivery { log: &log, speed: Speed::Max, threads: 2, progress: &progress, stop: &stop };
+    let rates = FaultRates { double_vote: 0.05, malformed: 0.02, too_late: 0.02, delay: 0.05, ..FaultRates::demo() };
+    let truth = simulate::run(&plan, &rates, &delivery).unwrap().expect("nobody stops it");
+    count(&kit, &log).await;
+
+    let score = || {
+        let report = audit::run(&log, kit.db(), "native", Some(&truth), &|_, _| {});
+        report.unwrap_or_else(|error| panic!("{error}"))
+    };
+    let report = score();
+    assert!(report.is_clean(), "{report}");
+    assert_eq!((report.recounted, report.counted), (truth.records, truth.counted));
+    assert!(report.verdict().ends_with("every total is that of the ground truth"), "{report}");
+
+    // What the tables and the log agree on may still not be what was to be counted.
+    let mut other = truth.clone();
+    let bucket = other.timeline[0].start_ms;
+    other.timeline[0].votes[0].1 += 1;
+    other.rejected.insert("closed".into(), 1);
+    let cell = other.tally.iter().position(|votes| votes[0] > 0).unwrap();
+    other.tally[cell][0] = 0;
+    let report = audit::run(&log, kit.db(), "native", Some(&other), &|_, _| {}).unwrap();
+    let Some(TruthScore::Scored(differences)) = &report.truth else { panic!("{report}") };
+    let keys: Vec<&str> = differences.kept.iter().map(|difference| &*difference.key).collect();
+    let id = &truth.election;
+    let (region, choice) = &truth.cells[cell];
+    let (early_region, early_choice) = &truth.cells[truth.timeline[0].votes[0].0 as usize];
+    let expected = [
+        format!("{id} {region} {choice} {}", truth.channels[0]),
+        format!("{id} {} {early_region} {early_choice}", format_millis(bucket)),
+        "closed".to_owned(),
+    ];
+    assert_eq!(keys, expected, "{report}");
+    assert_eq!((report.differences.total(), report.is_clean()), (0, false));
+    assert!(report.to_string().contains("3 differences from the ground truth"), "{report}");
+
+    owner.batch_execute("DELETE FROM tally").await.unwrap();
+    let report = score();
+    let Some(TruthScore::Scored(differences)) = &report.truth else { panic!("{report}") };
+    assert_eq!(differences.total(), truth.tally_rows().count() as u64);
+    assert_eq!(report.total_differences(), 2 * differences.total(), "from the log as well");
+
+    let mut buffers = [(0, RecordBuffer::default())];
+    buffers[0].1.push(None, None);
+    append(&log, &mut buffers);
+    count(&kit, &log).await;
+    let verdict = score().verdict();
+    assert!(verdict.contains("not scored against the ground truth, as the run is not complete"), "{verdict}");
 }
 
 /// Whether a text fits a pattern in which `*` stands for any text and `?` for any character.
