@@ -11,13 +11,15 @@ use crate::election::{Choice, Election, Region};
 /// Writes an election; needs the owner's session. Writing what is there changes nothing.
 ///
 /// How it looks (names, colours, places on a map) can always change. What decides how votes are counted, its
-/// fingerprint, cannot once a counter counts it. Whoever registers a counter has to hold the election's row
-/// (`FOR SHARE`) until that is committed.
+/// fingerprint, cannot once a counter counts it. No counter can be entered meanwhile; one that was entered with an
+/// election read before has to see that it is still the same.
 pub async fn save(client: &mut Client, election: &Election) -> Result<(), StoreError> {
     election.check().map_err(StoreError::Unusable)?;
     let failed = StoreError::during("save the election");
     let transaction = client.transaction().await.map_err(&failed)?;
-    let query = format!("{SELECT} WHERE election = $1 FOR UPDATE");
+    // Lets readers of both tables go on, and makes a counter that is about to be entered wait.
+    transaction.batch_execute("LOCK TABLE counter, election IN SHARE ROW EXCLUSIVE MODE").await.map_err(&failed)?;
+    let query = format!("{SELECT} WHERE election = $1");
     let stored = transaction.query_opt(&query, &[&election.id]).await.map_err(&failed)?;
     if let Some(row) = &stored {
         let stored = read(&transaction, row).await?;
