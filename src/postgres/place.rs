@@ -11,7 +11,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{PORT, PostgresError, Result, clean_command, io, remove_if_there};
+use super::files::remove_if_there;
+use super::{PORT, PostgresError, Result, clean_command, io};
 
 /// The longest path of a Unix socket on every system (macOS has the least room).
 const SOCKET_PATH_BYTES_MAX: usize = 103;
