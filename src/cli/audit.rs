@@ -38,7 +38,7 @@ pub(super) async fn recount(
     counter: String,
     truth: Option<Truth>,
 ) -> Result<AuditReport> {
-    let audit = move || audit::run(&*log, &database, &counter, &show_progress);
+    let audit = move || audit::run(&*log, &database, &counter, truth.as_ref(), &show_progress);
     let report = tokio::task::spawn_blocking(audit).await.context("audit")?;
     if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
         eprint!("\r\x1b[2K");
