@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use super::open::{Store, open_existing_log};
 use super::table::{grouped, print};
-use crate::audit::{self, AuditReport};
+use crate::audit::{self, AuditReport, TruthScore};
 use crate::config::Settings;
 use crate::log::VoteLog;
 use crate::simulate::Truth;
@@ -52,6 +52,8 @@ fn show_progress(done: u64, total: u64) {
     }
 }
 
+/// A truth that cannot be scored, since not all its records were counted, is no clean audit.
 pub(super) fn verdict(report: &AuditReport) -> ExitCode {
-    if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+    let incomplete = matches!(report.truth, Some(TruthScore::Incomplete { .. }));
+    if report.is_clean() && !incomplete { ExitCode::SUCCESS } else { ExitCode::from(1) }
 }

@@ -44,7 +44,8 @@ pub trait VoteLog: Send + Sync {
     /// A reader of the given partitions, each from the offset given.
     fn reader(&self, from: &[(u32, u64)]) -> Result<Box<dyn LogReader>>;
 
-    /// A writer of the given partitions. A partition of an embedded log has one writer at a time.
+    /// A writer of the given partitions. A partition of an embedded log has one writer at a time, and opening it settles
+    /// what the partition holds after a crash: read its offsets afterwards.
     fn writer(&self, partitions: &[u32]) -> Result<Box<dyn LogWriter>>;
 
     /// What to call it in messages: a path or an address.

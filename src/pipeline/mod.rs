@@ -200,7 +200,8 @@ pub async fn count(
         starts.insert(partition, offsets.start);
         ends.insert(partition, offsets.end);
     }
-    resume::enter_counter(&mut client, &options.counter, &rules, &starts).await?;
+    let fingerprints = elections.iter().map(|election| (election.id.clone(), election.fingerprint())).collect();
+    resume::enter_counter(&mut client, &options.counter, &rules, &fingerprints, &starts).await?;
     let positions = resume::positions(&client, &options.counter).await?;
     for (&partition, &next) in &positions {
         check_position(&*log, partition, next, starts[&partition], ends[&partition])?;

@@ -71,6 +71,13 @@ pub fn run<B: Ballots>(ballots: &B, faults: &FaultRates, delivery: &Delivery<'_>
         ensure!(times.is_finite() && times > 0.0, "speed {times}; expected a number above 0, or max");
     }
     let partitions = delivery.log.partitions();
+    let threads = delivery.threads.clamp(1, partitions as usize);
+    let shares: Vec<Vec<u32>> =
+        (0..threads as u32).map(|number| (number..partitions).step_by(threads).collect()).collect();
+    // A writer settles what its partitions hold, so they are opened before anything is read of them: a batch that
+    // an earlier run wrote in its last moment, and never heard was stored, is in the log or it is not.
+    let writers = shares.iter().map(|share| delivery.log.writer(share));
+    let writers: Vec<Box<dyn LogWriter>> = writers.collect::<Result<_, _>>()?;
     let held = (0..partitions).map(|partition| delivery.log.offsets(partition).map(|offsets| offsets.end));
     let held: Vec<u64> = held.collect::<Result<_, _>>()?;
     let encoder = Encoder::new(ballots, partitions);
@@ -84,20 +91,20 @@ pub fn run<B: Ballots>(ballots: &B, faults: &FaultRates, delivery: &Delivery<'_>
             None => return Ok(None),
         },
     };
-    let threads = delivery.threads.clamp(1, partitions as usize);
     let failed = AtomicBool::new(false);
     let clock = Clock { start: Instant::now(), from_ms, speed: delivery.speed };
     let job = Job { ballots, faults, delivery, encoder: &encoder, held: &held, clock, failed: &failed };
     let results: Vec<anyhow::Result<Option<Truth>>> = thread::scope(|scope| {
-        let spawn = |number: usize| {
+        let job = &job;
+        let spawn = |(number, (share, writer)): (usize, (Vec<u32>, Box<dyn LogWriter>))| {
             let work = move || {
-                let result = Worker::start(&job, number, threads).and_then(|worker| worker.work());
+                let result = Worker::start(job, number == 0, share, writer).and_then(|worker| worker.work());
                 job.failed.fetch_or(result.is_err(), Ordering::Relaxed);
                 result
             };
             thread::Builder::new().name(format!("simulate-{number}")).spawn_scoped(scope, work)
         };
-        let handles: Vec<_> = (0..threads).map(spawn).collect();
+        let handles: Vec<_> = shares.into_iter().zip(writers).enumerate().map(spawn).collect();
         // A thread that does not start stops the others, which would never be done without it.
         failed.fetch_or(handles.iter().any(|handle| handle.is_err()), Ordering::Relaxed);
         let join = |handle: std::io::Result<thread::ScopedJoinHandle<'_, _>>| match handle {
@@ -252,23 +259,27 @@ struct Worker<'a, B: Ballots> {
 }
 
 impl<'a, B: Ballots> Worker<'a, B> {
-    fn start(job: &'a Job<'a, B>, number: usize, threads: usize) -> anyhow::Result<Worker<'a, B>> {
-        let count = job.held.len();
-        let mine: Vec<u32> = (number as u32..count as u32).step_by(threads).collect();
-        let mut places = vec![None; count];
+    /// `keeps_truth` is for one of the threads; all would come to the same.
+    fn start(
+        job: &'a Job<'a, B>,
+        keeps_truth: bool,
+        mine: Vec<u32>,
+        writer: Box<dyn LogWriter>,
+    ) -> anyhow::Result<Worker<'a, B>> {
+        let mut places = vec![None; job.held.len()];
         for (place, partition) in mine.iter().enumerate() {
             places[*partition as usize] = Some(place);
         }
         Ok(Worker {
             job,
             schedule: Schedule::new(job.ballots, job.faults)?,
-            writer: job.delivery.log.writer(&mine)?,
+            writer,
             buffers: mine.iter().map(|partition| (*partition, RecordBuffer::default())).collect(),
             places,
             held: mine.iter().map(|partition| job.held[*partition as usize]).collect(),
             stamp: Stamp::new(),
             odd: Odd::default(),
-            truth: (number == 0).then(|| TruthCount::new(job.ballots)),
+            truth: keeps_truth.then(|| TruthCount::new(job.ballots)),
             horizon_ms: i64::MIN,
             beats: 0,
         })

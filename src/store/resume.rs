@@ -11,11 +11,13 @@ use crate::vote::{Reason, VoterId};
 
 /// Enters a counter and its partitions, or checks that it is the one that counted before.
 ///
+/// `fingerprints` are those of the elections that the rules were made of; one that was changed meanwhile is refused.
 /// `starts` are the log's first offsets, by partition, for partitions new to the counter.
 pub async fn enter_counter(
     client: &mut Client,
     counter: &str,
     rules: &Rules,
+    fingerprints: &BTreeMap<String, String>,
     starts: &BTreeMap<u32, u64>,
 ) -> Result<(), StoreError> {
     let during = StoreError::during;
@@ -33,6 +35,19 @@ pub async fn enter_counter(
         .await
         .map_err(during("read the counter"))?;
     let (known, partitions): (Vec<String>, i32) = (row.get(0), row.get(1));
+    // From here on no election of this counter can be changed; one may have been since it was read.
+    for row in transaction
+        .query("SELECT election, fingerprint FROM election WHERE election = ANY ($1)", &[&elections])
+        .await
+        .map_err(during("read the elections"))?
+    {
+        let (election, fingerprint): (&str, &str) = (row.get(0), row.get(1));
+        if fingerprints.get(election).map(String::as_str) != Some(fingerprint) {
+            return Err(StoreError::Unusable(format!(
+                "election `{election}` has just been changed; start the count again"
+            )));
+        }
+    }
     if known != elections {
         return Err(StoreError::Unusable(format!(
             "counter `{counter}` counts {}, but the database now has {}; what it refused as unknown cannot be counted again: \

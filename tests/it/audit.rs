@@ -100,7 +100,8 @@ async fn count(kit: &Kit, log: &EmbeddedLog) {
     let elections = elections::load_all(&client).await.unwrap();
     let rules = Arc::new(Rules::new(&elections, PARTITIONS).unwrap());
     let starts = (0..PARTITIONS).map(|partition| (partition, log.offsets(partition).unwrap().start)).collect();
-    resume::enter_counter(&mut client, "native", &rules, &starts).await.unwrap();
+    let fingerprints = elections.iter().map(|election| (election.id.clone(), election.fingerprint())).collect();
+    resume::enter_counter(&mut client, "native", &rules, &fingerprints, &starts).await.unwrap();
     let mut expected: BTreeMap<u32, u64> = resume::positions(&client, "native").await.unwrap();
     let mut partitions = Vec::new();
     for (&partition, &next_offset) in &expected {

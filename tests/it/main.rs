@@ -1,6 +1,7 @@
 //! What Scrutin promises, on a real PostgreSQL. Each test has a database of its own.
 
 mod audit; // the audit finds every kind of tampering, and nothing where there is none
+mod crash; // the program killed at every step and at random, and the truth all the same
 mod kit; // one private server a test process, one fresh database a test
 mod page; // the figures of the API, what is pushed, what is said while PostgreSQL is away
 mod parser; // the fast parser against serde
