@@ -62,7 +62,7 @@ pub fn run(
     let work = Progress::default();
     // The auditor needs a thread of its own, since it waits for the database and this one may be a runtime's.
     thread::scope(|scope| {
-        let (done, finished) = mpsc::channel::<()>();
+        let (done, finished) = mpsc::sync_channel::<()>(1);
         let auditor = scope.spawn(|| {
             let _done = done; // Closes the channel, whichever way this ends.
             audit(log, db, counter, truth, &work)

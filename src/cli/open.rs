@@ -82,6 +82,10 @@ pub(super) fn stop_at_signal() -> Result<Arc<Stop>> {
             }
             if asked.is_asked() {
                 eprintln!("\nscrutin: stopped at once; what was in hand is counted at the next start");
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "asked for twice; the next start adopts the private PostgreSQL"
+                )]
                 std::process::exit(130);
             }
             asked.ask();

@@ -241,6 +241,7 @@ pub(super) enum Source {
 }
 
 /// Votes ready to be sent.
+#[expect(clippy::large_enum_variant, reason = "there is one a run")]
 pub(super) enum Votes {
     Plan(Plan),
     Ballots(BallotFile),

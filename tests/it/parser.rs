@@ -248,7 +248,7 @@ fn the_edges_of_the_contract() {
         ("a second object", (vote.clone() + &vote).into_bytes()),
         ("a byte order mark", [b"\xef\xbb\xbf", vote.as_bytes()].concat()),
         ("a control character", vote.replace("booth", "bo\toth").into_bytes()),
-        ("invalid UTF-8 in a field", [vote[..60].as_bytes(), b"\xff", vote[60..].as_bytes()].concat()),
+        ("invalid UTF-8 in a field", [&vote.as_bytes()[..60], b"\xff", &vote.as_bytes()[60..]].concat()),
         ("invalid UTF-8 in an unknown field", [b"{\"x\":\"\xff\",", &vote.as_bytes()[1..]].concat()),
         ("upper-case id", vote.replace("6f1d2c3b", "6F1D2C3B").into_bytes()),
         ("no such day", vote.replace("04-11T", "02-30T").into_bytes()),
