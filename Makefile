@@ -1,0 +1,52 @@
+# `make` lists what there is.
+
+# Where rustup puts Rust, for a shell that was opened before.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+MAKEFLAGS += --no-print-directory
+
+# For the command: make demo ARGS="--voters 5000000"
+ARGS ?=
+
+.PHONY: help setup demo test soak fuzz bench lint clean
+
+help: ## List what make can do
+	@echo 'make TARGET, with one of'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 10
+
+setup: ## Check what is needed; on Debian and Ubuntu, as root, install it
+	@tools/setup
+
+demo: ## Run it all: votes, count, page, audit; options of `scrutin demo` in ARGS="--voters 5000000 …"
+	@tools/setup demo
+	@cargo build --release --locked
+# exec: no shell between make and the program has to understand Ctrl-C too.
+	@exec cargo run --release --locked --quiet -- demo $(ARGS)
+
+# The bench runs small here. Real results and ballots are replayed if they are in SCRUTIN_TEST_DATA.
+test: ## Run all tests, on a PostgreSQL of their own
+	@tools/setup
+	cargo test --locked $(ARGS)
+	cargo test --locked --bench throughput
+
+soak: ## Run the long tests: kills, outages, whole elections
+	@tools/setup
+	cargo test --release --locked --test it -- --ignored --nocapture --test-threads 1 $(ARGS)
+
+fuzz: ## Compare the two parsers on 200 million inputs, or SCRUTIN_FUZZ_INPUTS, other ones each time
+	@tools/setup
+	@seed=$${SCRUTIN_FUZZ_SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')} && echo "SCRUTIN_FUZZ_SEED=$$seed" && \
+	SCRUTIN_FUZZ_SEED=$$seed SCRUTIN_FUZZ_INPUTS=$${SCRUTIN_FUZZ_INPUTS:-200000000} \
+	cargo test --release --locked --test it -- --exact parser::the_fast_parser_says_what_serde_says --nocapture
+
+bench: ## Measure at full size (about 15 minutes, 16 GB of disk) into benches/results/
+	@tools/setup
+	cargo bench --locked --bench throughput
+
+lint: ## Check form, lints, docs, and the dependencies' licences
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps --document-private-items
+	tools/check-dependencies
+
+clean: ## Delete what was built; the demo's votes and count in scrutin-data stay
+	cargo clean
