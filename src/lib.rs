@@ -1,4 +1,19 @@
-//! Scrutin counts votes as they are cast.
+//! Scrutin counts votes as they are cast: every vote once, or refused with a reason.
+//!
+//! The life of a vote, and where to read on:
+//!
+//! 1. An [`election`] says who may be voted for, where and when; [`csv_file`] reads its files and says what is wrong with them.
+//! 2. A [`vote`] is a JSON message. [`simulate`] makes those of a whole election; [`replay`] makes them from real
+//!    results or real ballots.
+//! 3. It is appended to the [`log`], in the partition of its voter, and stays there: the log is the truth.
+//! 4. The [`engine`] counts it or refuses it. It is pure: records in, changes out.
+//! 5. The [`pipeline`] reads the log, lets the engine count, and commits.
+//! 6. The [`store`] commits tallies, refusals, the roll and the position in one transaction of PostgreSQL, which
+//!    [`postgres`] finds on this machine and runs if none is given.
+//! 7. The [`page`] shows the views to all who look, live.
+//! 8. The [`audit`] counts the log again, with code of its own, and compares every row.
+//!
+//! Around it: [`cli`] is the command line, [`config`] its settings, [`telemetry`] says how all of it is doing.
 
 pub mod audit;
 pub mod cli;

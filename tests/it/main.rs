@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may say shortly that something has to work")]
 
+mod architecture; // the walls between the modules
 mod audit; // the audit finds every kind of tampering, and nothing where there is none
 mod crash; // the program killed at every step and at random, and the truth all the same
 mod kit; // one private server a test process, one fresh database a test
