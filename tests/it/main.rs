@@ -9,4 +9,5 @@ mod kit; // one private server a test process, one fresh database a test
 mod page; // the figures of the API, what is pushed, what is said while PostgreSQL is away
 mod parser; // the fast parser against serde
 mod postgres; // the private server's life: made, killed, adopted, shared, stopped
+mod schema; // the published schema of a vote against the parser
 mod store; // migrations, roles and their walls, elections
