@@ -75,7 +75,7 @@ async fn print_counter(client: &Client, log: &dyn VoteLog, counter: &str) -> Res
 
     let rows = client
         .query(
-            "SELECT partition, next_offset, updated_at::text FROM lag WHERE counter = $1 ORDER BY partition",
+            "SELECT partition, next_offset, rfc3339(updated_at) FROM lag WHERE counter = $1 ORDER BY partition",
             &[&counter],
         )
         .await

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use serde_json::{Map, Value};
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -20,6 +20,9 @@ pub(super) struct Rows {
     pub rows: Vec<Vec<Value>>,
 }
 
+/// A line under the header and nothing else: easy to read, and to copy.
+const PLAIN: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+
 impl Rows {
     pub fn print(&self, format: Format) -> Result<()> {
         print(&match format {
@@ -31,7 +34,7 @@ impl Rows {
 
     pub fn table(&self) -> Table {
         let mut table = Table::new();
-        table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+        table.load_style(PLAIN);
         table.set_header(&self.columns);
         for row in &self.rows {
             table.add_row(row.iter().map(|value| match value {

@@ -304,7 +304,7 @@ async fn killed_at_every_step_of_a_commit_it_counts_every_vote_once() {
         eprintln!("SKIPPED killed_at_every_step_of_a_commit: needs the kit's own PostgreSQL");
         return;
     }
-    let (kit, program, mut proxy, victim) = stage(2_000_000, "300s", 41).await;
+    let (kit, program, mut proxy, victim) = stage(800_000, "300s", 41).await;
     let mut kills = 0;
     for commit in [1, 2, 4] {
         for statement in STATEMENTS {
@@ -330,7 +330,7 @@ async fn killed_at_random_moments_it_counts_every_vote_once() {
     let kit = Kit::new().await;
     let seed = std::env::var("SCRUTIN_CRASH_SEED").ok().map_or(7, |text| text.parse().expect("a seed"));
     let program =
-        Program { folder: TempDir::new().unwrap(), url: kit.url().to_owned(), voters: 2_000_000, day: "60s", seed };
+        Program { folder: TempDir::new().unwrap(), url: kit.url().to_owned(), voters: 800_000, day: "60s", seed };
     let mut random = fastrand::Rng::with_seed(seed);
     let mut kills = 0;
     while kills < 60 {
