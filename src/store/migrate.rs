@@ -35,7 +35,7 @@ pub async fn setup(db: &Database) -> Result<(), StoreError> {
     let locked = client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await;
     locked.map_err(StoreError::during("lock the set-up"))?;
     if is_foreign(&client).await? {
-        return check(db, &client).await;
+        return check(db, &client).await.map(drop);
     }
     create_schema(db, &client).await?;
     check(db, &client).await?;
@@ -46,6 +46,23 @@ pub async fn setup(db: &Database) -> Result<(), StoreError> {
         ensure_role(db, &client, role).await?;
     }
     grant(&mut client).await
+}
+
+/// Refuses a database that has not been set up, or not by this version of the program. Changes nothing.
+///
+/// A user who may not look at the version is let through: what they may do, they can do.
+pub async fn verify(db: &Database) -> Result<(), StoreError> {
+    let client = db.connect(Role::Owner).await?;
+    let set_up = |what: &str| StoreError::Unusable(format!("the database {} {what}; run `scrutin setup`", db.name()));
+    match check(db, &client).await {
+        Ok(versions) if versions < MIGRATIONS.len() => Err(set_up("has an older schema than this program needs")),
+        Ok(_) => Ok(()),
+        Err(error) => match error.code() {
+            Some(code) if *code == SqlState::UNDEFINED_TABLE => Err(set_up("has not been set up")),
+            Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => Ok(()),
+            _ => Err(error),
+        },
+    }
 }
 
 /// Whether the schema is there and somebody else's.
@@ -81,8 +98,9 @@ async fn create_schema(db: &Database, client: &Client) -> Result<(), StoreError>
     }
 }
 
-/// Refuses a schema that is newer, older, or other than this program's where `setup` may not or must not change it.
-async fn check(db: &Database, client: &Client) -> Result<(), StoreError> {
+/// Refuses a schema that is newer, older, or other than this program's where `setup` may not or must not change it;
+/// gives the number of its versions.
+async fn check(db: &Database, client: &Client) -> Result<usize, StoreError> {
     let query = format!("SELECT version, name, digest FROM {SCHEMA}.migration ORDER BY version");
     let rows = client.query(&query, &[]).await.map_err(StoreError::during("read the schema's version"))?;
     let known = MIGRATIONS.last().map_or(0, |migration| migration.version);
@@ -113,7 +131,7 @@ async fn check(db: &Database, client: &Client) -> Result<(), StoreError> {
             db.name()
         )));
     }
-    Ok(())
+    Ok(rows.len())
 }
 
 fn digest_of(migration: &Migration) -> String {
