@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ballots::Ballots;
 use super::schedule::Event;
+use crate::csv_file::FileError;
 use crate::vote::Reason;
 
 /// The expected count of a whole run, as it lies in the ground-truth file.
@@ -80,11 +81,12 @@ impl Truth {
     }
 
     /// Reads the file, and checks that it is consistent in itself.
-    pub fn read(path: &Path) -> anyhow::Result<Truth> {
-        let text = fs::read(path).with_context(|| format!("read the ground truth from {}", path.display()))?;
+    pub fn read(path: &Path) -> Result<Truth, FileError> {
+        let text = fs::read(path).map_err(|source| FileError::Unreadable { path: path.to_owned(), source })?;
+        let whole = |what| FileError::Whole { path: path.to_owned(), what };
         let truth: Truth = serde_json::from_slice(&text)
-            .with_context(|| format!("{} is not a ground-truth file of simulate or replay", path.display()))?;
-        truth.check().map_err(|what| anyhow::anyhow!("the ground truth in {} is damaged: {what}", path.display()))?;
+            .map_err(|error| whole(format!("expected a ground-truth file of simulate or replay, but {error}")))?;
+        truth.check().map_err(|what| whole(format!("the ground truth is damaged: {what}")))?;
         Ok(truth)
     }
 
