@@ -4,55 +4,62 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 use serde::Deserialize;
 
 use crate::csv_file::FileError;
 
 /// Settings that every command understands.
 #[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Common options")]
 pub struct CommonArgs {
-    /// File with settings; without it, ./scrutin.toml if there is one
-    #[arg(long, global = true, env = "SCRUTIN_CONFIG", value_name = "FILE", help_heading = "Common options")]
+    /// File with settings [default: ./scrutin.toml, if there is one]
+    #[arg(long, global = true, env = "SCRUTIN_CONFIG", hide_env = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Folder for the log and for a PostgreSQL of its own [default: scrutin-data]
-    #[arg(long, global = true, env = "SCRUTIN_DATA_DIR", value_name = "DIR", help_heading = "Common options")]
+    /// Folder for all that is kept: the log, and a PostgreSQL of its own [default: scrutin-data]
+    #[arg(long, global = true, env = "SCRUTIN_DATA_DIR", hide_env = true, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
-    /// Where the votes are: a folder [default: DATA_DIR/log]
-    #[arg(long, global = true, env = "SCRUTIN_LOG", value_name = "DIR", help_heading = "Common options")]
+    /// Folder of the log, where the votes are [default: DATA_DIR/log]
+    #[arg(long, global = true, env = "SCRUTIN_LOG", hide_env = true, value_name = "DIR")]
     pub log: Option<String>,
 
-    /// PostgreSQL to use, as postgresql://user:password@host:port/name (also DATABASE_URL);
-    /// without it, one of its own is started in the data folder
-    #[arg(
-        long,
-        global = true,
-        env = "SCRUTIN_DATABASE_URL",
-        hide_env_values = true,
-        value_name = "URL",
-        help_heading = "Common options"
-    )]
+    /// PostgreSQL to use, as postgresql://user:password@host:port/name [default: DATABASE_URL, else one of its own,
+    /// started in the data folder]
+    #[arg(long, global = true, env = "SCRUTIN_DATABASE_URL", hide_env = true, value_name = "URL")]
     pub database_url: Option<String>,
 
     /// Name under which the count stands in the tables [default: native]
-    #[arg(long, global = true, env = "SCRUTIN_COUNTER", value_name = "NAME", help_heading = "Common options")]
+    #[arg(long, global = true, env = "SCRUTIN_COUNTER", hide_env = true, value_name = "NAME")]
     pub counter: Option<String>,
 
     /// Partitions of a log that is made anew [default: 4]
-    #[arg(long, global = true, env = "SCRUTIN_PARTITIONS", value_name = "N", help_heading = "Common options")]
+    #[arg(
+        long,
+        global = true,
+        env = "SCRUTIN_PARTITIONS", hide_env = true,
+        value_name = "N",
+        value_parser = RangedU64ValueParser::<u32>::new().range(1..=1024),
+    )]
     pub partitions: Option<u32>,
 
     /// Threads that count [default: 2]
-    #[arg(long, global = true, env = "SCRUTIN_WORKERS", value_name = "N", help_heading = "Common options")]
+    #[arg(
+        long,
+        global = true,
+        env = "SCRUTIN_WORKERS", hide_env = true,
+        value_name = "N",
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..),
+    )]
     pub workers: Option<usize>,
 
     /// Address of the page and the API [default: 127.0.0.1:8080]
-    #[arg(long, global = true, env = "SCRUTIN_LISTEN", value_name = "ADDRESS", help_heading = "Common options")]
+    #[arg(long, global = true, env = "SCRUTIN_LISTEN", hide_env = true, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
 
-    /// How much is logged to stderr: off, error, warn, info, debug, trace [default: warn]
-    #[arg(long, global = true, env = "SCRUTIN_LOG_LEVEL", value_name = "LEVEL", help_heading = "Common options")]
+    /// How much is logged to stderr: off, error, warn, info, debug or trace [default: warn]
+    #[arg(long, global = true, env = "SCRUTIN_LOG_LEVEL", hide_env = true, value_name = "LEVEL")]
     pub log_level: Option<String>,
 }
 
@@ -79,7 +86,8 @@ pub struct Settings {
     /// None: a private PostgreSQL in the data folder.
     pub database_url: Option<String>,
     pub counter: String,
-    pub partitions: u32,
+    /// None: as many as the log has; 4 if it is made anew.
+    pub partitions: Option<u32>,
     pub workers: usize,
     pub listen: SocketAddr,
     pub log_level: tracing_subscriber::filter::LevelFilter,
@@ -90,34 +98,50 @@ impl Settings {
     pub fn resolve(args: CommonArgs) -> Result<Settings, FileError> {
         let path = args.config.clone().unwrap_or_else(|| "scrutin.toml".into());
         let file = if args.config.is_some() || path.exists() { read(&path)? } else { ConfigFile::default() };
-        let at = |key: &str, what: String| FileError::Whole { path: path.clone(), what: format!("`{key}`: {what}") };
+        // Whoever reads the message should look where the value is.
+        let at = |key: &str, is_given: bool, what: String| {
+            let place = if is_given { given(key).into() } else { path.clone() };
+            let what = if is_given { what } else { format!("`{key}`: {what}") };
+            FileError::Whole { path: place, what }
+        };
 
         let data_dir = args.data_dir.or(file.data_dir).unwrap_or_else(|| "scrutin-data".into());
+        let is_given = args.log.is_some();
         let log = args.log.or(file.log);
         if let Some(address) = log.as_ref().filter(|log| log.contains("://")) {
             let what =
                 format!("found `{address}`, expected a folder: this version keeps the votes in an embedded log only");
-            return Err(at("log", what));
+            return Err(at("log", is_given, what));
         }
+        let is_given = args.counter.is_some();
         let counter = args.counter.or(file.counter).unwrap_or_else(|| "native".into());
-        crate::election::check_code(&counter).map_err(|what| at("counter", what))?;
+        crate::election::check_code(&counter).map_err(|what| at("counter", is_given, what))?;
+        let is_given = args.log_level.is_some();
         let log_level = args.log_level.or(file.log_level).unwrap_or_else(|| "warn".into());
+        let log_level = log_level.parse().map_err(|_| {
+            let what = format!("found `{log_level}`, expected off, error, warn, info, debug or trace");
+            at("log-level", is_given, what)
+        })?;
         Ok(Settings {
             log_dir: log.map_or_else(|| data_dir.join("log"), PathBuf::from),
             data_dir,
-            database_url: args
-                .database_url
-                .or_else(|| std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()))
-                .or(file.database_url),
+            // A variable that is set to nothing says nothing.
+            database_url: [args.database_url, std::env::var("DATABASE_URL").ok(), file.database_url]
+                .into_iter()
+                .flatten()
+                .find(|url| !url.is_empty()),
             counter,
-            partitions: args.partitions.or(file.partitions).unwrap_or(4),
+            partitions: args.partitions.or(file.partitions),
             workers: args.workers.or(file.workers).unwrap_or(2).max(1),
             listen: args.listen.or(file.listen).unwrap_or_else(|| ([127, 0, 0, 1], 8080).into()),
-            log_level: log_level.parse().map_err(|_| {
-                at("log-level", format!("found `{log_level}`, expected off, error, warn, info, debug or trace"))
-            })?,
+            log_level,
         })
     }
+}
+
+/// What a flag is called, and its variable.
+fn given(key: &str) -> String {
+    format!("--{key} or SCRUTIN_{}", key.to_uppercase().replace('-', "_"))
 }
 
 fn read(path: &Path) -> Result<ConfigFile, FileError> {

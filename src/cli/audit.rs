@@ -12,7 +12,7 @@ use crate::audit::{self, AuditReport, TruthScore};
 use crate::config::Settings;
 use crate::log::VoteLog;
 use crate::simulate::Truth;
-use crate::store::Database;
+use crate::store::{Database, migrate};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -25,6 +25,7 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     let log = open_existing_log(&settings)?;
     let truth = args.truth.map(|path| Truth::read(&path)).transpose()?;
     let store = Store::open_existing(&settings).await?;
+    migrate::verify(&store.database).await?;
     let report = recount(log, store.database.clone(), settings.counter, truth).await?;
     print(&format!("{report}\n"))?;
     store.close().await?;

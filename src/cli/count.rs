@@ -9,6 +9,7 @@ use anyhow::Result;
 use super::open::{Store, open_existing_log, stop_at_signal};
 use super::progress::{Line, View, summary};
 use super::serve;
+use super::table::print;
 use crate::config::Settings;
 use crate::pipeline::{self, CountOptions, CountProgress};
 use crate::telemetry::Telemetry;
@@ -34,13 +35,16 @@ enum Engine {
 pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     let Engine::Native = args.engine;
     let log = open_existing_log(&settings)?;
-    let store = Store::open(&settings).await?;
     let stop = stop_at_signal()?;
+    let store = Store::open_ready(&settings).await?;
     let telemetry = Telemetry::new();
     let page = match args.serve {
         true => Some(serve::start(&settings, &store.database, &telemetry).await?),
         false => None,
     };
+    if let Some(page) = &page {
+        print(&format!("The page is at {}\n", page.address))?;
+    }
     let progress = Arc::new(CountProgress::default());
     let options = CountOptions { counter: settings.counter.clone(), workers: settings.workers, drain: args.drain };
     let line = Line::start(View {
@@ -55,7 +59,7 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
         page.stop().await?;
     }
     counted?;
-    println!("{}", summary(&progress, start.elapsed()));
+    print(&format!("{}\n", summary(&progress, start.elapsed())))?;
     store.close().await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
+use super::UsageError;
 use super::audit::{recount, verdict};
 use super::open::{Store, open_log, stop_at_signal};
 use super::progress::{Line, View, summary};
@@ -27,21 +28,22 @@ use crate::telemetry::Telemetry;
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Registered voters in all [default: 1000000; with --election, as in its folder]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = "Votes")]
     voters: Option<u64>,
     /// Folder with election.toml, regions.csv and choices.csv [default: the built-in presidential election]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = "Votes")]
     election: Option<PathBuf>,
-    /// Replay real results from a CSV file instead
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["voters", "election"])]
+    /// Replay real results instead: a CSV file with the columns region_code, region_name, registered, abstentions,
+    /// blank, null, candidate, votes, and maybe candidate_id
+    #[arg(long, value_name = "FILE", help_heading = "Votes", conflicts_with_all = ["voters", "election"])]
     results: Option<PathBuf>,
-    /// Replay real ballots from a CSV file (maybe .csv.gz) instead
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["voters", "election", "results"])]
+    /// Replay real ballots instead: a CSV file (maybe .csv.gz) with a row a ballot, whose columns are named below
+    #[arg(long, value_name = "FILE", help_heading = "Votes", conflicts_with_all = ["voters", "election", "results"])]
     ballots: Option<PathBuf>,
     #[command(flatten)]
     columns: ColumnArgs,
     /// The same seed makes the same votes [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = "Votes")]
     seed: Option<u64>,
     /// How long the voting day lasts on the clock [default: 5m]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
@@ -51,13 +53,17 @@ pub(super) struct Args {
     speed: Option<Speed>,
     #[command(flatten)]
     faults: FaultArgs,
-    /// Start over: forget the votes and the count of the run before
+    /// Start over: delete the votes and the count of the run before
     #[arg(long)]
     fresh: bool,
-    /// Stop when all is counted and audited
+    /// End when all is counted and audited, instead of keeping the page up
     #[arg(long)]
     exit: bool,
 }
+
+/// Files in the data folder.
+const RUN: &str = "run.json";
+const TRUTH: &str = "truth.json";
 
 const DAY: Duration = Duration::from_secs(300);
 const VOTERS: u64 = 1_000_000;
@@ -78,19 +84,24 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     fs::create_dir_all(&settings.data_dir)
         .with_context(|| format!("make the data folder {}", settings.data_dir.display()))?;
     let _lock = lock(&settings.data_dir)?;
+    let stop = stop_at_signal()?;
+    let known = if args.fresh { None } else { Run::read(&settings.data_dir)? };
+    let run = settle(&args, known.clone(), &settings.data_dir)?;
+    // What is wrong with the source is said before anything is deleted or written down.
+    let votes = run.source.open(run.seed, &Day::laid(run.opens_at_ms, run.day_ms), &settings.data_dir)?;
+    let election = votes.election().clone();
     if args.fresh {
         forget(&settings).await?;
     }
-    let run = settle(&args, &settings.data_dir)?;
-    let votes = run.source.open(run.seed, &Day::laid(run.opens_at_ms, run.day_ms), &settings.data_dir)?;
-    let election = votes.election().clone();
+    if known.is_none() {
+        run.write(&settings.data_dir)?;
+    }
 
     let log = open_log(&settings)?;
     let store = Store::open(&settings).await?;
     migrate::setup(&store.database).await?;
     elections::save(&mut store.client(Role::Owner).await?, &election).await?;
 
-    let stop = stop_at_signal()?;
     let telemetry = Telemetry::new();
     let page = serve::start(&settings, &store.database, &telemetry).await?;
     print(&format!(
@@ -133,7 +144,7 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
             ExitCode::SUCCESS
         }
         Some(truth) => {
-            truth.write(&settings.data_dir.join("truth.json"))?;
+            truth.write(&settings.data_dir.join(TRUTH))?;
             print(&format!("{}\n\n", summary(&count, start.elapsed())))?;
             print_result(&store.client(Role::Reader).await?, &settings.counter, &election.id).await?;
             let report =
@@ -211,7 +222,7 @@ async fn forget(settings: &Settings) -> Result<()> {
         }
         _ => {}
     }
-    for name in ["run.json", "truth.json"] {
+    for name in [RUN, TRUTH] {
         let path = settings.data_dir.join(name);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -223,23 +234,10 @@ async fn forget(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// The run that the folder holds, if the options fit it, or a new one, written down.
-fn settle(args: &Args, data_dir: &Path) -> Result<Run> {
-    let path = data_dir.join("run.json");
+/// The run that the folder holds, if the options fit it, or a new one.
+fn settle(args: &Args, known: Option<Run>, data_dir: &Path) -> Result<Run> {
     let asked = Run::asked(args)?;
-    let known = match fs::read(&path) {
-        Ok(text) => Some(serde_json::from_slice::<Run>(&text).with_context(|| format!("read {}", path.display()))?),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
-    };
-    let Some(known) = known else {
-        let draft = path.with_extension("json.new");
-        let text = serde_json::to_vec_pretty(&asked)?;
-        fs::write(&draft, text)
-            .and_then(|()| fs::rename(&draft, &path))
-            .with_context(|| format!("write {}", path.display()))?;
-        return Ok(asked);
-    };
+    let Some(known) = known else { return Ok(asked) };
     let says_source =
         args.voters.is_some() || args.election.is_some() || args.results.is_some() || args.ballots.is_some();
     let differs = says_source && asked.source != known.source
@@ -247,23 +245,61 @@ fn settle(args: &Args, data_dir: &Path) -> Result<Run> {
         || args.day.is_some() && asked.day_ms != known.day_ms
         || args.faults.is_given() && asked.faults != known.faults;
     if differs {
-        bail!(
+        let what = format!(
             "{} holds a run made with other options; leave them out to go on with it, start over with --fresh, \
              or choose another folder with --data-dir",
             data_dir.display()
         );
+        return Err(UsageError(what).into());
     }
     // The speed may change from start to start: it changes no vote.
     Ok(Run { at_once: if args.speed.is_some() { asked.at_once } else { known.at_once }, ..known })
 }
 
+/// The same place for a start from another folder. A link keeps its name: the election is called after it.
+fn absolute(path: &PathBuf) -> Result<PathBuf> {
+    let whole = std::path::absolute(path).with_context(|| format!("find {}", path.display()))?;
+    Ok(match (whole.parent().map(fs::canonicalize), whole.file_name()) {
+        (Some(Ok(folder)), Some(name)) => folder.join(name),
+        _ => whole,
+    })
+}
+
 impl Run {
+    /// The run that is written down in the folder.
+    fn read(data_dir: &Path) -> Result<Option<Run>> {
+        let path = data_dir.join(RUN);
+        match fs::read(&path) {
+            Ok(text) => {
+                let run = serde_json::from_slice(&text).with_context(|| {
+                    format!("{} does not say how its run was made; start over with --fresh", path.display())
+                })?;
+                Ok(Some(run))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
+        }
+    }
+
+    /// Writes it down, whole or not at all.
+    fn write(&self, data_dir: &Path) -> Result<()> {
+        let path = data_dir.join(RUN);
+        let draft = path.with_extension("json.new");
+        let text = serde_json::to_vec_pretty(self)?;
+        fs::write(&draft, text)
+            .and_then(|()| fs::rename(&draft, &path))
+            .with_context(|| format!("write {}", path.display()))
+    }
+
     fn asked(args: &Args) -> Result<Run> {
+        if args.columns.is_given() && args.ballots.is_none() {
+            return Err(UsageError("the columns (--voter-column and so on) go with --ballots".into()).into());
+        }
         let source = match (&args.results, &args.ballots) {
-            (Some(file), _) => Source::Results { file: file.clone() },
-            (_, Some(file)) => Source::Ballots { file: file.clone(), columns: args.columns.columns()? },
+            (Some(file), _) => Source::Results { file: absolute(file)? },
+            (_, Some(file)) => Source::Ballots { file: absolute(file)?, columns: args.columns.columns()? },
             _ => Source::Simulation {
-                folder: args.election.clone(),
+                folder: args.election.as_ref().map(absolute).transpose()?,
                 voters: args.voters.or_else(|| args.election.is_none().then_some(VOTERS)),
             },
         };

@@ -16,17 +16,24 @@ mod table;
 mod votes;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+use self::open::unless_interrupted;
+use self::table::say;
+use crate::audit::AuditError;
 use crate::config::{CommonArgs, Settings};
 use crate::csv_file::FileError;
+use crate::log::LogError;
 use crate::pipeline::CountError;
+use crate::postgres::PostgresError;
+use crate::store::StoreError;
 use crate::store::commit::CommitError;
 
 /// Counts every vote once, or says why not, and proves it.
 #[derive(Parser)]
-#[command(name = "scrutin", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+#[command(name = "scrutin", version, after_help = AFTER_HELP, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -34,7 +41,12 @@ struct Cli {
     common: CommonArgs,
 }
 
-const EXIT_CODES: &str = "\
+const AFTER_HELP: &str = "\
+Examples:
+  scrutin demo                                 a million voters, in five minutes, with a page to watch
+  scrutin demo --results FILE --speed max      official results, taken apart and counted
+  scrutin setup && scrutin simulate && scrutin count --drain && scrutin results
+
 Exit codes:
   0  done
   1  an audit found a difference
@@ -42,32 +54,39 @@ Exit codes:
   3  a file or setting given is wrong
   4  the log, PostgreSQL or something else needed cannot be used
   5  stopped: another counter of the same name has counted on
+130  interrupted; nothing is lost, and run again it goes on where it was
 
-Common options can be set in the environment (SCRUTIN_DATA_DIR, …) or in scrutin.toml (data-dir = \"…\").";
+A common option can also be set in the environment (SCRUTIN_DATA_DIR=… for --data-dir) or in
+scrutin.toml (data-dir = \"…\"). A flag beats the environment, which beats the file.";
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run everything in one process: votes, log, count, PostgreSQL, page, audit
+    /// Run everything in one process, with a page to watch: begin here
     Demo(demo::Args),
-    /// Make database, roles and log ready, and load an election
+    /// Make database and log ready, and load an election
     Setup(setup::Args),
-    /// Generate votes into the log
+    /// Write simulated votes, and some that must be refused, into the log
     Simulate(votes::SimulateArgs),
-    /// Put real results or real ballots into the log, as votes
+    /// Write real results or real ballots into the log, as votes
     Replay(votes::ReplayArgs),
     /// Count the votes in the log
     Count(count::Args),
-    /// Serve the page and the API
+    /// Serve the page, the API and the metrics
     Serve,
     /// Print the results
     Results(results::Args),
-    /// Recount from the log with independent code, and compare
-    Audit(audit::Args),
-    /// List or export the refused votes that were kept as evidence
-    Rejected(rejected::Args),
-    /// Show positions, lag, throughput and whether all adds up
+    /// Show how far the count is, and whether all adds up
     Status,
+    /// Recount the log with independent code, and compare with the tables
+    Audit(audit::Args),
+    /// List or export the refused votes
+    Rejected(rejected::Args),
 }
+
+/// Something wrong with the command line that only the command itself can see.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct UsageError(String);
 
 /// Runs the program.
 pub fn main() -> ExitCode {
@@ -84,17 +103,19 @@ pub fn main() -> ExitCode {
     let done = runtime.block_on(async {
         match cli.command {
             Command::Demo(args) => demo::run(args, settings).await,
-            Command::Setup(args) => setup::run(args, settings).await,
+            Command::Setup(args) => unless_interrupted(setup::run(args, settings)).await,
             Command::Simulate(args) => votes::simulate(args, settings).await,
             Command::Replay(args) => votes::replay(args, settings).await,
             Command::Count(args) => count::run(args, settings).await,
             Command::Serve => serve::run(settings).await,
-            Command::Results(args) => results::run(args, settings).await,
-            Command::Audit(args) => audit::run(args, settings).await,
-            Command::Rejected(args) => rejected::run(args, settings).await,
-            Command::Status => status::run(settings).await,
+            Command::Results(args) => unless_interrupted(results::run(args, settings)).await,
+            Command::Audit(args) => unless_interrupted(audit::run(args, settings)).await,
+            Command::Rejected(args) => unless_interrupted(rejected::run(args, settings)).await,
+            Command::Status => unless_interrupted(status::run(settings)).await,
         }
     });
+    // A recount that was interrupted is not waited for.
+    runtime.shutdown_timeout(Duration::ZERO);
     match done {
         Ok(code) => code,
         Err(error) => fail(&error),
@@ -103,13 +124,37 @@ pub fn main() -> ExitCode {
 
 /// The one place that tells the user what went wrong.
 fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("scrutin: {error:#}");
+    say(&format!("scrutin: {}", told(error)));
     ExitCode::from(exit_code(error))
+}
+
+/// An error and its causes, in one line. Our own errors tell their cause in their own words, so they end it.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause.to_string());
+        let is_ours = cause.is::<FileError>()
+            || cause.is::<LogError>()
+            || cause.is::<StoreError>()
+            || cause.is::<PostgresError>()
+            || cause.is::<CommitError>()
+            || cause.is::<CountError>()
+            || cause.is::<AuditError>();
+        if is_ours {
+            break;
+        }
+    }
+    text
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
     let superseded = |error: &CountError| matches!(error, CountError::Commit(CommitError::Superseded { .. }));
-    if error.downcast_ref::<FileError>().is_some() {
+    if error.downcast_ref::<UsageError>().is_some() {
+        2
+    } else if error.downcast_ref::<FileError>().is_some() {
         3
     } else if error.downcast_ref::<CountError>().is_some_and(superseded) {
         5

@@ -1,15 +1,18 @@
 //! Opens what the settings name: the log, and a PostgreSQL, given or private.
 
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_postgres::Client;
 
+use super::table::say;
 use crate::config::Settings;
 use crate::log::{EmbeddedLog, VoteLog};
 use crate::pipeline::Stop;
 use crate::postgres::Cluster;
-use crate::store::{Database, Role};
+use crate::store::{Database, Role, migrate};
 
 /// The database to use, and the server behind it if it is a private one.
 pub(super) struct Store {
@@ -27,6 +30,13 @@ impl Store {
                 Ok(Store { database: cluster.database(), cluster: Some(cluster) })
             }
         }
+    }
+
+    /// The database to use, which must have been set up by this version of the program.
+    pub async fn open_ready(settings: &Settings) -> Result<Store> {
+        let store = Store::open(settings).await?;
+        migrate::verify(&store.database).await?;
+        Ok(store)
     }
 
     /// [`Store::open`] for commands that only look: a data folder that is not there is not made.
@@ -57,9 +67,16 @@ impl Store {
     }
 }
 
+/// Partitions of a new log where nothing is said.
+const PARTITIONS: u32 = 4;
+
 /// The log, made if need be.
 pub(super) fn open_log(settings: &Settings) -> Result<Arc<dyn VoteLog>> {
-    Ok(Arc::new(EmbeddedLog::open(&settings.log_dir, settings.partitions)?))
+    let dir = &settings.log_dir;
+    Ok(Arc::new(match settings.partitions {
+        None if dir.join("log.json").exists() => EmbeddedLog::open_existing(dir)?,
+        partitions => EmbeddedLog::open(dir, partitions.unwrap_or(PARTITIONS))?,
+    }))
 }
 
 /// The log, which must be there.
@@ -67,29 +84,57 @@ pub(super) fn open_existing_log(settings: &Settings) -> Result<Arc<dyn VoteLog>>
     Ok(Arc::new(EmbeddedLog::open_existing(&settings.log_dir)?))
 }
 
+/// The exit code after a stop that waited for nothing, as shells have it.
+const INTERRUPTED: u8 = 130;
+
+/// Ctrl-C and SIGTERM, one after the other.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Signals> {
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt()).context("listen for Ctrl-C")?,
+            terminate: signal(SignalKind::terminate()).context("listen for SIGTERM")?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Runs a command that nothing is lost with when a signal ends it. What it holds is dropped then, so that a private
+/// PostgreSQL does not stay behind.
+pub(super) async fn unless_interrupted(command: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
+    let mut signals = Signals::listen()?;
+    tokio::select! {
+        done = command => done,
+        () = signals.next() => Ok(ExitCode::from(INTERRUPTED)),
+    }
+}
+
 /// Asks for a stop at Ctrl-C or SIGTERM; a second one ends the process at once.
 pub(super) fn stop_at_signal() -> Result<Arc<Stop>> {
-    use tokio::signal::unix::{SignalKind, signal};
     let stop = Arc::new(Stop::default());
-    let mut interrupt = signal(SignalKind::interrupt()).context("listen for Ctrl-C")?;
-    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut signals = Signals::listen()?;
     let asked = Arc::clone(&stop);
     tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            if asked.is_asked() {
-                eprintln!("\nscrutin: stopped at once; what was in hand is counted at the next start");
-                #[expect(
-                    clippy::disallowed_methods,
-                    reason = "asked for twice; the next start adopts the private PostgreSQL"
-                )]
-                std::process::exit(130);
-            }
-            asked.ask();
-        }
+        signals.next().await;
+        say("\nscrutin: stopping when what is in hand is done; Ctrl-C again stops at once");
+        asked.ask();
+        signals.next().await;
+        say("\nscrutin: stopped at once; run again, it goes on where it was");
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "asked for twice; the next start adopts the private PostgreSQL"
+        )]
+        std::process::exit(INTERRUPTED.into());
     });
     Ok(stop)
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::open::Store;
 use super::table::{Format, Rows};
 use crate::config::Settings;
-use crate::store::Role;
+use crate::store::{Role, migrate};
 use crate::vote::Reason;
 
 #[derive(clap::Args)]
@@ -29,6 +29,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     let store = Store::open_existing(&settings).await?;
+    migrate::verify(&store.database).await?;
     // The evidence is not for the reader's role: it holds whole votes.
     let client = store.client(Role::Counter).await?;
     let limit = args.limit.unwrap_or(if args.format == Format::Table { 20 } else { i64::MAX });

@@ -7,10 +7,11 @@ use clap::ValueEnum;
 use serde_json::Value;
 use tokio_postgres::Client;
 
+use super::UsageError;
 use super::open::Store;
 use super::table::{Format, Rows, grouped, print};
 use crate::config::Settings;
-use crate::store::Role;
+use crate::store::{Role, migrate};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -33,6 +34,7 @@ pub(super) enum By {
 
 pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     let store = Store::open_existing(&settings).await?;
+    migrate::verify(&store.database).await?;
     let client = store.client(Role::Reader).await?;
     let election = pick_election(&client, &settings.counter, args.election.as_deref()).await?;
     match (args.by, args.format) {
@@ -56,9 +58,14 @@ pub(super) async fn pick_election(client: &Client, counter: &str, asked: Option<
             "counter `{counter}` has counted nothing yet; `scrutin count` counts, --counter names another"
         ),
         (Some(asked), _) if elections.iter().any(|election| election == asked) => Ok(asked.to_owned()),
-        (Some(asked), _) => anyhow::bail!("counter `{counter}` does not count election `{asked}`, but: {list}"),
+        (Some(asked), _) => {
+            Err(UsageError(format!("counter `{counter}` does not count election `{asked}`, but: {list}")).into())
+        }
         (None, [one]) => Ok(one.clone()),
-        (None, _) => anyhow::bail!("counter `{counter}` counts several elections; choose with --election: {list}"),
+        (None, _) => {
+            Err(UsageError(format!("counter `{counter}` counts several elections; choose with --election: {list}"))
+                .into())
+        }
     }
 }
 

@@ -3,25 +3,31 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::open::{Store, stop_at_signal};
+use super::table::print;
 use crate::config::Settings;
 use crate::page::{self, PageState};
 use crate::pipeline::POSTGRESQL;
-use crate::store::Database;
+use crate::store::{Database, migrate};
 use crate::telemetry::Telemetry;
 
 pub(super) async fn run(settings: Settings) -> Result<ExitCode> {
-    let store = Store::open_existing(&settings).await?;
     let stop = stop_at_signal()?;
+    let store = Store::open_existing(&settings).await?;
+    match migrate::verify(&store.database).await {
+        // While PostgreSQL is away the page says so.
+        Err(error) if error.is_transient() => {}
+        verified => verified?,
+    }
     let telemetry = Telemetry::new();
     telemetry.set_ready(POSTGRESQL);
     let page = start(&settings, &store.database, &telemetry).await?;
-    println!("The page is at {}", page.address);
+    print(&format!("The page is at {}\n", page.address))?;
     stop.asked().await;
     page.stop().await?;
     store.close().await?;
@@ -37,9 +43,13 @@ pub(super) struct Page {
 
 /// Serves the page at the settings' address until it is stopped.
 pub(super) async fn start(settings: &Settings, database: &Database, telemetry: &Arc<Telemetry>) -> Result<Page> {
-    let listener = TcpListener::bind(settings.listen)
-        .await
-        .with_context(|| format!("serve the page at {} (--listen chooses another address)", settings.listen))?;
+    let listener = TcpListener::bind(settings.listen).await.map_err(|error| {
+        anyhow!(
+            "cannot serve the page at {} ({}); choose another address with --listen",
+            settings.listen,
+            io_reason(&error)
+        )
+    })?;
     let bound = listener.local_addr().context("read the page's address")?;
     let host = if bound.ip().is_loopback() { "localhost".into() } else { bound.ip().to_string() };
     let (end, ended) = oneshot::channel::<()>();
@@ -56,4 +66,10 @@ impl Page {
         let _ = self.end.send(());
         self.task.await.context("serve the page")?.context("serve the page")
     }
+}
+
+/// What the system says, without its number.
+fn io_reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::open::{Store, open_log};
-use super::table::grouped;
+use super::table::{grouped, print};
 use super::votes::DayArgs;
 use crate::config::Settings;
+use crate::election::Election;
 use crate::store::{Role, elections, migrate};
 
 #[derive(clap::Args)]
@@ -27,28 +28,37 @@ pub(super) struct Args {
 
 /// Can be run again at any time: it changes only what is not as asked for.
 pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
+    // What is wrong with the folder is said before anything is made.
+    let election = match args.no_election {
+        true => None,
+        false => Some(election(&args)?),
+    };
     let log = open_log(&settings)?;
     let store = Store::open(&settings).await?;
     migrate::setup(&store.database).await?;
-    println!("log         {}, {} partitions", log.name(), log.partitions());
-    println!("postgresql  {}, schema and roles are ready", store.database.name());
+    print(&format!("log         {}, {} partitions\n", log.name(), log.partitions()))?;
+    print(&format!("postgresql  {}, schema and roles are ready\n", store.database.name()))?;
     if let Some(command) = store.psql_command() {
-        println!("            {command}");
+        print(&format!("            {command}\n"))?;
     }
-    if !args.no_election {
-        let mut election = super::votes::base_election(args.election.as_deref(), args.voters)?;
-        if let Some(day) = args.day.day(election.closes_at_ms - election.opens_at_ms) {
-            day.put_into(&mut election);
-        }
+    if let Some(election) = election {
         elections::save(&mut store.client(Role::Owner).await?, &election).await?;
-        println!(
-            "election    {}: {}, {} regions, {} registered",
+        print(&format!(
+            "election    {}: {}, {} regions, {} registered\n",
             election.id,
             election.title,
             election.regions.len(),
             grouped(election.registered() as i64)
-        );
+        ))?;
     }
     store.close().await?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn election(args: &Args) -> Result<Election> {
+    let mut election = super::votes::base_election(args.election.as_deref(), args.voters)?;
+    if let Some(day) = args.day.day(election.closes_at_ms - election.opens_at_ms) {
+        day.put_into(&mut election);
+    }
+    Ok(election)
 }

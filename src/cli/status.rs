@@ -8,9 +8,10 @@ use tokio_postgres::Client;
 
 use super::open::{Store, open_existing_log};
 use super::table::{Format, Rows, grouped, print};
+use super::told;
 use crate::config::Settings;
 use crate::log::VoteLog;
-use crate::store::Role;
+use crate::store::{Role, migrate};
 
 pub(super) async fn run(settings: Settings) -> Result<ExitCode> {
     let log = open_existing_log(&settings)?;
@@ -29,6 +30,7 @@ pub(super) async fn run(settings: Settings) -> Result<ExitCode> {
         Ok(client) => client,
         Err(error) => return waiting(&error),
     };
+    migrate::verify(&store.database).await?;
     print(&format!("postgresql  {}\n", store.database.name()))?;
     for counter in counters(&client).await? {
         print_counter(&client, &*log, &counter).await?;
@@ -40,7 +42,10 @@ pub(super) async fn run(settings: Settings) -> Result<ExitCode> {
 }
 
 fn waiting(error: &anyhow::Error) -> Result<ExitCode> {
-    print(&format!("postgresql  {error:#}\n            the count waits for it; the votes are safe in the log\n"))?;
+    print(&format!(
+        "postgresql  {}\n            the count waits for it; the votes are safe in the log\n",
+        told(error)
+    ))?;
     Ok(ExitCode::from(4))
 }
 

@@ -75,6 +75,11 @@ pub(super) fn print(text: &str) -> Result<()> {
     }
 }
 
+/// A line on stderr. Nobody there to read it is no error.
+pub(super) fn say(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
 fn text_of(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

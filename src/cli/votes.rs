@@ -9,9 +9,10 @@ use anyhow::{Context, Result, anyhow};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::{Deserialize, Serialize};
 
+use super::UsageError;
 use super::open::{Store, open_existing_log, open_log, stop_at_signal};
 use super::progress::{Line, View};
-use super::table::grouped;
+use super::table::{grouped, print};
 use crate::config::Settings;
 use crate::election::Election;
 use crate::log::VoteLog;
@@ -43,6 +44,7 @@ enum Replay {
     /// Real results by region: a CSV file with the columns region_code, region_name, registered, abstentions,
     /// blank, null, candidate, votes, and maybe candidate_id
     Results {
+        /// The file; other columns are ignored
         file: PathBuf,
         /// What the election is called [default: the file's name]
         #[arg(long, value_name = "TEXT")]
@@ -54,6 +56,7 @@ enum Replay {
     },
     /// Real ballots: a CSV file (maybe .csv.gz) with a row a ballot
     Ballots {
+        /// The file
         file: PathBuf,
         /// What the election is called [default: the file's name]
         #[arg(long, value_name = "TEXT")]
@@ -73,22 +76,45 @@ pub(super) struct HowArgs {
     /// The same seed makes the same votes
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// How many times as fast as the election's own day, or max
+    /// How many times as fast as the election's own day passes; max writes all votes at once
     #[arg(long, value_name = "X", default_value = "max", value_parser = parse_speed)]
     pub speed: Speed,
     #[command(flatten)]
     pub faults: FaultArgs,
-    /// Where to write what a count must come to [default: DATA_DIR/truth.json]
+    /// Where to write the ground truth, what a count must come to: `audit --truth` compares [default:
+    /// DATA_DIR/truth.json]
     #[arg(long, value_name = "FILE")]
     pub truth: Option<PathBuf>,
 }
 
+/// [`HowArgs`], settled.
+struct How {
+    seed: u64,
+    speed: Speed,
+    faults: FaultRates,
+    truth: PathBuf,
+}
+
+impl HowArgs {
+    /// What is wrong is said before the first vote is written.
+    fn settle(self, demo_faults: bool, settings: &Settings) -> Result<How> {
+        let truth = self.truth.unwrap_or_else(|| settings.data_dir.join("truth.json"));
+        let folder = truth.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|folder| **folder != settings.data_dir && !folder.is_dir()) {
+            let what = format!("--truth {}: there is no folder {}", truth.display(), folder.display());
+            return Err(UsageError(what).into());
+        }
+        Ok(How { seed: self.seed, speed: self.speed, faults: self.faults.rates(demo_faults)?, truth })
+    }
+}
+
 #[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Faults")]
 pub(super) struct FaultArgs {
-    /// Faults to inject: none, or a few of each kind as in the demo
+    /// Faults to inject: none, or a few of each kind [default: demo for simulated votes, none for real ones]
     #[arg(long, value_name = "PRESET", value_parser = PossibleValuesParser::new(["none", "demo"]).map(|name| name == "demo"))]
     faults: Option<bool>,
-    /// One kind's rate, a share of the ballots, as redelivery=0.01; may be given several times. Kinds: redelivery,
+    /// The rate of one kind, as a share of the ballots: redelivery=0.01. Can be given several times. Kinds: redelivery,
     /// double_vote, malformed, misrouted, unknown_election, unknown_region, unknown_choice, unknown_channel,
     /// too_early, too_late, delay
     #[arg(long = "fault", value_name = "KIND=RATE")]
@@ -108,20 +134,23 @@ impl FaultArgs {
             _ => return Err(anyhow!("fault rates have kinds")),
         };
         for text in &self.rates {
-            let (kind, rate) = text.split_once('=').ok_or_else(|| anyhow!("--fault {text}: expected KIND=RATE"))?;
-            let rate: f64 = rate.parse().map_err(|_| anyhow!("--fault {text}: expected a number from 0 to 1"))?;
+            let wrong = |what: &str| UsageError(format!("--fault {text}: {what}"));
+            let (kind, rate) = text.split_once('=').ok_or_else(|| wrong("expected KIND=RATE"))?;
+            let rate = rate.parse().ok().filter(|rate| (0.0..=1.0).contains(rate));
+            let rate: f64 = rate.ok_or_else(|| wrong("expected a number from 0 to 1 behind the ="))?;
             if kinds.insert(kind.to_owned(), rate.into()).is_none() {
-                return Err(anyhow!("--fault {text}: no such kind; `scrutin help simulate` lists them"));
+                return Err(wrong("no such kind; `scrutin help simulate` lists them").into());
             }
         }
         let rates: FaultRates = serde_json::from_value(kinds.into())?;
-        rates.check().map_err(anyhow::Error::msg)?;
+        rates.check().map_err(|what| UsageError(format!("--fault: {what}")))?;
         Ok(rates)
     }
 }
 
 /// Which columns of a file of ballots say what.
 #[derive(clap::Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Columns of the file of ballots")]
 pub(super) struct ColumnArgs {
     /// Column that tells the voters, or the ballots, apart
     #[arg(long, value_name = "COLUMN")]
@@ -132,18 +161,25 @@ pub(super) struct ColumnArgs {
     /// Column of the candidate; an empty one is a blank ballot
     #[arg(long, value_name = "COLUMN")]
     pub choice_column: Option<String>,
-    /// Column that says `blank` of a blank ballot, `null` of a spoilt one, `vote` or nothing of others
+    /// Column that says `blank` of a blank ballot, `null` of a spoilt one, `vote` or nothing of others [default: those
+    /// without a candidate are blank]
     #[arg(long, value_name = "COLUMN")]
     pub blank_column: Option<String>,
-    /// Column of the channel by which the ballot was cast
+    /// Column of the channel by which the ballot was cast [default: all at the booth]
     #[arg(long, value_name = "COLUMN")]
     pub channel_column: Option<String>,
 }
 
 impl ColumnArgs {
+    pub fn is_given(&self) -> bool {
+        let ColumnArgs { voter_column, region_column, choice_column, blank_column, channel_column } = self;
+        [voter_column, region_column, choice_column, blank_column, channel_column].iter().any(|column| column.is_some())
+    }
+
     pub fn columns(&self) -> Result<BallotColumns> {
         let required = |column: &Option<String>, flag: &str| {
-            column.clone().ok_or_else(|| anyhow!("--{flag} is missing; it names a column of the file of ballots"))
+            let missing = || UsageError(format!("--{flag} is missing; it names a column of the file of ballots"));
+            column.clone().ok_or_else(missing)
         };
         Ok(BallotColumns {
             voter: required(&self.voter_column, "voter-column")?,
@@ -368,23 +404,27 @@ impl Votes {
 }
 
 pub(super) async fn simulate(args: SimulateArgs, settings: Settings) -> Result<ExitCode> {
+    let how = args.how.settle(true, &settings)?;
+    let stop = stop_at_signal()?;
     let log = open_existing_log(&settings)?;
-    let store = Store::open(&settings).await?;
+    let store = Store::open_ready(&settings).await?;
     let elections = elections::load_all(&store.client(Role::Reader).await?).await?;
     let ids: Vec<&str> = elections.iter().map(|election| election.id.as_str()).collect();
     let list = ids.join(", ");
     let election = match (&args.election, elections.len()) {
         (_, 0) => return Err(anyhow!("there is no election in the database; `scrutin setup` loads one")),
         (None, 1) => elections[0].clone(),
-        (None, _) => return Err(anyhow!("there are several elections; choose with --election: {list}")),
+        (None, _) => {
+            return Err(UsageError(format!("there are several elections; choose with --election: {list}")).into());
+        }
         (Some(id), _) => match elections.iter().find(|election| election.id == *id) {
             Some(election) => election.clone(),
-            None => return Err(anyhow!("there is no election `{id}` in the database, but: {list}")),
+            None => return Err(UsageError(format!("there is no election `{id}` in the database, but: {list}")).into()),
         },
     };
     store.close().await?;
-    let votes = Votes::Plan(Plan::draw(election, args.how.seed).map_err(anyhow::Error::msg)?);
-    send(votes, &args.how, true, log, &settings).await
+    let votes = Votes::Plan(Plan::draw(election, how.seed).map_err(anyhow::Error::msg)?);
+    send(votes, how, log, stop).await
 }
 
 pub(super) async fn replay(args: ReplayArgs, settings: Settings) -> Result<ExitCode> {
@@ -394,6 +434,8 @@ pub(super) async fn replay(args: ReplayArgs, settings: Settings) -> Result<ExitC
             (Source::Ballots { file, columns: columns.columns()? }, title, day, how)
         }
     };
+    let how = how.settle(false, &settings)?;
+    let stop = stop_at_signal()?;
     let log = open_log(&settings)?;
     let store = Store::open(&settings).await?;
     migrate::setup(&store.database).await?;
@@ -415,34 +457,25 @@ pub(super) async fn replay(args: ReplayArgs, settings: Settings) -> Result<ExitC
     elections::save(&mut client, votes.election()).await?;
     drop(client);
     store.close().await?;
-    send(votes, &how, false, log, &settings).await
+    send(votes, how, log, stop).await
 }
 
-async fn send(
-    votes: Votes,
-    how: &HowArgs,
-    faults: bool,
-    log: Arc<dyn VoteLog>,
-    settings: &Settings,
-) -> Result<ExitCode> {
-    let path = how.truth.clone().unwrap_or_else(|| settings.data_dir.join("truth.json"));
-    let stop = stop_at_signal()?;
+async fn send(votes: Votes, how: How, log: Arc<dyn VoteLog>, stop: Arc<Stop>) -> Result<ExitCode> {
     let progress = Arc::new(Progress::default());
     let line = Line::start(View { votes: Some(Arc::clone(&progress)), ..View::default() });
-    let faults = how.faults.rates(faults)?;
-    let sent = votes.send(faults, log, how.speed, progress, stop).await;
+    let sent = votes.send(how.faults, log, how.speed, progress, stop).await;
     line.end().await;
     match sent? {
         Some(truth) => {
-            truth.write(&path)?;
-            println!(
-                "{} records are in the log, of which {} votes count; {} says what a count must come to",
+            truth.write(&how.truth)?;
+            print(&format!(
+                "{} records are in the log, of which {} votes count; {} says what a count must come to\n",
                 grouped(truth.records as i64),
                 grouped(truth.counted as i64),
-                path.display()
-            );
+                how.truth.display()
+            ))?;
         }
-        None => println!("stopped; run again, it goes on where it was"),
+        None => print("Stopped; run again, it goes on where it was.\n")?,
     }
     Ok(ExitCode::SUCCESS)
 }
