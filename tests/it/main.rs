@@ -9,5 +9,7 @@ mod kit; // one private server a test process, one fresh database a test
 mod page; // the figures of the API, what is pushed, what is said while PostgreSQL is away
 mod parser; // the fast parser against serde
 mod postgres; // the private server's life: made, killed, adopted, shared, stopped
+mod program; // the real program, run as a user runs it
+mod run; // helps to run it
 mod schema; // the published schema of a vote against the parser
 mod store; // migrations, roles and their walls, elections

@@ -1,0 +1,9 @@
+//! The real program, run as a user runs it: processes, files, signals, exit codes and words.
+//!
+//! The tests block while the program works, so what else they hold, sessions that end among it, needs threads of its own.
+
+mod apart; // one process a command, on one data folder
+mod demo; // stopped, gone on with, refused, started over
+mod real; // real results and real ballots come out as they went in
+mod refused; // what is wrong is said, with where and what to do, and the exit code
+mod settings; // flag before environment before file before default; the help
