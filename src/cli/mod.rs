@@ -43,8 +43,8 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 Examples:
-  scrutin demo                                 a million voters, in five minutes, with a page to watch
-  scrutin demo --results FILE --speed max      official results, taken apart and counted
+  scrutin demo                             a million voters in five minutes, live
+  scrutin demo --results FILE --speed max  official results, taken apart and counted anew
   scrutin setup && scrutin simulate && scrutin count --drain && scrutin results
 
 Exit codes:

@@ -21,6 +21,10 @@ use crate::replay::{self, About, BallotColumns, BallotFile};
 use crate::simulate::{self, Ballots, Delivery, FaultRates, Plan, Progress, Speed, Truth};
 use crate::store::{Role, elections, migrate};
 
+/// Headings in the help.
+const FAULTS: &str = "Faults";
+const COLUMNS: &str = "Columns of the file of ballots";
+
 /// Threads that make votes; each makes those of its own partitions.
 const THREADS: usize = 2;
 
@@ -109,15 +113,14 @@ impl HowArgs {
 }
 
 #[derive(clap::Args, Clone, Debug)]
-#[command(next_help_heading = "Faults")]
 pub(super) struct FaultArgs {
     /// Faults to inject: none, or a few of each kind [default: demo for simulated votes, none for real ones]
-    #[arg(long, value_name = "PRESET", value_parser = PossibleValuesParser::new(["none", "demo"]).map(|name| name == "demo"))]
+    #[arg(long, value_name = "PRESET", help_heading = FAULTS, value_parser = PossibleValuesParser::new(["none", "demo"]).map(|name| name == "demo"))]
     faults: Option<bool>,
     /// The rate of one kind, as a share of the ballots: redelivery=0.01. Can be given several times. Kinds: redelivery,
     /// double_vote, malformed, misrouted, unknown_election, unknown_region, unknown_choice, unknown_channel,
     /// too_early, too_late, delay
-    #[arg(long = "fault", value_name = "KIND=RATE")]
+    #[arg(long = "fault", value_name = "KIND=RATE", help_heading = FAULTS)]
     rates: Vec<String>,
 }
 
@@ -150,23 +153,22 @@ impl FaultArgs {
 
 /// Which columns of a file of ballots say what.
 #[derive(clap::Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Columns of the file of ballots")]
 pub(super) struct ColumnArgs {
     /// Column that tells the voters, or the ballots, apart
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
     pub voter_column: Option<String>,
     /// Column of the region, precinct or ward
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
     pub region_column: Option<String>,
     /// Column of the candidate; an empty one is a blank ballot
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
     pub choice_column: Option<String>,
     /// Column that says `blank` of a blank ballot, `null` of a spoilt one, `vote` or nothing of others [default: those
     /// without a candidate are blank]
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
     pub blank_column: Option<String>,
     /// Column of the channel by which the ballot was cast [default: all at the booth]
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
     pub channel_column: Option<String>,
 }
 
@@ -279,8 +281,8 @@ pub(super) enum Source {
 /// Votes ready to be sent.
 #[expect(clippy::large_enum_variant, reason = "there is one a run")]
 pub(super) enum Votes {
-    Plan(Plan),
-    Ballots(BallotFile),
+    Plan(Box<Plan>),
+    Ballots(Box<BallotFile>),
 }
 
 /// When the votes of a source are cast, in milliseconds since 1970 UTC, and what the election is called.
@@ -334,12 +336,12 @@ impl Source {
             Source::Simulation { folder, voters } => {
                 let mut election = base_election(folder.as_deref(), *voters)?;
                 day.put_into(&mut election);
-                Ok(Votes::Plan(Plan::draw(election, seed).map_err(anyhow::Error::msg)?))
+                Votes::drawn(election, seed)
             }
-            Source::Results { file } => Ok(Votes::Plan(replay::results::read(file, &day.about(), seed)?)),
+            Source::Results { file } => Ok(Votes::Plan(Box::new(replay::results::read(file, &day.about(), seed)?))),
             Source::Ballots { file, columns } => {
                 let key = voter_key(data_dir)?;
-                Ok(Votes::Ballots(BallotFile::open(file, columns.clone(), &day.about(), key, seed)?))
+                Ok(Votes::Ballots(Box::new(BallotFile::open(file, columns.clone(), &day.about(), key, seed)?)))
             }
         }
     }
@@ -376,6 +378,10 @@ fn voter_key(data_dir: &Path) -> Result<[u8; 32]> {
 }
 
 impl Votes {
+    fn drawn(election: Election, seed: u64) -> Result<Votes> {
+        Ok(Votes::Plan(Box::new(Plan::draw(election, seed).map_err(anyhow::Error::msg)?)))
+    }
+
     pub fn election(&self) -> &Election {
         match self {
             Votes::Plan(plan) => plan.election(),
@@ -395,8 +401,8 @@ impl Votes {
         let send = move || {
             let delivery = Delivery { log: &*log, speed, threads: THREADS, progress: &progress, stop: stop.flag() };
             match &self {
-                Votes::Plan(plan) => simulate::run(plan, &faults, &delivery),
-                Votes::Ballots(file) => simulate::run(file, &faults, &delivery),
+                Votes::Plan(plan) => simulate::run(&**plan, &faults, &delivery),
+                Votes::Ballots(file) => simulate::run(&**file, &faults, &delivery),
             }
         };
         tokio::task::spawn_blocking(send).await.context("make the votes")?
@@ -423,7 +429,7 @@ pub(super) async fn simulate(args: SimulateArgs, settings: Settings) -> Result<E
         },
     };
     store.close().await?;
-    let votes = Votes::Plan(Plan::draw(election, how.seed).map_err(anyhow::Error::msg)?);
+    let votes = Votes::drawn(election, how.seed)?;
     send(votes, how, log, stop).await
 }
 
