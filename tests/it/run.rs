@@ -191,9 +191,15 @@ impl Running {
 
     /// Waits until it has ended.
     #[track_caller]
-    pub fn end(mut self) -> Done {
+    pub fn end(self) -> Done {
+        self.end_within(PATIENCE)
+    }
+
+    /// [`Running::end`] for what takes long.
+    #[track_caller]
+    pub fn end_within(mut self, patience: Duration) -> Done {
         let (said, changed) = &*self.heard;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         let mut said = said.lock().unwrap();
         while said.ended < 2 {
             let left = deadline.saturating_duration_since(Instant::now());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::kit::Kit;
-use crate::run::{Place, csv_rows, real_file};
+use crate::run::{PATIENCE, Place, csv_rows, real_file};
 
 /// Votes by region, and code or name.
 type Figures = BTreeMap<(String, String), u64>;
@@ -110,16 +110,16 @@ async fn local_candidates_come_out_as_they_went_in() {
     assert_eq!(name_of[&("E0011".into(), "7".into())], "Candidate 11.7");
 }
 
-/// The official results of 107 regions and 35.9 million ballots. Some minutes without optimisation.
+/// The official results of 107 regions and 35.9 million ballots: some minutes.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "35.9 million ballots; `make soak` runs it"]
+#[ignore = "35.9 million ballots take minutes; -- --ignored soak runs it"]
 async fn soak_french_results_come_out_as_they_went_in() {
     let Some(path) = real_file("fr2022_t1_departements.csv") else { return };
     let kit = Kit::new().await;
     let place = Place::of(&kit);
     let file = std::fs::read_to_string(&path).unwrap();
     place.write("results.csv", &file);
-    place.ok("demo --results results.csv --speed max --exit --data-dir data");
+    place.start("demo --results results.csv --speed max --exit --data-dir data").end_within(30 * PATIENCE).ok();
     let figures = figures_of(&file);
     assert_eq!((figures.len(), figures.values().sum::<u64>()), (107 * 14, 35_923_707));
     assert_eq!(counted(&place.ok("results --by region --format csv"), 2), figures);
