@@ -130,10 +130,7 @@ pub(super) fn stop_at_signal() -> Result<Arc<Stop>> {
         asked.ask();
         signals.next().await;
         say("\nscrutin: stopped at once; run again, it goes on where it was");
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "asked for twice; the next start adopts the private PostgreSQL"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "asked for twice; the next start adopts the private PostgreSQL")]
         std::process::exit(INTERRUPTED.into());
     });
     Ok(stop)

@@ -279,7 +279,6 @@ pub(super) enum Source {
 }
 
 /// Votes ready to be sent.
-#[expect(clippy::large_enum_variant, reason = "there is one a run")]
 pub(super) enum Votes {
     Plan(Box<Plan>),
     Ballots(Box<BallotFile>),

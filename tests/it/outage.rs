@@ -1,0 +1,86 @@
+//! PostgreSQL goes away, or cuts connections, in the middle of a run: the count waits, says so, goes on, and is exact.
+
+use std::time::{Duration, Instant};
+
+use scrutin::log::{EmbeddedLog, VoteLog};
+use scrutin::postgres::Cluster;
+
+use crate::kit::{self, Kit};
+use crate::run::{Page, Place, Running};
+
+/// How long PostgreSQL is away.
+const AWAY: Duration = Duration::from_secs(20);
+
+fn demo(place: &Place, url: &str, options: &str) -> Running {
+    let mut command = place.command(&format!("demo --exit --data-dir data --faults demo {options}"));
+    command.env("DATABASE_URL", url);
+    Running::start(command)
+}
+
+fn counted(page: Page) -> u64 {
+    let (status, body) = page.ask("/api/v1/accounting");
+    let answer: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
+    if status == 200 { answer["total"]["counted"].as_u64().unwrap_or(0) } else { 0 }
+}
+
+/// Votes that are safe in the log.
+fn stored(place: &Place) -> u64 {
+    let log = EmbeddedLog::open_existing(&place.path("data/log")).unwrap();
+    (0..log.partitions()).map(|partition| log.offsets(partition).unwrap().end).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgresql_stopped_for_twenty_seconds() {
+    let (folder, _guard) = kit::guarded_folder();
+    let cluster = Cluster::start(&folder).await.unwrap();
+    let (place, url) = (Place::bare(), cluster.url());
+    let running = demo(&place, &url, "--voters 400000 --day 45s");
+    let page = running.page();
+    page.until("/readyz", |status, _| status == 200);
+    page.until("/api/v1/accounting", |_, _| counted(page) > 5_000);
+
+    cluster.stop().await.unwrap();
+    let says_why = |body: &str| body.contains("postgresql") && body.contains("cannot reach PostgreSQL at");
+    page.until("/readyz", |status, body| status == 503 && says_why(body));
+    let status = place.command("status --data-dir data").env("DATABASE_URL", &url).output().unwrap();
+    assert_eq!(status.status.code(), Some(4));
+    let said = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(said.contains("cannot reach PostgreSQL") && said.contains("the votes are safe in the log"), "{said}");
+
+    let (before, stopped) = (stored(&place), Instant::now());
+    while stopped.elapsed() < AWAY {
+        assert_eq!(page.ask("/healthz").0, 200, "it is alive");
+        let (status, body) = page.ask("/readyz");
+        assert!(status == 503 && says_why(&body), "{status} {body}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(stored(&place) > before, "votes are taken all the while");
+
+    let cluster = Cluster::start(&folder).await.unwrap();
+    assert_eq!(cluster.url(), url, "it comes back where it was");
+    page.until("/readyz", |status, _| status == 200);
+    let said = running.end().ok();
+    assert!(said.contains("every total is that of the ground truth"), "{said}");
+    cluster.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_cut_again_and_again() {
+    let kit = Kit::new().await;
+    let place = Place::bare();
+    let running = demo(&place, kit.url(), "--voters 300000 --day 15s");
+    let page = running.page();
+    let admin = kit.owner().await;
+    let mut seen = 0;
+    for _ in 0..25 {
+        // Something was committed since the last cut, so each falls into a session at work.
+        page.until("/api/v1/accounting", |_, _| counted(page) > seen);
+        seen = counted(page).max(seen);
+        let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                    WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        let cut: i64 = admin.query_one(cut, &[]).await.unwrap().get(0);
+        assert!(cut > 0, "there was a session to cut");
+    }
+    let said = running.end().ok();
+    assert!(said.contains("every total is that of the ground truth"), "{said}");
+}
