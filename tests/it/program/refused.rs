@@ -476,6 +476,25 @@ async fn tables_that_are_not_as_the_log_says_are_1() {
     assert_eq!(demo.code, Some(1), "{demo}");
 }
 
+/// What log and tables agree on is still not what was to be counted, if the truth says otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_are_not_as_the_truth_says_are_1() {
+    let kit = Kit::new().await;
+    let place = Place::of(&kit);
+    place.ok("demo --voters 3000 --speed max --exit --data-dir data");
+    let mut truth = place.json("data/truth.json");
+    // A vote is moved from one cell to another: every sum is as it was.
+    let votes = |truth: &Value, cell: usize| truth["tally"][cell][0].as_u64().unwrap();
+    let from = (0..).find(|cell| votes(&truth, *cell) > 0).unwrap();
+    truth["tally"][from][0] = (votes(&truth, from) - 1).into();
+    truth["tally"][from + 1][0] = (votes(&truth, from + 1) + 1).into();
+    place.write("truth.json", truth.to_string());
+    let audit = place.run("audit --data-dir data --truth truth.json");
+    assert_eq!(audit.code, Some(1), "{audit}");
+    assert!(audit.out.contains("tally") && audit.out.contains("truth"), "{audit}");
+    place.ok("audit --data-dir data --truth data/truth.json");
+}
+
 /// The truth that a run is scored against has to be one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_no_truth_is_said() {
