@@ -32,6 +32,14 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     migrate::verify(&store.database).await?;
     // The evidence is not for the reader's role: it holds whole votes.
     let client = store.client(Role::Counter).await?;
+    let is_known = client
+        .query_opt("SELECT FROM counters WHERE counter = $1", &[&settings.counter])
+        .await
+        .context("read the counters")?
+        .is_some();
+    if !is_known {
+        anyhow::bail!("there is no counter `{}`; `scrutin status` lists those there are", settings.counter);
+    }
     let limit = args.limit.unwrap_or(if args.format == Format::Table { 20 } else { i64::MAX });
     let found = client
         .query(

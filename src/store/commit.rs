@@ -39,11 +39,14 @@ pub struct BatchRow {
 /// How old rows of `batch` get.
 const BATCH_AGE: &str = "7 days";
 
-/// A partition's small chunks of the roll are packed into one every so many commits.
-const COMMITS_PER_COMPACTION: u32 = 200;
+/// Every so many commits the small chunks of one partition's roll, each in its turn, are packed into one.
+const COMMITS_PER_COMPACTION: u32 = 16;
 
 /// Chunks of the roll of this size, in bytes, are left alone.
-const CHUNK_BYTES: i32 = 1 << 20;
+const CHUNK_BYTES: i32 = 64 << 10;
+
+/// At most so many chunks are packed at once, so that the commit that does it is hardly slower than others.
+const CHUNKS_PER_COMPACTION: i64 = 128;
 
 /// Writes one counter's commits over one connection.
 pub struct Committer {
@@ -144,9 +147,10 @@ impl Committer {
             .map_err(during("write the timeline"))?;
         write_refusals(&transaction, statements, counter, changes).await.map_err(during("write the refusals"))?;
         write_roll(&transaction, statements, counter, rules, changes).await.map_err(during("write the roll"))?;
-        if self.commits % COMMITS_PER_COMPACTION == COMMITS_PER_COMPACTION - 1 {
-            let partitions: Vec<i32> = changes.partitions.keys().map(|partition| *partition as i32).collect();
-            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [counter, &partitions, &CHUNK_BYTES];
+        if self.commits.is_multiple_of(COMMITS_PER_COMPACTION) {
+            let turn = (self.commits / COMMITS_PER_COMPACTION % rules.partitions) as i32;
+            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+                [counter, &turn, &CHUNK_BYTES, &CHUNKS_PER_COMPACTION];
             transaction.execute(&statements.compact, &parameters).await.map_err(during("compact the roll"))?;
         }
         write_batches(&transaction, statements, counter, finished).await.map_err(during("write the batches"))?;
@@ -230,11 +234,17 @@ impl Statements {
                 .await?,
             compact: client
                 .prepare(
-                    "WITH small AS (DELETE FROM roll WHERE counter = $1 AND partition = ANY ($2) AND octet_length(ids) < $3
-                                    RETURNING election, partition, chunk, ids)
+                    "WITH small AS (
+                         SELECT election, chunk FROM roll
+                          WHERE counter = $1 AND partition = $2 AND octet_length(ids) < $3
+                          ORDER BY election, chunk LIMIT $4),
+                     taken AS (
+                         DELETE FROM roll r USING small s
+                          WHERE r.counter = $1 AND r.partition = $2 AND r.election = s.election AND r.chunk = s.chunk
+                         RETURNING r.election, r.chunk, r.ids)
                      INSERT INTO roll (counter, election, partition, chunk, ids)
-                     SELECT $1, election, partition, max(chunk), string_agg(ids, ''::bytea ORDER BY chunk)
-                       FROM small GROUP BY election, partition",
+                     SELECT $1, election, $2, max(chunk), string_agg(ids, ''::bytea ORDER BY chunk)
+                       FROM taken GROUP BY election",
                 )
                 .await?,
             batches: client

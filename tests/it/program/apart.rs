@@ -125,6 +125,8 @@ fn check_rejected(place: &Place, truth: &Value) {
     assert_eq!(listed, json.iter().filter(|row| row["reason"] == "closed" && row["partition"] == 1).count());
     assert_eq!(csv_rows(&place.ok("rejected --limit 7 --format csv")).len(), 7);
     assert!(place.ok("rejected").contains("partition"));
+    let error = place.fails("rejected --counter nobody", 4);
+    assert!(error.contains("there is no counter `nobody`"), "{error}");
 }
 
 /// A field of an exported record, from its text or its base64.
