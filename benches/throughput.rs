@@ -25,13 +25,21 @@ const WORKERS: usize = 2;
 struct Scale {
     voters: u64,
     runs: usize,
+    /// Registered voters of the one run that is as large as a country.
+    country: u64,
     steady_votes_per_second: u64,
     steady: Duration,
 }
 
-const FULL: Scale =
-    Scale { voters: 13_600_000, runs: 3, steady_votes_per_second: 100_000, steady: Duration::from_secs(60) };
-const SMALL: Scale = Scale { voters: 20_000, runs: 1, steady_votes_per_second: 2_000, steady: Duration::from_secs(2) };
+const FULL: Scale = Scale {
+    voters: 13_600_000,
+    runs: 3,
+    country: 48_750_000,
+    steady_votes_per_second: 100_000,
+    steady: Duration::from_secs(60),
+};
+const SMALL: Scale =
+    Scale { voters: 20_000, runs: 1, country: 30_000, steady_votes_per_second: 2_000, steady: Duration::from_secs(2) };
 
 fn main() {
     let is_bench = std::env::args().any(|arg| arg == "--bench");
@@ -49,7 +57,7 @@ fn main() {
         "figures": figures,
     });
     println!("{report:#}");
-    if is_bench {
+    if is_bench && std::env::var("SCRUTIN_BENCH_ONLY").is_err() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results/throughput.json");
         std::fs::create_dir_all(path.parent().expect("it has a folder")).expect("make the folder of results");
         std::fs::write(&path, format!("{report:#}\n")).expect("write the results");
@@ -76,13 +84,20 @@ fn machine() -> Value {
 
 async fn measure(scale: &Scale) -> Vec<Value> {
     let mut figures = Vec::new();
+    // For a look at one figure while working on it.
+    if std::env::var("SCRUTIN_BENCH_ONLY").is_ok_and(|only| only == "steady") {
+        return vec![steady(scale).await];
+    }
     for (name, minutes) in [("a day of 5 minutes", 5), ("a day of 12 hours", 720)] {
         let mut runs = Vec::new();
         for run in 0..scale.runs {
-            runs.push(backlog(scale, minutes, run as u64 + 1).await);
+            runs.push(backlog(scale.voters, minutes, run as u64 + 1).await);
         }
         figures.push(json!({ "what": format!("backlog, {name}"), "median": median(&runs), "runs": runs }));
     }
+    figures.push(
+        json!({ "what": "backlog, a country and a day of 5 minutes", "runs": [backlog(scale.country, 5, 1).await] }),
+    );
     figures.push(steady(scale).await);
     figures
 }
@@ -144,8 +159,8 @@ fn send(plan: &Plan, faults: &FaultRates, log: &dyn VoteLog, speed: Speed) -> Tr
 }
 
 /// A backlog made, then counted, then a restart on the full roll.
-async fn backlog(scale: &Scale, minutes: i64, seed: u64) -> Value {
-    let plan = plan(scale.voters, minutes * 60_000, seed);
+async fn backlog(voters: u64, minutes: i64, seed: u64) -> Value {
+    let plan = plan(voters, minutes * 60_000, seed);
     let stage = Stage::set(plan.election()).await;
     let log = Arc::clone(&stage.log);
     let (truth, made, rules) = tokio::task::spawn_blocking(move || {
@@ -165,9 +180,11 @@ async fn backlog(scale: &Scale, minutes: i64, seed: u64) -> Value {
         .expect("the engine does not panic");
 
     let progress = Arc::new(CountProgress::default());
+    reset_peak_memory();
     let start = Instant::now();
     stage.count(true, Arc::default(), Arc::clone(&progress)).await;
     let counted = start.elapsed();
+    let peak_memory_mb = peak_memory_mb();
     let database = stage.cluster.database();
     check(&database, &truth).await;
 
@@ -185,6 +202,7 @@ async fn backlog(scale: &Scale, minutes: i64, seed: u64) -> Value {
         "engine_alone_votes_per_second": rate(engine_took),
         "log_to_postgresql_votes_per_second": rate(counted),
         "commits": progress.commits.load(Ordering::Relaxed),
+        "count_peak_memory_mb": peak_memory_mb,
         "restart_seconds": restarted.as_secs_f64(),
         "voters_on_the_roll": truth.counted,
     })
@@ -225,6 +243,18 @@ fn engine_alone(log: &dyn VoteLog, rules: &Arc<Rules>, truth: Truth) -> (Duratio
     let took = start.elapsed();
     assert_eq!(counted, truth.counted, "the engine counts what the generator meant to be counted");
     (took, truth)
+}
+
+/// Begins to measure the peak of this process's memory anew, where the system can.
+fn reset_peak_memory() {
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+/// Peak of resident memory since then, PostgreSQL not included; none where the system does not tell.
+fn peak_memory_mb() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? / 1024)
 }
 
 /// Votes at a steady pace, counted as they come.
