@@ -13,11 +13,11 @@ use crate::store::{Database, Role, StoreError, resume};
 use crate::telemetry::Telemetry;
 use crate::vote::Reason;
 
-/// Between the starts of two commits, at the least. Votes wait no longer than this while PostgreSQL is quick.
+/// Between the starts of two commits: twice what one takes of late, so that PostgreSQL has time left for readers,
+/// but no less and no more than this. One that is slow for once must not make the next one late.
+const INTERVAL_PER_COMMIT: u32 = 2;
 const INTERVAL_MIN: Duration = Duration::from_millis(50);
-
-/// A commit takes at most about a third of the time, so that PostgreSQL has some left for readers.
-const INTERVAL_PER_COMMIT: u32 = 3;
+const INTERVAL_MAX: Duration = Duration::from_millis(100);
 
 /// While so many votes are waiting in the log, commits are few and large: each row is written less often.
 const BACKLOG_VOTES: u64 = 500_000;
@@ -75,7 +75,7 @@ impl Committer {
     pub async fn run(&mut self, shared: &Shared) -> Result<(), CountError> {
         let mut changes = Changes::new(&self.rules);
         let mut last_start = Instant::now();
-        let mut last_took = Duration::ZERO;
+        let mut usual = Duration::ZERO;
         self.measure_lag()?;
         loop {
             let ended = shared.slots.iter().all(|slot| slot.ended.load(Ordering::SeqCst));
@@ -91,7 +91,7 @@ impl Committer {
                 }
                 continue;
             }
-            let due = last_start + self.interval(last_took);
+            let due = last_start + self.interval(usual);
             let now = Instant::now();
             if !ended && now < due && !shared.slots.iter().any(|slot| shared.is_full(slot)) {
                 // Either it is due, or something has come that may fill a slot.
@@ -106,16 +106,18 @@ impl Committer {
                 slot.room.notify_all();
             }
             self.commit(&changes, shared).await?;
-            last_took = last_start.elapsed();
-            self.telemetry.metrics.commit_seconds.observe(last_took.as_secs_f64());
+            let took = last_start.elapsed();
+            usual = (usual * 3 + took) / 4;
+            self.telemetry.metrics.commit_seconds.observe(took.as_secs_f64());
             changes.clear();
         }
     }
 
-    fn interval(&self, last_took: Duration) -> Duration {
+    /// `usual` is what a commit takes of late.
+    fn interval(&self, usual: Duration) -> Duration {
         match self.lag {
             BACKLOG_VOTES.. => BACKLOG_INTERVAL,
-            _ => (last_took * INTERVAL_PER_COMMIT).clamp(INTERVAL_MIN, BACKLOG_INTERVAL),
+            _ => (usual * INTERVAL_PER_COMMIT).clamp(INTERVAL_MIN, INTERVAL_MAX),
         }
     }
 
