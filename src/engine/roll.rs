@@ -50,8 +50,7 @@ impl Roll {
 
     #[inline(always)]
     pub fn hash(&self, voter: VoterId) -> u64 {
-        let product = u128::from(voter.0 as u64 ^ self.seed[0]) * u128::from((voter.0 >> 64) as u64 ^ self.seed[1]);
-        (product >> 64) as u64 ^ product as u64
+        hash_of(self.seed, voter.0)
     }
 
     /// Asks for the memory that a look-up will need.
