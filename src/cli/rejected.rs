@@ -43,7 +43,7 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     let limit = args.limit.unwrap_or(if args.format == Format::Table { 20 } else { i64::MAX });
     let found = client
         .query(
-            "SELECT partition, \"offset\", reason, to_char(appended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'),
+            "SELECT partition, \"offset\", reason, rfc3339(appended_at),
                     key, value, value_bytes,
                     CASE WHEN key IS NOT NULL THEN translate(encode(key, 'base64'), E'\\n', '') END,
                     CASE WHEN value IS NOT NULL THEN translate(encode(value, 'base64'), E'\\n', '') END
