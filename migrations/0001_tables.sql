@@ -42,6 +42,7 @@ CREATE TABLE choice (
 CREATE TABLE counter (
     counter    text PRIMARY KEY,
     elections  text[] NOT NULL,
+    log        text NOT NULL, -- which log, whatever its address: positions mean nothing in another
     partitions integer NOT NULL CHECK (partitions > 0),
     started_at timestamptz NOT NULL DEFAULT now()
 );
@@ -55,6 +56,7 @@ CREATE TABLE position (
     counted      bigint NOT NULL DEFAULT 0,
     rejected     bigint NOT NULL DEFAULT 0,
     end_offset   bigint NOT NULL,           -- end of the log as this counter last saw it
+    taken        bigint NOT NULL DEFAULT 0, -- how often a process has taken the partition; only the last one commits
     updated_at   timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (counter, partition),
     -- The first promise, held by the database at every commit.

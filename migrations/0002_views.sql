@@ -113,7 +113,8 @@ SELECT p.counter, p.received, p.counted, p.rejected, p.gaps,
 
 -- How far each counter is behind the end of the log, as it last saw it.
 CREATE VIEW lag AS
-SELECT counter, partition, next_offset, end_offset, greatest(end_offset - next_offset, 0) AS lag, updated_at
+SELECT counter, partition, next_offset, end_offset, greatest(end_offset - next_offset, 0) AS lag, updated_at,
+       taken -- how often a process has taken the partition: at a start, and when the share of the partitions changed
   FROM position;
 
 -- One row a second: votes a second, lag and append-to-visible latency.

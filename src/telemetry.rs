@@ -42,6 +42,7 @@ pub struct Metrics {
     pub roll_voters: Gauge,
     pub page_clients: Gauge,
     pub database_reconnects: Counter,
+    pub rebalances: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -71,6 +72,7 @@ impl Metrics {
             roll_voters: Gauge::default(),
             page_clients: Gauge::default(),
             database_reconnects: Counter::default(),
+            rebalances: Counter::default(),
         };
         // A counter is written with `_total` at its end.
         let m = &metrics;
@@ -90,6 +92,7 @@ impl Metrics {
         registry.register("roll_voters", "Voters on the roll held in memory", m.roll_voters.clone());
         registry.register("page_clients", "Viewers that follow the page live", m.page_clients.clone());
         registry.register("database_reconnects", "Connections to PostgreSQL made anew", m.database_reconnects.clone());
+        registry.register("rebalances", "Changes of this process's share of the partitions", m.rebalances.clone());
         metrics
     }
 

@@ -70,6 +70,11 @@ impl Engine {
         Engine { rules, partitions, group: Vec::with_capacity(GROUP) }
     }
 
+    /// What the partitions' counts rest on, to go on with.
+    pub fn into_partitions(self) -> Vec<Partition> {
+        self.partitions
+    }
+
     /// Voters on all rolls.
     pub fn voters(&self) -> u64 {
         self.partitions.iter().flat_map(|partition| &partition.rolls).map(|roll| roll.len() as u64).sum()

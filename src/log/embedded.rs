@@ -1,7 +1,7 @@
 //! A log in a folder on this machine.
 //!
 //! ```text
-//! DIR/log.json                       format and number of partitions
+//! DIR/log.json                       format, identity and number of partitions
 //! DIR/<partition>/<offset>.log       a segment, named by the offset of its first record
 //! DIR/<partition>/durable            the offset past the last record that is safe on disk
 //! DIR/<partition>/lock               held by the partition's writer
@@ -37,6 +37,7 @@ pub enum Codec {
 #[derive(Clone, Debug)]
 pub struct EmbeddedLog {
     dir: PathBuf,
+    id: String,
     partitions: u32,
     codec: Codec,
     /// A writer starts a new segment once the one at hand has this many bytes.
@@ -50,6 +51,8 @@ const PARTITIONS_MAX: u32 = 1024;
 #[derive(Serialize, Deserialize)]
 struct Meta {
     format: u32,
+    /// Random: tells this log from every other.
+    id: String,
     partitions: u32,
 }
 
@@ -76,7 +79,7 @@ impl EmbeddedLog {
             let folder = dir.join(partition.to_string());
             fs::create_dir_all(&folder).map_err(|e| io_error("make the folder", &folder, e))?;
         }
-        let meta = serde_json::to_vec(&Meta { format: FORMAT, partitions }).expect("plain numbers");
+        let meta = serde_json::to_vec(&Meta { format: FORMAT, id: new_id()?, partitions }).expect("plain numbers");
         let (path, draft) = (dir.join("log.json"), dir.join("log.json.new"));
         segment::write_whole(&draft, &meta)?;
         fs::rename(&draft, &path).map_err(|e| io_error("write", &path, e))?;
@@ -100,7 +103,7 @@ impl EmbeddedLog {
         let meta: Meta = serde_json::from_slice(&text).map_err(|error| LogError::Damaged {
             path: path.display().to_string(),
             position: 0,
-            what: format!("expected format and partitions ({error})"),
+            what: format!("expected format, id and partitions ({error})"),
         })?;
         if meta.format != FORMAT {
             return Err(LogError::Unusable(format!(
@@ -118,6 +121,7 @@ impl EmbeddedLog {
         }
         Ok(EmbeddedLog {
             dir: dir.to_owned(),
+            id: meta.id,
             partitions: meta.partitions,
             codec: Codec::default(),
             segment_bytes: SEGMENT_BYTES,
@@ -168,6 +172,16 @@ impl VoteLog for EmbeddedLog {
     fn name(&self) -> String {
         self.dir.display().to_string()
     }
+
+    fn id(&self) -> String {
+        format!("embedded {}", self.id)
+    }
+}
+
+fn new_id() -> Result<String> {
+    let number =
+        getrandom::u64().map_err(|error| LogError::Unusable(format!("the system gives no random numbers: {error}")))?;
+    Ok(format!("{number:016x}"))
 }
 
 fn io_error(action: &'static str, path: &Path, source: io::Error) -> LogError {

@@ -4,12 +4,14 @@
 //! offsets that only grow (some may be without a record: gaps). Nothing here knows what a vote is.
 
 pub mod embedded;
+mod membership;
 pub mod partitioner;
 
 use std::ops::Range;
 use std::time::Duration;
 
 pub use embedded::EmbeddedLog;
+pub use membership::{Alone, Membership};
 
 /// Whose fault it is, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,16 @@ pub enum LogError {
         start - wanted
     )]
     Truncated { partition: u32, wanted: u64, start: u64 },
+    /// It does not answer; it may, later.
+    #[error("the log at {log} does not answer: {why}")]
+    Away { log: String, why: String },
+}
+
+impl LogError {
+    /// Whether waiting may help.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, LogError::Away { .. })
+    }
 }
 
 pub type Result<T> = std::result::Result<T, LogError>;
@@ -48,8 +60,16 @@ pub trait VoteLog: Send + Sync {
     /// what the partition holds after a crash: read its offsets afterwards.
     fn writer(&self, partitions: &[u32]) -> Result<Box<dyn LogWriter>>;
 
+    /// Takes a share of the partitions, beside the other processes that have joined the same group.
+    fn join(&self, _group: &str) -> Result<Box<dyn Membership>> {
+        Ok(Box::new(Alone::new(self.partitions())))
+    }
+
     /// What to call it in messages: a path or an address.
     fn name(&self) -> String;
+
+    /// What tells it from every other log, whatever their names: one that is deleted and made again is another.
+    fn id(&self) -> String;
 }
 
 pub trait LogReader: Send {
@@ -62,7 +82,8 @@ pub trait LogReader: Send {
 
 pub trait LogWriter: Send {
     /// Appends the records and returns when all of them are durable. The buffers are left empty.
-    /// After an error nothing of a failed buffer is in the log, or it is whole; open a new writer to see which.
+    /// After an error some of them may be in the log, and those are the first of their buffers; open a new writer to see
+    /// how many.
     fn append(&mut self, buffers: &mut [(u32, RecordBuffer)]) -> Result<()>;
 }
 
@@ -128,6 +149,14 @@ impl Batch {
     /// An empty batch of a partition.
     pub fn new(partition: u32) -> Batch {
         Batch { partition, ..Batch::default() }
+    }
+
+    /// Empties it, to be filled with records of that partition.
+    pub fn restart(&mut self, partition: u32) {
+        self.partition = partition;
+        self.next_offset = 0;
+        self.bytes.clear();
+        self.entries.clear();
     }
 
     /// Adds a record behind the others.
@@ -198,6 +227,17 @@ impl RecordBuffer {
         self.bytes.push(rest as u8);
     }
 
+    /// Key and value of each record, in their order.
+    pub fn records(&self) -> impl Iterator<Item = (Option<&[u8]>, Option<&[u8]>)> {
+        let mut rest = self.bytes.as_slice();
+        std::iter::repeat_with(move || {
+            let key_len = take_field_length(&mut rest);
+            let value_len = take_field_length(&mut rest);
+            (take_field(&mut rest, key_len), take_field(&mut rest, value_len))
+        })
+        .take(self.count as usize)
+    }
+
     /// Number of records.
     pub fn len(&self) -> usize {
         self.count as usize
@@ -217,3 +257,29 @@ impl RecordBuffer {
         self.count = 0;
     }
 }
+
+/// A LEB128 number that was packed by [`RecordBuffer`].
+#[inline]
+fn take_field_length(rest: &mut &[u8]) -> usize {
+    let mut number = 0;
+    for (place, byte) in rest.iter().enumerate() {
+        number |= usize::from(byte & 0x7f) << (7 * place);
+        if byte & 0x80 == 0 {
+            *rest = &rest[place + 1..];
+            break;
+        }
+    }
+    number
+}
+
+/// A field whose packed length is one more than its own; zero: absent.
+#[inline]
+fn take_field<'a>(rest: &mut &'a [u8], packed_len: usize) -> Option<&'a [u8]> {
+    let len = packed_len.checked_sub(1)?;
+    let (field, behind) = rest.split_at(len);
+    *rest = behind;
+    Some(field)
+}
+
+#[cfg(test)]
+mod tests;

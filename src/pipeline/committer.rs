@@ -1,15 +1,15 @@
 //! Takes what the workers have counted and commits it, a few times a second.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::{CountError, CountProgress, LOG, POSTGRESQL, Shared};
+use super::{CountError, CountProgress, Counting, Ends, POSTGRESQL, Positions, Retry, Shared};
 use crate::engine::{Changes, Rules};
-use crate::log::VoteLog;
 use crate::store::commit::{self, BatchRow, CommitError};
-use crate::store::{Database, Role, StoreError, resume};
+use crate::store::resume::{self, Position};
+use crate::store::{Database, Role, StoreError};
 use crate::telemetry::Telemetry;
 use crate::vote::Reason;
 
@@ -23,22 +23,20 @@ const INTERVAL_MAX: Duration = Duration::from_millis(100);
 const BACKLOG_VOTES: u64 = 500_000;
 const BACKLOG_INTERVAL: Duration = Duration::from_secs(2);
 
-/// While PostgreSQL is away it is asked again this soon, then less often.
-const RETRY_FIRST: Duration = Duration::from_millis(50);
-const RETRY_MAX: Duration = Duration::from_secs(1);
-
 /// A finished commit is remembered with the next one, or after so long without one.
 const REMEMBER_AFTER: Duration = Duration::from_secs(1);
 
 pub(super) struct Committer {
-    log: Arc<dyn VoteLog>,
     database: Database,
     counter: String,
     rules: Arc<Rules>,
-    /// Where each partition stands in the tables.
-    positions: BTreeMap<u32, u64>,
     telemetry: Arc<Telemetry>,
     progress: Arc<CountProgress>,
+    /// Where each partition stands in the tables.
+    positions: BTreeMap<u32, Position>,
+    /// The same, for the group.
+    standing: Positions,
+    ends: Arc<Ends>,
     session: Option<commit::Committer>,
     /// Whether there has been a session before.
     was_connected: bool,
@@ -48,22 +46,20 @@ pub(super) struct Committer {
 
 impl Committer {
     pub fn new(
-        log: Arc<dyn VoteLog>,
-        database: Database,
-        counter: String,
-        rules: Arc<Rules>,
-        positions: BTreeMap<u32, u64>,
-        telemetry: Arc<Telemetry>,
-        progress: Arc<CountProgress>,
+        counting: &Counting,
+        positions: BTreeMap<u32, Position>,
+        ends: Arc<Ends>,
+        standing: Positions,
     ) -> Committer {
         Committer {
-            log,
-            database,
-            counter,
-            rules,
+            database: counting.database.clone(),
+            counter: counting.counter.clone(),
+            rules: Arc::clone(&counting.rules),
+            telemetry: Arc::clone(&counting.telemetry),
+            progress: Arc::clone(&counting.progress),
             positions,
-            telemetry,
-            progress,
+            standing,
+            ends,
             session: None,
             was_connected: false,
             finished: Vec::new(),
@@ -76,7 +72,8 @@ impl Committer {
         let mut changes = Changes::new(&self.rules);
         let mut last_start = Instant::now();
         let mut usual = Duration::ZERO;
-        self.measure_lag()?;
+        self.stand();
+        self.measure_lag();
         loop {
             let ended = shared.slots.iter().all(|slot| slot.ended.load(Ordering::SeqCst));
             let is_idle =
@@ -86,8 +83,8 @@ impl Committer {
                     return self.remember(shared).await;
                 }
                 if tokio::time::timeout(REMEMBER_AFTER, shared.wake.notified()).await.is_err() {
+                    self.measure_lag();
                     self.remember(shared).await?;
-                    self.measure_lag()?;
                 }
                 continue;
             }
@@ -121,29 +118,30 @@ impl Committer {
         }
     }
 
-    /// The ends of the log, and how far the count is behind them.
-    fn measure_lag(&mut self) -> Result<BTreeMap<u32, u64>, CountError> {
-        let end = |partition: &u32| Ok((*partition, self.log.offsets(*partition)?.end));
-        let ends: Result<BTreeMap<u32, u64>, CountError> = self.positions.keys().map(end).collect();
-        let ends = ends.inspect_err(|error| self.telemetry.set_waiting(LOG, error.to_string()))?;
-        self.note_lag(&ends);
-        Ok(ends)
+    /// Says where the partitions stand.
+    fn stand(&self) {
+        let standing = self.positions.iter().map(|(partition, position)| (*partition, position.next_offset)).collect();
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
     }
 
-    fn note_lag(&mut self, ends: &BTreeMap<u32, u64>) {
+    /// The ends of the log as last heard, and how far the count is behind them.
+    fn measure_lag(&mut self) -> BTreeMap<u32, u64> {
+        let ends = self.ends.latest();
         self.lag = 0;
-        for (partition, end) in ends {
-            let behind = end.saturating_sub(self.positions[partition]);
+        for (partition, end) in &ends {
+            let behind = end.saturating_sub(self.positions[partition].next_offset);
             self.telemetry.metrics.lag(*partition, behind);
             self.lag += behind;
         }
         self.progress.lag.store(self.lag, Ordering::Relaxed);
+        ends
     }
 
     /// Commits the changes, however long PostgreSQL is away.
     async fn commit(&mut self, changes: &Changes, shared: &Shared) -> Result<(), CountError> {
-        let ends = self.measure_lag()?;
-        let mut retry = RETRY_FIRST;
+        let ends = self.measure_lag();
+        let telemetry = Arc::clone(&self.telemetry);
+        let mut retry = Retry::new(&telemetry, &shared.stop);
         let mut in_doubt = false;
         loop {
             match self.try_commit(changes, &ends, in_doubt).await {
@@ -151,13 +149,14 @@ impl Committer {
                 Err(CommitError::Store(error)) if error.is_transient() => {
                     // The answer to the commit may have been lost on its way.
                     in_doubt = true;
-                    self.wait_for_postgresql(&error, &mut retry, shared).await?;
+                    retry.wait(POSTGRESQL, &error).await?;
+                    self.measure_lag();
                 }
                 Err(error) => return Err(error.into()),
             }
         }
         self.telemetry.set_ready(POSTGRESQL);
-        self.account(changes, &ends);
+        self.account(changes);
         Ok(())
     }
 
@@ -191,40 +190,24 @@ impl Committer {
     /// Whether the stored positions are those that the changes reach: then they were committed with them.
     async fn is_committed(&self, changes: &Changes) -> Result<bool, StoreError> {
         let client = self.database.connect(Role::Counter).await?;
-        let stored = resume::positions(&client, &self.counter).await?;
+        let stored = resume::next_offsets(&client, &self.counter).await?;
         Ok(changes.partitions.iter().all(|(partition, change)| stored.get(partition) == Some(&change.next_offset)))
     }
 
-    /// Waits before the next try. Gives up where a stop is asked for: nothing is lost, the log has it all.
-    async fn wait_for_postgresql(
-        &mut self,
-        error: &StoreError,
-        retry: &mut Duration,
-        shared: &Shared,
-    ) -> Result<(), CountError> {
-        tracing::warn!("{error}; the count waits");
-        self.telemetry.set_waiting(POSTGRESQL, error.to_string());
-        if shared.stop.is_asked() {
-            return Err(CountError::Unusable(format!(
-                "stopped while waiting for PostgreSQL ({error}); what was not committed is counted at the next start"
-            )));
-        }
-        let _ = tokio::time::timeout(*retry, shared.stop.asked()).await;
-        *retry = (*retry * 2).min(RETRY_MAX);
-        self.measure_lag().map(drop)
-    }
-
     /// Notes a commit that is done.
-    fn account(&mut self, changes: &Changes, ends: &BTreeMap<u32, u64>) {
+    fn account(&mut self, changes: &Changes) {
         let committed_at = SystemTime::now();
         let (mut counted, mut rejected) = (0, 0);
         for (partition, change) in &changes.partitions {
-            self.positions.insert(*partition, change.next_offset);
+            if let Some(position) = self.positions.get_mut(partition) {
+                position.next_offset = change.next_offset;
+            }
             self.telemetry.metrics.received(*partition, change.counted + change.rejected);
             counted += change.counted;
             rejected += change.rejected;
         }
-        self.note_lag(ends);
+        self.stand();
+        self.measure_lag();
 
         let metrics = &self.telemetry.metrics;
         metrics.commits.inc();
@@ -261,7 +244,9 @@ impl Committer {
             None => commit::Committer::connect(&self.database, &self.counter, &self.rules).await,
         };
         let done = match connected {
-            Ok(mut session) => session.remember(&self.finished).await.map(|()| self.session = Some(session)),
+            Ok(mut session) => {
+                session.remember(&self.finished, &self.ends.latest()).await.map(|()| self.session = Some(session))
+            }
             Err(error) => Err(error),
         };
         match done {

@@ -6,34 +6,52 @@
 //!         the partitions)               refusals, roll and positions)
 //! ```
 //!
+//! Several processes may share the partitions out. A process counts in rounds: takes its partitions in PostgreSQL, which
+//! shuts out whoever counted them before, and counts until the share is to change; then it commits what is in hand
+//! before it gives a partition up.
+//!
 //! While a commit is under way the workers count on. What waits for the next commit is bounded; a worker at the
 //! bound waits, so a slow PostgreSQL slows the reading and nothing grows. While PostgreSQL is away the changes
 //! in hand wait; when it is back the stored positions tell whether the last commit was done.
 
 mod committer;
+mod ends;
+mod retry;
+mod round;
 mod worker;
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
-use crate::engine::{Changes, Engine, Rules};
-use crate::log::{LogError, VoteLog};
+pub use ends::Ends;
+
+use crate::engine::{Engine, Partition, Rules};
+use crate::log::{LogError, Membership, VoteLog};
 use crate::store::commit::CommitError;
-use crate::store::{Database, Role, StoreError, elections, resume};
+use crate::store::resume::{self, Entry, Position};
+use crate::store::{Database, Role, StoreError, elections};
 use crate::telemetry::Telemetry;
+use retry::Retry;
+use round::Shared;
 
 /// Parts of the program as [`Telemetry`] knows them.
 pub const LOG: &str = "log";
 pub const POSTGRESQL: &str = "postgresql";
 
-/// Votes that may wait for a commit, over all workers.
-const PENDING_VOTES_MAX: u64 = 2_000_000;
+/// How soon a stop, or the group's wish, is heard.
+const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Bytes of changes that may wait for a commit, over all workers.
-const PENDING_BYTES_MAX: usize = 128 << 20;
+/// How often the group is told how far its partitions are counted.
+const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A process whose partition was taken over hears of it from the group within this time; if not, another group counts
+/// under the same name.
+const TAKEN_OVER_WAIT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, thiserror::Error)]
 pub enum CountError {
@@ -43,6 +61,8 @@ pub enum CountError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Commit(#[from] CommitError),
+    #[error("stopped while waiting ({0}); what was not committed is counted at the next start")]
+    GaveUp(String),
     /// The count cannot go on as asked; the text says what to do.
     #[error("{0}")]
     Unusable(String),
@@ -55,7 +75,7 @@ pub struct CountOptions {
     pub counter: String,
     /// Threads that count. More than partitions make no sense.
     pub workers: usize,
-    /// Stop once all that is in the log at the start is counted.
+    /// Stop once all that is in the log at the start, of the partitions that fall to this process, is counted.
     pub drain: bool,
 }
 
@@ -117,64 +137,6 @@ impl Stop {
     }
 }
 
-/// What workers and committer share.
-struct Shared {
-    /// Changes that wait for a commit, one slot a worker.
-    slots: Vec<Slot>,
-    /// Tells the committer that there is something to commit, or that a worker has ended.
-    wake: Notify,
-    stop: Arc<Stop>,
-    /// The committer has given up; nothing will be committed any more.
-    closed: AtomicBool,
-}
-
-struct Slot {
-    changes: Mutex<Changes>,
-    /// Tells the worker that its changes were taken.
-    room: Condvar,
-    /// Votes and bytes waiting, for a look without the lock.
-    votes: AtomicU64,
-    bytes: AtomicUsize,
-    ended: AtomicBool,
-}
-
-impl Shared {
-    fn new(rules: &Rules, workers: usize, stop: Arc<Stop>) -> Shared {
-        let slot = || Slot {
-            changes: Mutex::new(Changes::new(rules)),
-            room: Condvar::new(),
-            votes: AtomicU64::new(0),
-            bytes: AtomicUsize::new(0),
-            ended: AtomicBool::new(false),
-        };
-        Shared {
-            slots: std::iter::repeat_with(slot).take(workers).collect(),
-            wake: Notify::new(),
-            stop,
-            closed: AtomicBool::new(false),
-        }
-    }
-
-    /// Whether a worker's changes are at its share of the bounds.
-    fn is_full(&self, slot: &Slot) -> bool {
-        let workers = self.slots.len();
-        slot.votes.load(Ordering::Relaxed) >= PENDING_VOTES_MAX / workers as u64
-            || slot.bytes.load(Ordering::Relaxed) >= PENDING_BYTES_MAX / workers
-    }
-}
-
-impl Slot {
-    fn lock(&self) -> MutexGuard<'_, Changes> {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Says how much is waiting; called with the lock held.
-    fn measure(&self, changes: &Changes) {
-        self.votes.store(changes.received(), Ordering::Relaxed);
-        self.bytes.store(changes.size(), Ordering::Relaxed);
-    }
-}
-
 /// Counts until asked to stop, or until the log is drained. What was read is committed before it returns.
 pub async fn count(
     log: Arc<dyn VoteLog>,
@@ -184,65 +146,332 @@ pub async fn count(
     progress: Arc<CountProgress>,
     stop: Arc<Stop>,
 ) -> Result<(), CountError> {
-    let partitions = log.partitions();
     let mut client = database.connect(Role::Counter).await?;
     let elections = elections::load_all(&client).await?;
     if elections.is_empty() {
         let advice = "there is no election in the database; `scrutin setup --election DIR` loads one";
         return Err(CountError::Unusable(advice.into()));
     }
-    let rules = Arc::new(Rules::new(&elections, partitions).map_err(CountError::Unusable)?);
-
-    let mut starts = BTreeMap::new();
-    let mut ends = BTreeMap::new();
-    for partition in 0..partitions {
-        let offsets = log.offsets(partition)?;
-        starts.insert(partition, offsets.start);
-        ends.insert(partition, offsets.end);
-    }
-    let fingerprints = elections.iter().map(|election| (election.id.clone(), election.fingerprint())).collect();
-    resume::enter_counter(&mut client, &options.counter, &rules, &fingerprints, &starts).await?;
-    let positions = resume::positions(&client, &options.counter).await?;
-    for (&partition, &next) in &positions {
-        check_position(&*log, partition, next, starts[&partition], ends[&partition])?;
-    }
+    let rules = Arc::new(Rules::new(&elections, log.partitions()).map_err(CountError::Unusable)?);
+    let asked = Arc::clone(&log);
+    let offsets = blocking(move || {
+        (0..asked.partitions()).map(|partition| asked.offsets(partition)).collect::<Result<Vec<_>, _>>()
+    });
+    let offsets = offsets.await?;
+    let entry = Entry {
+        counter: &options.counter,
+        log: log.as_ref(),
+        rules: &rules,
+        fingerprints: elections.iter().map(|election| (election.id.clone(), election.fingerprint())).collect(),
+        starts: offsets.iter().map(|offsets| offsets.start).collect(),
+    };
+    resume::enter_counter(&mut client, &entry).await?;
     let (counted, rejected) = resume::totals(&client, &options.counter).await?;
     progress.counted.store(counted, Ordering::Relaxed);
     progress.rejected.store(rejected, Ordering::Relaxed);
     progress.received_before.store(counted + rejected, Ordering::Relaxed);
     drop(client);
-
-    let shares = share_out(&positions, options.workers.clamp(1, partitions as usize));
-    let engines = resume_engines(&database, &options.counter, &rules, &shares).await?;
-    telemetry.metrics.roll_voters.set(engines.iter().map(Engine::voters).sum::<u64>() as i64);
     telemetry.set_ready(LOG);
     telemetry.set_ready(POSTGRESQL);
 
-    let shared = Arc::new(Shared::new(&rules, shares.len(), stop));
-    let mut workers = Vec::new();
-    for (slot, (engine, share)) in engines.into_iter().zip(shares).enumerate() {
-        let until = options.drain.then(|| ends.clone());
-        let reader = log.reader(&share)?;
-        let shared = Arc::clone(&shared);
-        workers.push(tokio::task::spawn_blocking(move || worker::run(engine, reader, share, until, slot, &shared)));
+    let (joined, group) = (Arc::clone(&log), format!("scrutin-{}", options.counter));
+    let membership = blocking(move || joined.join(&group)).await?;
+    let until = options.drain.then(|| (0..).zip(offsets.iter().map(|offsets| offsets.end)).collect());
+    let counting = Counting {
+        counter: options.counter.clone(),
+        workers: options.workers,
+        log,
+        database,
+        rules,
+        telemetry,
+        progress,
+        stop,
+        until,
+        seed: [random()?, random()?],
+        kept: BTreeMap::new(),
+    };
+    counting.run(membership).await
+}
+
+/// A count under way, over all its rounds.
+struct Counting {
+    counter: String,
+    workers: usize,
+    log: Arc<dyn VoteLog>,
+    database: Database,
+    rules: Arc<Rules>,
+    telemetry: Arc<Telemetry>,
+    progress: Arc<CountProgress>,
+    stop: Arc<Stop>,
+    /// Where to stop, by partition.
+    until: Option<BTreeMap<u32, u64>>,
+    seed: [u64; 2],
+    /// What the engine held at the end of the last round: as good as new while nobody has counted on.
+    kept: BTreeMap<u32, Partition>,
+}
+
+/// Why a round has ended.
+enum Ended {
+    /// All that was wanted is done.
+    Done,
+    /// The group wants the share changed.
+    ShareChanges,
+}
+
+/// Where each partition stands in the tables.
+type Positions = Arc<Mutex<BTreeMap<u32, u64>>>;
+
+impl Counting {
+    async fn run(mut self, mut membership: Box<dyn Membership>) -> Result<(), CountError> {
+        loop {
+            // The share may be none at all; it is known once the group has decided.
+            while membership.partitions().is_none() {
+                if self.stop.is_asked() {
+                    return Ok(());
+                }
+                membership = changed(membership, WATCH_INTERVAL).await?.0;
+            }
+            let (back, ended) = self.round(membership).await;
+            membership = back;
+            match ended {
+                Ok(Ended::Done) => return Ok(()),
+                Ok(Ended::ShareChanges) => {}
+                Err(CountError::Commit(error @ CommitError::Superseded { .. })) => {
+                    tracing::warn!("{error}");
+                    self.kept.clear();
+                    let patience = if membership.is_shared() { TAKEN_OVER_WAIT } else { Duration::ZERO };
+                    let deadline = Instant::now() + patience;
+                    let mut is_changed = false;
+                    while !is_changed && !self.stop.is_asked() {
+                        if Instant::now() >= deadline {
+                            return Err(error.into());
+                        }
+                        (membership, is_changed) = changed(membership, WATCH_INTERVAL).await?;
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            self.telemetry.metrics.rebalances.inc();
+            membership = changed(membership, Duration::ZERO).await?.0;
+        }
     }
-    let mut committer =
-        committer::Committer::new(log, database, options.counter.clone(), rules, positions, telemetry, progress);
-    let mut result = committer.run(&shared).await;
-    shared.closed.store(true, Ordering::SeqCst);
-    shared.slots.iter().for_each(|slot| slot.room.notify_all());
-    for worker in workers {
-        let ended = worker.await.expect("a worker does not panic");
-        result = result.and(ended.map_err(CountError::from));
+
+    /// Counts the partitions that are the process's own, until a stop, or the share is to change.
+    async fn round(&mut self, membership: Box<dyn Membership>) -> (Box<dyn Membership>, Result<Ended, CountError>) {
+        let partitions = membership.partitions().cloned().unwrap_or_default();
+        let stop = Arc::new(Stop::default());
+        let positions = Positions::default();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let watch = self.watch(membership, Arc::clone(&stop), Arc::clone(&positions), Arc::clone(&is_over));
+        let result = self.count_share(&partitions, &stop, &positions).await;
+        is_over.store(true, Ordering::SeqCst);
+        let (membership, is_change_due) = joined(watch.await);
+        if result.is_err() {
+            self.kept.clear();
+        }
+        let ended = match (result, is_change_due) {
+            (_, Err(error)) => Err(error.into()),
+            // Nothing is lost: whoever takes the partitions over counts what was not committed.
+            (Ok(()) | Err(CountError::GaveUp(_)), Ok(true)) if !self.stop.is_asked() => Ok(Ended::ShareChanges),
+            (result, _) => result.map(|()| Ended::Done),
+        };
+        (membership, ended)
     }
-    result
+
+    /// Ends the round when the program is to stop or the group wants a change, and says which.
+    fn watch(
+        &self,
+        mut membership: Box<dyn Membership>,
+        round: Arc<Stop>,
+        positions: Positions,
+        is_over: Arc<AtomicBool>,
+    ) -> JoinHandle<(Box<dyn Membership>, Result<bool, LogError>)> {
+        let stop = Arc::clone(&self.stop);
+        tokio::task::spawn_blocking(move || {
+            let mut published = Instant::now();
+            let mut publish = |membership: &mut Box<dyn Membership>, is_last: bool| {
+                if is_last || published.elapsed() >= PUBLISH_INTERVAL {
+                    published = Instant::now();
+                    membership.publish(&positions.lock().unwrap_or_else(PoisonError::into_inner));
+                }
+            };
+            let mut is_change_due = Ok(false);
+            while !is_over.load(Ordering::SeqCst) {
+                if stop.is_asked() {
+                    round.ask();
+                }
+                match is_change_due {
+                    Ok(false) => is_change_due = membership.is_change_due(WATCH_INTERVAL),
+                    // What is in hand is being committed.
+                    _ => std::thread::sleep(WATCH_INTERVAL / 10),
+                }
+                if !matches!(is_change_due, Ok(false)) {
+                    round.ask();
+                }
+                publish(&mut membership, false);
+            }
+            publish(&mut membership, true);
+            (membership, is_change_due)
+        })
+    }
+
+    async fn count_share(
+        &mut self,
+        partitions: &BTreeSet<u32>,
+        stop: &Arc<Stop>,
+        standing: &Positions,
+    ) -> Result<(), CountError> {
+        if let Some(strange) = partitions.last().filter(|partition| **partition >= self.rules.partitions) {
+            return Err(CountError::Unusable(format!(
+                "the log at {} has got a partition {strange}, and had {}: a voter's votes may lie in two partitions now, and \
+                 no count of it can be trusted; move the votes to a new log",
+                self.log.name(),
+                self.rules.partitions
+            )));
+        }
+        if partitions.is_empty() {
+            if self.until.is_none() {
+                stop.asked().await;
+            }
+            return Ok(());
+        }
+        let positions = self.take(partitions, stop).await?;
+        let ends = self.check_positions(&positions, stop).await?;
+        let shares = share_out(&positions, self.workers.clamp(1, partitions.len()));
+        let engines = self.resume_engines(&shares, stop).await?;
+        self.telemetry.metrics.roll_voters.set(engines.iter().map(Engine::voters).sum::<u64>() as i64);
+        self.telemetry.set_ready(LOG);
+        self.telemetry.set_ready(POSTGRESQL);
+
+        let shared = Arc::new(Shared::new(&self.rules, shares.len(), Arc::clone(stop)));
+        let mut workers = Vec::new();
+        for (slot, (engine, share)) in engines.into_iter().zip(shares).enumerate() {
+            let (log, until, shared) = (Arc::clone(&self.log), self.until.clone(), Arc::clone(&shared));
+            workers.push(tokio::task::spawn_blocking(move || worker::run(engine, &*log, share, until, slot, &shared)));
+        }
+        let ends = Ends::watch(Arc::clone(&self.log), ends, Arc::clone(&self.telemetry));
+        let mut committer = committer::Committer::new(self, positions, ends, Arc::clone(standing));
+        let mut result = committer.run(&shared).await;
+        shared.close();
+        for worker in workers {
+            let (engine, ended) = joined(worker.await);
+            self.kept.extend(engine.into_partitions().into_iter().map(|partition| (partition.partition, partition)));
+            result = result.and(ended.map_err(CountError::from));
+        }
+        result
+    }
+
+    /// Takes the partitions: from here on nobody else who has counted them can commit.
+    async fn take(&self, partitions: &BTreeSet<u32>, stop: &Stop) -> Result<BTreeMap<u32, Position>, CountError> {
+        let mut retry = Retry::new(&self.telemetry, stop);
+        loop {
+            let taken = async {
+                let mut client = self.database.connect(Role::Counter).await?;
+                resume::take(&mut client, &self.counter, partitions).await
+            };
+            match taken.await {
+                Err(error) if error.is_transient() => retry.wait(POSTGRESQL, &error).await?,
+                taken => return Ok(taken?),
+            }
+        }
+    }
+
+    /// Makes sure that the log still holds what comes next, and gives its ends.
+    async fn check_positions(
+        &self,
+        positions: &BTreeMap<u32, Position>,
+        stop: &Stop,
+    ) -> Result<BTreeMap<u32, u64>, CountError> {
+        let mut retry = Retry::new(&self.telemetry, stop);
+        let mut ends = BTreeMap::new();
+        for (&partition, position) in positions {
+            let offsets = loop {
+                let log = Arc::clone(&self.log);
+                match blocking(move || log.offsets(partition)).await {
+                    Err(error) if error.is_transient() => retry.wait(LOG, &error).await?,
+                    found => break found?,
+                }
+            };
+            check_position(&*self.log, partition, position.next_offset, offsets.start, offsets.end)?;
+            ends.insert(partition, offsets.end);
+        }
+        Ok(ends)
+    }
+
+    async fn resume_engines(&mut self, shares: &[Vec<(u32, u64)>], stop: &Stop) -> Result<Vec<Engine>, CountError> {
+        let mut retry = Retry::new(&self.telemetry, stop);
+        let mut kept = std::mem::take(&mut self.kept);
+        let mut engines = Vec::with_capacity(shares.len());
+        // All are read at once; those of a try that fails are read again.
+        'again: loop {
+            let mut tasks = Vec::new();
+            for share in shares.iter().skip(engines.len()) {
+                let share: Vec<(u32, u64, Option<Partition>)> = share
+                    .iter()
+                    .map(|&(partition, next)| {
+                        let as_left = kept.remove(&partition).filter(|kept| kept.next_offset == next);
+                        (partition, next, as_left)
+                    })
+                    .collect();
+                let (database, counter, rules, seed) =
+                    (self.database.clone(), self.counter.clone(), Arc::clone(&self.rules), self.seed);
+                tasks.push(tokio::spawn(async move {
+                    let client = database.connect(Role::Counter).await?;
+                    let mut partitions = Vec::with_capacity(share.len());
+                    for (partition, next, as_left) in share {
+                        partitions.push(match as_left {
+                            Some(as_left) => as_left,
+                            None => resume::partition(&client, &counter, &rules, partition, next, seed).await?,
+                        });
+                    }
+                    Ok::<_, StoreError>(Engine::new(rules, partitions))
+                }));
+            }
+            for task in tasks {
+                match joined(task.await) {
+                    Ok(engine) => engines.push(engine),
+                    Err(error) if error.is_transient() => {
+                        retry.wait(POSTGRESQL, &error).await?;
+                        continue 'again;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            return Ok(engines);
+        }
+    }
+}
+
+/// Waits for what the group wants, and does it.
+async fn changed(mut membership: Box<dyn Membership>, wait: Duration) -> Result<(Box<dyn Membership>, bool), LogError> {
+    blocking(move || {
+        let is_due = membership.is_change_due(wait)?;
+        if is_due {
+            membership.accept()?;
+        }
+        Ok((membership, is_due))
+    })
+    .await
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    joined(tokio::task::spawn_blocking(work).await)
+}
+
+/// A task of ours is never cancelled, and its panic is ours.
+fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
+    match result {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
 }
 
 /// Deals the partitions out to the workers, each with its next offset.
-fn share_out(positions: &BTreeMap<u32, u64>, workers: usize) -> Vec<Vec<(u32, u64)>> {
+fn share_out(positions: &BTreeMap<u32, Position>, workers: usize) -> Vec<Vec<(u32, u64)>> {
     let mut shares = vec![Vec::new(); workers];
-    for (place, (&partition, &next)) in positions.iter().enumerate() {
-        shares[place % workers].push((partition, next));
+    for (place, (&partition, position)) in positions.iter().enumerate() {
+        shares[place % workers].push((partition, position.next_offset));
     }
     shares
 }
@@ -259,33 +488,6 @@ fn check_position(log: &dyn VoteLog, partition: u32, next: u64, start: u64, end:
         )));
     }
     Ok(())
-}
-
-async fn resume_engines(
-    database: &Database,
-    counter: &str,
-    rules: &Arc<Rules>,
-    shares: &[Vec<(u32, u64)>],
-) -> Result<Vec<Engine>, CountError> {
-    let seed = [random()?, random()?];
-    let mut tasks = Vec::new();
-    for share in shares {
-        let (database, counter, rules, share) =
-            (database.clone(), counter.to_owned(), Arc::clone(rules), share.clone());
-        tasks.push(tokio::spawn(async move {
-            let client = database.connect(Role::Counter).await?;
-            let mut partitions = Vec::with_capacity(share.len());
-            for (partition, next) in share {
-                partitions.push(resume::partition(&client, &counter, &rules, partition, next, seed).await?);
-            }
-            Ok::<_, StoreError>(Engine::new(rules, partitions))
-        }));
-    }
-    let mut engines = Vec::with_capacity(tasks.len());
-    for task in tasks {
-        engines.push(task.await.expect("reading the roll does not panic")?);
-    }
-    Ok(engines)
 }
 
 fn random() -> Result<u64, CountError> {

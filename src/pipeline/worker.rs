@@ -7,38 +7,39 @@ use std::time::Duration;
 
 use super::Shared;
 use crate::engine::Engine;
-use crate::log::{LogError, LogReader};
+use crate::log::{LogError, VoteLog};
 
 /// How soon a stop is heard while no votes come.
 const WAIT: Duration = Duration::from_millis(50);
 
 /// Runs until a stop, an error, or, where `until` is given, each partition has reached its offset there.
 pub(super) fn run(
-    engine: Engine,
-    reader: Box<dyn LogReader>,
+    mut engine: Engine,
+    log: &dyn VoteLog,
     share: Vec<(u32, u64)>,
     until: Option<BTreeMap<u32, u64>>,
     slot: usize,
     shared: &Shared,
-) -> Result<(), LogError> {
-    let result = read_and_count(engine, reader, share, until, slot, shared);
+) -> (Engine, Result<(), LogError>) {
+    let result = read_and_count(&mut engine, log, share, until, slot, shared);
     if result.is_err() {
         shared.stop.ask();
     }
     shared.slots[slot].ended.store(true, Ordering::SeqCst);
     shared.wake.notify_one();
-    result
+    (engine, result)
 }
 
 fn read_and_count(
-    mut engine: Engine,
-    mut reader: Box<dyn LogReader>,
+    engine: &mut Engine,
+    log: &dyn VoteLog,
     share: Vec<(u32, u64)>,
     until: Option<BTreeMap<u32, u64>>,
     slot: usize,
     shared: &Shared,
 ) -> Result<(), LogError> {
     let slot = &shared.slots[slot];
+    let mut reader = log.reader(&share)?;
     let mut next: BTreeMap<u32, u64> = share.into_iter().collect();
     loop {
         let drained =

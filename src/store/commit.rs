@@ -9,16 +9,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_postgres::{Client, Statement, Transaction};
 
 use super::copy::CopyRows;
+use super::resume::Position;
 use super::{Database, Role, StoreError};
 use crate::engine::{Changes, Rules};
 
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
     #[error(
-        "partition {partition} stands at offset {found}, not at {expected} where this count left it: \
-         another counter named `{counter}` has counted on; this one stops and has changed nothing"
+        "partition {partition} was taken over by another count named `{counter}`; this one stops there, and has changed \
+         nothing"
     )]
-    Superseded { counter: String, partition: u32, expected: u64, found: i64 },
+    Superseded { counter: String, partition: u32 },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -111,7 +112,7 @@ impl Committer {
         &mut self,
         rules: &Rules,
         changes: &Changes,
-        expected: &BTreeMap<u32, u64>,
+        expected: &BTreeMap<u32, Position>,
         ends: &BTreeMap<u32, u64>,
         finished: &[BatchRow],
     ) -> Result<(), CommitError> {
@@ -131,14 +132,13 @@ impl Committer {
         &mut self,
         rules: &Rules,
         changes: &Changes,
-        expected: &BTreeMap<u32, u64>,
+        expected: &BTreeMap<u32, Position>,
         ends: &BTreeMap<u32, u64>,
         finished: &[BatchRow],
     ) -> Result<(), CommitError> {
         let Committer { counter, client, statements, known_buckets, .. } = self;
         let during = StoreError::during;
         let transaction = client.transaction().await.map_err(during("begin a commit"))?;
-        // Commits of one counter take turns, so that no two of them can wait for each other.
         transaction.execute(&statements.turn, &[counter]).await.map_err(during("take a turn to commit"))?;
         move_positions(&transaction, statements, counter, changes, expected, ends).await?;
         write_tally(&transaction, statements, counter, rules, changes).await.map_err(during("write the tally"))?;
@@ -160,8 +160,8 @@ impl Committer {
         Ok(())
     }
 
-    /// Remembers commits that no later one could take along.
-    pub async fn remember(&mut self, finished: &[BatchRow]) -> Result<(), StoreError> {
+    /// Remembers commits that no later one could take along, and how far the log goes meanwhile.
+    pub async fn remember(&mut self, finished: &[BatchRow], ends: &BTreeMap<u32, u64>) -> Result<(), StoreError> {
         let transaction = self.client.transaction().await.map_err(StoreError::during("write the batches"))?;
         write_batches(&transaction, &self.statements, &self.counter, finished)
             .await
@@ -173,6 +173,15 @@ impl Committer {
             )
             .await
             .map_err(StoreError::during("prune the batches"))?;
+        let (partitions, ends): (Vec<i32>, Vec<i64>) = ends.iter().map(|(p, end)| (*p as i32, *end as i64)).unzip();
+        transaction
+            .execute(
+                "UPDATE position p SET end_offset = n.end_offset FROM unnest($2::int[], $3::bigint[]) AS n (partition, end_offset)
+                  WHERE p.counter = $1 AND p.partition = n.partition AND p.end_offset < n.end_offset",
+                &[&self.counter, &partitions, &ends],
+            )
+            .await
+            .map_err(StoreError::during("write the ends of the log"))?;
         transaction.commit().await.map_err(StoreError::during("write the batches"))
     }
 
@@ -183,20 +192,30 @@ impl Committer {
     }
 }
 
+/// Commits of one counter take turns, so that no two of them can wait for each other.
+const TAKE_TURN: &str = "SELECT pg_advisory_xact_lock(hashtextextended('scrutin commit ' || $1, 0))";
+
+/// Waits for the commits of a counter that are under way; the next ones wait for this transaction.
+pub(super) async fn take_turn(transaction: &Transaction<'_>, counter: &str) -> SqlResult<()> {
+    transaction.execute(TAKE_TURN, &[&counter]).await.map(drop)
+}
+
 type SqlResult<T> = Result<T, tokio_postgres::Error>;
 
 impl Statements {
     async fn prepare(client: &Client) -> SqlResult<Statements> {
         Ok(Statements {
-            turn: client.prepare("SELECT pg_advisory_xact_lock(hashtextextended('scrutin commit ' || $1, 0))").await?,
+            turn: client.prepare(TAKE_TURN).await?,
             positions: client
                 .prepare(
                     "UPDATE position p
                         SET next_offset = n.next_offset, gaps = p.gaps + n.gaps, counted = p.counted + n.counted,
                             rejected = p.rejected + n.rejected, end_offset = n.end_offset, updated_at = now()
-                       FROM unnest($2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])
-                            AS n (partition, expected, next_offset, gaps, counted, rejected, end_offset)
-                      WHERE p.counter = $1 AND p.partition = n.partition AND p.next_offset = n.expected",
+                       FROM unnest($2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
+                                   $9::bigint[])
+                            AS n (partition, expected, next_offset, gaps, counted, rejected, end_offset, taken)
+                      WHERE p.counter = $1 AND p.partition = n.partition AND p.next_offset = n.expected
+                        AND p.taken = n.taken",
                 )
                 .await?,
             tally: client
@@ -263,7 +282,7 @@ async fn move_positions(
     statements: &Statements,
     counter: &str,
     changes: &Changes,
-    expected: &BTreeMap<u32, u64>,
+    expected: &BTreeMap<u32, Position>,
     ends: &BTreeMap<u32, u64>,
 ) -> Result<(), CommitError> {
     let during = StoreError::during;
@@ -271,7 +290,8 @@ async fn move_positions(
         changes.partitions.keys().map(|partition| value(*partition) as i64).collect()
     };
     let partitions: Vec<i32> = changes.partitions.keys().map(|partition| *partition as i32).collect();
-    let from = column(&|partition| expected[&partition]);
+    let from = column(&|partition| expected[&partition].next_offset);
+    let taken = column(&|partition| expected[&partition].taken);
     let next = column(&|partition| changes.partitions[&partition].next_offset);
     let gaps = column(&|partition| changes.partitions[&partition].gaps);
     let counted = column(&|partition| changes.partitions[&partition].counted);
@@ -279,7 +299,10 @@ async fn move_positions(
     let end =
         column(&|partition| ends.get(&partition).copied().unwrap_or(0).max(changes.partitions[&partition].next_offset));
     let moved = transaction
-        .execute(&statements.positions, &[&counter, &partitions, &from, &next, &gaps, &counted, &rejected, &end])
+        .execute(
+            &statements.positions,
+            &[&counter, &partitions, &from, &next, &gaps, &counted, &rejected, &end, &taken],
+        )
         .await
         .map_err(during("move the positions"))?;
     if moved == partitions.len() as u64 {
@@ -287,20 +310,19 @@ async fn move_positions(
     }
     let rows = transaction
         .query(
-            "SELECT partition, next_offset FROM position WHERE counter = $1 AND partition = ANY ($2)",
+            "SELECT partition, next_offset, taken FROM position WHERE counter = $1 AND partition = ANY ($2)",
             &[&counter, &partitions],
         )
         .await
         .map_err(during("read the positions"))?;
-    let stored: BTreeMap<u32, i64> = rows.iter().map(|row| (row.get::<_, i32>(0) as u32, row.get(1))).collect();
-    let (partition, found) = changes
-        .partitions
-        .keys()
-        .map(|partition| (*partition, stored.get(partition).copied().unwrap_or(-1)))
-        .find(|(partition, found)| *found != expected[partition] as i64)
-        .unwrap_or((0, -1));
-    let expected = expected.get(&partition).copied().unwrap_or(0);
-    Err(CommitError::Superseded { counter: counter.to_owned(), partition, expected, found })
+    let stored: BTreeMap<u32, (i64, i64)> =
+        rows.iter().map(|row| (row.get::<_, i32>(0) as u32, (row.get(1), row.get(2)))).collect();
+    let ours = |partition: u32| {
+        let position = expected[&partition];
+        (position.next_offset as i64, position.taken as i64)
+    };
+    let lost = changes.partitions.keys().copied().find(|partition| stored.get(partition) != Some(&ours(*partition)));
+    Err(CommitError::Superseded { counter: counter.to_owned(), partition: lost.unwrap_or_default() })
 }
 
 async fn write_tally(

@@ -1,40 +1,53 @@
 //! Reads back where a counter stands, so that a restart goes on as if nothing had happened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{TryStreamExt, pin_mut};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row};
 
 use super::StoreError;
 use crate::engine::{Partition, Roll, Rules};
+use crate::log::VoteLog;
 use crate::vote::{Reason, VoterId};
 
-/// Enters a counter and its partitions, or checks that it is the one that counted before.
-///
-/// `fingerprints` are those of the elections that the rules were made of; one that was changed meanwhile is refused.
-/// `starts` are the log's first offsets, by partition, for partitions new to the counter.
-pub async fn enter_counter(
-    client: &mut Client,
-    counter: &str,
-    rules: &Rules,
-    fingerprints: &BTreeMap<String, String>,
-    starts: &BTreeMap<u32, u64>,
-) -> Result<(), StoreError> {
+/// A counter about to count a log.
+pub struct Entry<'a> {
+    pub counter: &'a str,
+    pub log: &'a dyn VoteLog,
+    pub rules: &'a Rules,
+    /// Of the elections that the rules were made of; one that was changed meanwhile is refused.
+    pub fingerprints: BTreeMap<String, String>,
+    /// The log's first offsets, by partition, for partitions new to the counter.
+    pub starts: Vec<u64>,
+}
+
+/// Where a partition stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The offset of the next record to be counted.
+    pub next_offset: u64,
+    /// How often the partition has been taken. Whoever takes it shuts out all who did before.
+    pub taken: u64,
+}
+
+/// Enters a counter and its partitions, or checks that it is the one that counted this log before.
+pub async fn enter_counter(client: &mut Client, entry: &Entry<'_>) -> Result<(), StoreError> {
+    let Entry { counter, log, rules, fingerprints, starts } = entry;
     let during = StoreError::during;
     let elections: Vec<&str> = rules.elections.iter().map(|election| election.id.as_str()).collect();
     let transaction = client.transaction().await.map_err(during("enter the counter"))?;
     transaction
         .execute(
-            "INSERT INTO counter (counter, elections, partitions) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-            &[&counter, &elections, &(rules.partitions as i32)],
+            "INSERT INTO counter (counter, elections, log, partitions) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+            &[counter, &elections, &log.id(), &(rules.partitions as i32)],
         )
         .await
         .map_err(during("enter the counter"))?;
     let row = transaction
-        .query_one("SELECT elections, partitions FROM counter WHERE counter = $1", &[&counter])
+        .query_one("SELECT elections, log, partitions FROM counter WHERE counter = $1", &[counter])
         .await
         .map_err(during("read the counter"))?;
-    let (known, partitions): (Vec<String>, i32) = (row.get(0), row.get(1));
+    let (known, counted_log, partitions): (Vec<String>, &str, i32) = (row.get(0), row.get(1), row.get(2));
     // From here on no election of this counter can be changed; one may have been since it was read.
     for row in transaction
         .query("SELECT election, fingerprint FROM election WHERE election = ANY ($1)", &[&elections])
@@ -56,21 +69,23 @@ pub async fn enter_counter(
             list(elections.into_iter()),
         )));
     }
-    if partitions as u32 != rules.partitions {
+    if counted_log != log.id() {
         return Err(StoreError::Unusable(format!(
-            "counter `{counter}` has counted a log of {partitions} partitions, but this log has {}; \
-             point it at its own log, or use another counter name",
-            rules.partitions
+            "counter `{counter}` has counted another log than the one at {}: that one was deleted and made anew, or is \
+             elsewhere; point it at its own log, or use another counter name, which counts from the start",
+            log.name()
         )));
     }
-    let (numbers, offsets): (Vec<i32>, Vec<i64>) =
-        starts.iter().map(|(partition, start)| (*partition as i32, *start as i64)).unzip();
+    if partitions as u32 != rules.partitions {
+        return Err(StoreError::Unusable(more_partitions(counter, &log.name(), partitions as u32, rules.partitions)));
+    }
+    let (numbers, offsets): (Vec<i32>, Vec<i64>) = (0..).zip(starts.iter().map(|start| *start as i64)).unzip();
     transaction
         .execute(
             "INSERT INTO position (counter, partition, first_offset, next_offset, end_offset)
              SELECT $1, p.partition, p.start, p.start, p.start FROM unnest($2::int[], $3::bigint[]) AS p (partition, start)
              ON CONFLICT DO NOTHING",
-            &[&counter, &numbers, &offsets],
+            &[counter, &numbers, &offsets],
         )
         .await
         .map_err(during("enter the partitions"))?;
@@ -82,8 +97,61 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     if quoted.is_empty() { "no election".into() } else { quoted.join(", ") }
 }
 
+fn more_partitions(counter: &str, log: &str, counted: u32, found: u32) -> String {
+    format!(
+        "counter `{counter}` has counted the log at {log} when it had {counted} partitions, and it has {found} now: a \
+         voter's votes may lie in two of them, and no count of it can be trusted; move the votes to a new log"
+    )
+}
+
+/// Makes sure that no counter has counted this log when it had another number of partitions.
+pub async fn check_partitions(client: &Client, log: &dyn VoteLog) -> Result<(), StoreError> {
+    let rows = client
+        .query("SELECT counter, partitions FROM counter WHERE log = $1", &[&log.id()])
+        .await
+        .map_err(StoreError::during("read the counters"))?;
+    let found = log.partitions();
+    match rows.iter().map(|row| (row.get(0), row.get::<_, i32>(1) as u32)).find(|(_, counted)| *counted != found) {
+        Some((counter, counted)) => Err(StoreError::Unusable(more_partitions(counter, &log.name(), counted, found))),
+        None => Ok(()),
+    }
+}
+
+/// Takes partitions: whoever has taken them before cannot commit any more.
+pub async fn take(
+    client: &mut Client,
+    counter: &str,
+    partitions: &BTreeSet<u32>,
+) -> Result<BTreeMap<u32, Position>, StoreError> {
+    let during = StoreError::during;
+    let numbers: Vec<i32> = partitions.iter().map(|partition| *partition as i32).collect();
+    let transaction = client.transaction().await.map_err(during("take the partitions"))?;
+    super::commit::take_turn(&transaction, counter).await.map_err(during("take a turn to take partitions"))?;
+    let rows = transaction
+        .query(
+            "UPDATE position SET taken = taken + 1 WHERE counter = $1 AND partition = ANY ($2)
+             RETURNING partition, next_offset, taken",
+            &[&counter, &numbers],
+        )
+        .await
+        .map_err(during("take the partitions"))?;
+    transaction.commit().await.map_err(during("take the partitions"))?;
+    let number = |row: &Row, column| row.get::<_, i64>(column) as u64;
+    let taken: BTreeMap<u32, Position> = rows
+        .iter()
+        .map(|row| (row.get::<_, i32>(0) as u32, Position { next_offset: number(row, 1), taken: number(row, 2) }))
+        .collect();
+    match partitions.iter().find(|partition| !taken.contains_key(partition)) {
+        Some(missing) => Err(StoreError::Unusable(format!(
+            "counter `{counter}` has no position in partition {missing}; the database has been changed by hand: restore \
+             it, or count anew under another counter name"
+        ))),
+        None => Ok(taken),
+    }
+}
+
 /// The next offset of each partition that the counter has.
-pub async fn positions(client: &Client, counter: &str) -> Result<BTreeMap<u32, u64>, StoreError> {
+pub async fn next_offsets(client: &Client, counter: &str) -> Result<BTreeMap<u32, u64>, StoreError> {
     let rows = client
         .query("SELECT partition, next_offset FROM position WHERE counter = $1", &[&counter])
         .await

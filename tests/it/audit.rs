@@ -1,19 +1,17 @@
 //! The audit finds every kind of tampering, each exactly, and nothing where there is none.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use scrutin::audit::{self, AuditReport, TruthScore};
 use scrutin::election::{Choice, Election, Region};
-use scrutin::engine::{Changes, Engine, Rules};
 use scrutin::log::partitioner::partition_of;
 use scrutin::log::{EmbeddedLog, RecordBuffer, VoteLog};
+use scrutin::pipeline::{self, CountOptions};
 use scrutin::simulate::{self, Delivery, FaultRates, Plan, Progress, Speed, scaled};
-use scrutin::store::commit::Committer;
-use scrutin::store::{Role, elections, resume};
+use scrutin::store::elections;
+use scrutin::telemetry::Telemetry;
 use scrutin::vote::{Reason, Vote, VoterId, format_millis};
 
 use crate::kit::Kit;
@@ -94,31 +92,19 @@ fn append(log: &EmbeddedLog, buffers: &mut [(u32, RecordBuffer)]) {
     log.writer(&[0, 1, 2]).unwrap().append(buffers).unwrap();
 }
 
-/// Counts all that is in the log, as the program does.
+/// Counts all that is in the log.
 async fn count(kit: &Kit, log: &EmbeddedLog) {
-    let mut client = kit.db().connect(Role::Counter).await.unwrap();
-    let elections = elections::load_all(&client).await.unwrap();
-    let rules = Arc::new(Rules::new(&elections, PARTITIONS).unwrap());
-    let starts = (0..PARTITIONS).map(|partition| (partition, log.offsets(partition).unwrap().start)).collect();
-    let fingerprints = elections.iter().map(|election| (election.id.clone(), election.fingerprint())).collect();
-    resume::enter_counter(&mut client, "native", &rules, &fingerprints, &starts).await.unwrap();
-    let mut expected: BTreeMap<u32, u64> = resume::positions(&client, "native").await.unwrap();
-    let mut partitions = Vec::new();
-    for (&partition, &next_offset) in &expected {
-        partitions.push(resume::partition(&client, "native", &rules, partition, next_offset, [1, 2]).await.unwrap());
-    }
-    let mut engine = Engine::new(Arc::clone(&rules), partitions);
-    let mut committer = Committer::connect(kit.db(), "native", &rules).await.unwrap();
-    let ends: BTreeMap<u32, u64> = (0..PARTITIONS).map(|p| (p, log.offsets(p).unwrap().end)).collect();
-    let from: Vec<(u32, u64)> = expected.clone().into_iter().collect();
-    let mut reader = log.reader(&from).unwrap();
-    while expected != ends {
-        let mut changes = Changes::new(&rules);
-        let batch = reader.fetch(Duration::from_secs(10)).unwrap().expect("the log has more");
-        engine.apply(&batch, &mut changes);
-        committer.commit(&rules, &changes, &expected, &ends, &[]).await.unwrap();
-        expected.insert(batch.partition, batch.next_offset);
-    }
+    let options = CountOptions { counter: "native".into(), workers: 2, drain: true };
+    pipeline::count(
+        Arc::new(log.clone()),
+        kit.db().clone(),
+        &options,
+        Telemetry::new(),
+        Arc::default(),
+        Arc::default(),
+    )
+    .await
+    .unwrap_or_else(|error| panic!("{error}"));
 }
 
 /// A log with its count.

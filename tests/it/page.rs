@@ -166,7 +166,7 @@ fn election() -> Election {
 
 /// Ten votes counted, three refused; two more wait.
 const COUNTED: &str = "
-    INSERT INTO counter VALUES ('native', '{mayor}', 2);
+    INSERT INTO counter VALUES ('native', '{mayor}', 'a log', 2);
     INSERT INTO tally VALUES ('native', 'mayor', 'N', 'A', 'booth', 3), ('native', 'mayor', 'N', 'A', 'post', 1),
         ('native', 'mayor', 'N', 'B', 'booth', 2), ('native', 'mayor', 'S', 'C', 'booth', 3),
         ('native', 'mayor', 'S', 'BLANK', 'post', 1);
@@ -341,7 +341,7 @@ async fn only_the_first_choices_are_shown_one_by_one() {
     };
     many.choices = (0..37).map(choice).collect();
     elections::save(&mut owner, &many).await.unwrap();
-    let fill = "INSERT INTO counter VALUES ('native', '{mayor}', 1);
+    let fill = "INSERT INTO counter VALUES ('native', '{mayor}', 'a log', 1);
         INSERT INTO tally SELECT 'native', 'mayor', 'N', 'K' || lpad(n::text, 2, '0'), 'booth', n FROM generate_series(0, 36) n;
         INSERT INTO timeline SELECT 'native', 'mayor', to_timestamp(1800000000), 'N', 'K' || lpad(n::text, 2, '0'), n
           FROM generate_series(0, 36) n;";

@@ -251,7 +251,7 @@ async fn an_election_that_is_counted_keeps_its_rules() {
     election.closes_at_ms += 1000;
     elections::save(&mut owner, &election).await.expect("nobody counts it");
 
-    let insert = "INSERT INTO counter (counter, elections, partitions) VALUES ('native', $1, 4)";
+    let insert = "INSERT INTO counter (counter, elections, log, partitions) VALUES ('native', $1, 'a log', 4)";
     owner.execute(insert, &[&vec![election.id.clone()]]).await.unwrap();
     election.title = "Another title".into();
     election.regions[0].name = "Another name".into();

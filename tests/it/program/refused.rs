@@ -355,7 +355,7 @@ async fn what_is_not_there_is_4() {
     // A database that nobody has set up.
     let kit = Kit::empty().await;
     let place = Place::of(&kit);
-    place.write("scrutin-data/log/log.json", "{\"format\":1,\"partitions\":1}");
+    place.write("scrutin-data/log/log.json", "{\"format\":1,\"id\":\"a log\",\"partitions\":1}");
     std::fs::create_dir(place.path("scrutin-data/log/0")).unwrap();
     for line in ["count --drain", "simulate", "audit", "results", "rejected", "serve", "status"] {
         let message = place.fails(line, 4);
@@ -376,7 +376,7 @@ async fn what_is_not_there_is_4() {
 #[test]
 fn a_postgresql_that_is_away_is_4() {
     let place = Place::bare();
-    place.write("scrutin-data/log/log.json", "{\"format\":1,\"partitions\":1}");
+    place.write("scrutin-data/log/log.json", "{\"format\":1,\"id\":\"a log\",\"partitions\":1}");
     std::fs::create_dir(place.path("scrutin-data/log/0")).unwrap();
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port();
@@ -423,7 +423,7 @@ async fn a_newer_schema_is_4() {
     assert_eq!(counters.get::<_, i64>(0), 0);
 }
 
-/// Two counts under one name: whoever loses a commit to the other ends, and no vote counts twice.
+/// Two counts under one name: whoever comes last takes over, the other ends, and no vote counts twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_second_of_two_counters_of_one_name_is_5() {
     let kit = Kit::new().await;
@@ -446,7 +446,7 @@ async fn the_second_of_two_counters_of_one_name_is_5() {
     let [first, second] = counts;
     let (loser, winner) = if loser == 0 { (first, second) } else { (second, first) };
     let message = loser.end().fails(5);
-    assert!(message.contains("another counter named `native` has counted on"), "{message}");
+    assert!(message.contains("was taken over by another count named `native`"), "{message}");
     // It may be that each has lost a partition to the other.
     let winner = winner.interrupted();
     assert!([Some(0), Some(5)].contains(&winner.code), "{winner}");
