@@ -8,6 +8,7 @@ use clap::builder::RangedU64ValueParser;
 use serde::Deserialize;
 
 use crate::csv_file::FileError;
+use crate::log::kafka::{KafkaAddress, KafkaSettings};
 
 /// Settings that every command understands.
 #[derive(Args, Clone, Debug, Default)]
@@ -21,9 +22,15 @@ pub struct CommonArgs {
     #[arg(long, global = true, env = "SCRUTIN_DATA_DIR", hide_env = true, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
-    /// Folder of the log, where the votes are [default: DATA_DIR/log]
-    #[arg(long, global = true, env = "SCRUTIN_LOG", hide_env = true, value_name = "DIR")]
+    /// The log, where the votes are: a folder, or a topic of Kafka as kafka://host:port,host:port/topic [default:
+    /// DATA_DIR/log; topic votes]
+    #[arg(long, global = true, env = "SCRUTIN_LOG", hide_env = true, value_name = "DIR|URL")]
     pub log: Option<String>,
+
+    /// File with settings for Kafka, as name=value lines with librdkafka's names: security.protocol, sasl.username and
+    /// so on
+    #[arg(long, global = true, env = "SCRUTIN_KAFKA_CONFIG", hide_env = true, value_name = "FILE")]
+    pub kafka_config: Option<PathBuf>,
 
     /// PostgreSQL to use, as postgresql://user:password@host:port/name [default: DATABASE_URL, else one of its own,
     /// started in the data folder]
@@ -43,6 +50,26 @@ pub struct CommonArgs {
         value_parser = RangedU64ValueParser::<u32>::new().range(1..=1024),
     )]
     pub partitions: Option<u32>,
+
+    /// Copies of each partition of a topic that is made anew [default: 3, or as many as there are brokers]
+    #[arg(
+        long,
+        global = true,
+        env = "SCRUTIN_REPLICATION", hide_env = true,
+        value_name = "N",
+        value_parser = RangedU64ValueParser::<u32>::new().range(1..=100),
+    )]
+    pub replication: Option<u32>,
+
+    /// Copies that must hold a vote before it is taken, of a topic that is made anew [default: all but one, 1 at least]
+    #[arg(
+        long,
+        global = true,
+        env = "SCRUTIN_MIN_INSYNC", hide_env = true,
+        value_name = "N",
+        value_parser = RangedU64ValueParser::<u32>::new().range(1..=100),
+    )]
+    pub min_insync: Option<u32>,
 
     /// Threads that count [default: 2]
     #[arg(
@@ -69,9 +96,12 @@ pub struct CommonArgs {
 struct ConfigFile {
     data_dir: Option<PathBuf>,
     log: Option<String>,
+    kafka_config: Option<PathBuf>,
     database_url: Option<String>,
     counter: Option<String>,
     partitions: Option<u32>,
+    replication: Option<u32>,
+    min_insync: Option<u32>,
     workers: Option<usize>,
     listen: Option<SocketAddr>,
     log_level: Option<String>,
@@ -81,8 +111,7 @@ struct ConfigFile {
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub data_dir: PathBuf,
-    /// The embedded log's folder.
-    pub log_dir: PathBuf,
+    pub log: LogSettings,
     /// None: a private PostgreSQL in the data folder.
     pub database_url: Option<String>,
     pub counter: String,
@@ -91,6 +120,21 @@ pub struct Settings {
     pub workers: usize,
     pub listen: SocketAddr,
     pub log_level: tracing_subscriber::filter::LevelFilter,
+}
+
+/// Where the votes are.
+#[derive(Clone, Debug)]
+pub enum LogSettings {
+    /// In a folder.
+    Embedded(PathBuf),
+    /// In a topic.
+    Kafka {
+        address: KafkaAddress,
+        client: KafkaSettings,
+        /// Of a topic that is made anew, as the two of [`kafka::NewTopic`](crate::log::kafka::NewTopic).
+        replication: Option<u32>,
+        min_insync: Option<u32>,
+    },
 }
 
 impl Settings {
@@ -108,11 +152,18 @@ impl Settings {
         let data_dir = args.data_dir.or(file.data_dir).unwrap_or_else(|| "scrutin-data".into());
         let is_given = args.log.is_some();
         let log = args.log.or(file.log);
-        if let Some(address) = log.as_ref().filter(|log| log.contains("://")) {
-            let what =
-                format!("found `{address}`, expected a folder: this version keeps the votes in an embedded log only");
-            return Err(at("log", is_given, what));
-        }
+        let log = match log {
+            Some(address) if address.contains("://") => LogSettings::Kafka {
+                address: address.parse().map_err(|what| at("log", is_given, format!("found `{address}`: {what}")))?,
+                client: match args.kafka_config.or(file.kafka_config) {
+                    Some(path) => KafkaSettings::read(&path)?,
+                    None => KafkaSettings::default(),
+                },
+                replication: args.replication.or(file.replication),
+                min_insync: args.min_insync.or(file.min_insync),
+            },
+            folder => LogSettings::Embedded(folder.map_or_else(|| data_dir.join("log"), PathBuf::from)),
+        };
         let is_given = args.counter.is_some();
         let counter = args.counter.or(file.counter).unwrap_or_else(|| "native".into());
         crate::election::check_code(&counter).map_err(|what| at("counter", is_given, what))?;
@@ -123,7 +174,7 @@ impl Settings {
             at("log-level", is_given, what)
         })?;
         Ok(Settings {
-            log_dir: log.map_or_else(|| data_dir.join("log"), PathBuf::from),
+            log,
             data_dir,
             // A variable that is set to nothing says nothing.
             database_url: [args.database_url, std::env::var("DATABASE_URL").ok(), file.database_url]

@@ -22,7 +22,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
-    let log = open_existing_log(&settings)?;
+    let log = open_existing_log(&settings).await?;
     let truth = args.truth.map(|path| Truth::read(&path)).transpose()?;
     let store = Store::open_existing(&settings).await?;
     migrate::verify(&store.database).await?;

@@ -34,7 +34,7 @@ enum Engine {
 
 pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     let Engine::Native = args.engine;
-    let log = open_existing_log(&settings)?;
+    let log = open_existing_log(&settings).await?;
     let stop = stop_at_signal()?;
     let store = Store::open_ready(&settings).await?;
     let telemetry = Telemetry::new();

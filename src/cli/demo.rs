@@ -18,7 +18,7 @@ use super::results::print_result;
 use super::serve;
 use super::table::{grouped, print};
 use super::votes::{ColumnArgs, Day, FaultArgs, Source, now_ms, parse_duration, parse_speed};
-use crate::config::Settings;
+use crate::config::{LogSettings, Settings};
 use crate::pipeline::{self, CountError, CountOptions, CountProgress, Stop};
 use crate::postgres::Cluster;
 use crate::simulate::{FaultRates, Progress, Speed, Truth};
@@ -81,6 +81,7 @@ struct Run {
 }
 
 pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
+    log_dir(&settings)?;
     fs::create_dir_all(&settings.data_dir)
         .with_context(|| format!("make the data folder {}", settings.data_dir.display()))?;
     let _lock = lock(&settings.data_dir)?;
@@ -97,7 +98,7 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
         run.write(&settings.data_dir)?;
     }
 
-    let log = open_log(&settings)?;
+    let log = open_log(&settings).await?;
     let store = Store::open(&settings).await?;
     migrate::setup(&store.database).await?;
     elections::save(&mut store.client(Role::Owner).await?, &election).await?;
@@ -206,6 +207,19 @@ fn lock(data_dir: &Path) -> Result<File> {
     }
 }
 
+/// The demo deletes its log and makes it anew, so it has one of its own.
+fn log_dir(settings: &Settings) -> Result<&Path> {
+    match &settings.log {
+        LogSettings::Embedded(dir) => Ok(dir),
+        LogSettings::Kafka { .. } => Err(UsageError(
+            "the demo keeps its votes in a folder; with Kafka run its parts: `scrutin setup`, `count`, `serve` and \
+             `simulate`, each with --log kafka://…"
+                .into(),
+        )
+        .into()),
+    }
+}
+
 /// Deletes what an earlier run has left: its log, its count, and how it was made.
 async fn forget(settings: &Settings) -> Result<()> {
     match &settings.database_url {
@@ -216,9 +230,10 @@ async fn forget(settings: &Settings) -> Result<()> {
             resume::forget(&mut store.client(Role::Owner).await?, &settings.counter).await?;
         }
     }
-    match fs::remove_dir_all(&settings.log_dir) {
+    let log_dir = log_dir(settings)?;
+    match fs::remove_dir_all(log_dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("delete {}", settings.log_dir.display()));
+            return Err(error).with_context(|| format!("delete {}", log_dir.display()));
         }
         _ => {}
     }

@@ -8,8 +8,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_postgres::Client;
 
 use super::table::say;
-use crate::config::Settings;
-use crate::log::{EmbeddedLog, VoteLog};
+use crate::config::{LogSettings, Settings};
+use crate::log::kafka::NewTopic;
+use crate::log::{EmbeddedLog, KafkaLog, VoteLog};
 use crate::pipeline::Stop;
 use crate::postgres::Cluster;
 use crate::store::{Database, Role, migrate};
@@ -71,17 +72,26 @@ impl Store {
 const PARTITIONS: u32 = 4;
 
 /// The log, made if need be.
-pub(super) fn open_log(settings: &Settings) -> Result<Arc<dyn VoteLog>> {
-    let dir = &settings.log_dir;
-    Ok(Arc::new(match settings.partitions {
-        None if dir.join("log.json").exists() => EmbeddedLog::open_existing(dir)?,
-        partitions => EmbeddedLog::open(dir, partitions.unwrap_or(PARTITIONS))?,
-    }))
+pub(super) async fn open_log(settings: &Settings) -> Result<Arc<dyn VoteLog>> {
+    let partitions = settings.partitions;
+    Ok(match &settings.log {
+        LogSettings::Embedded(dir) => Arc::new(match partitions {
+            None if dir.join("log.json").exists() => EmbeddedLog::open_existing(dir)?,
+            partitions => EmbeddedLog::open(dir, partitions.unwrap_or(PARTITIONS))?,
+        }),
+        LogSettings::Kafka { address, client, replication, min_insync } => {
+            let new = NewTopic { partitions, replication: *replication, min_insync: *min_insync };
+            Arc::new(KafkaLog::open(address, client, &new).await?)
+        }
+    })
 }
 
 /// The log, which must be there.
-pub(super) fn open_existing_log(settings: &Settings) -> Result<Arc<dyn VoteLog>> {
-    Ok(Arc::new(EmbeddedLog::open_existing(&settings.log_dir)?))
+pub(super) async fn open_existing_log(settings: &Settings) -> Result<Arc<dyn VoteLog>> {
+    Ok(match &settings.log {
+        LogSettings::Embedded(dir) => Arc::new(EmbeddedLog::open_existing(dir)?),
+        LogSettings::Kafka { address, client, .. } => Arc::new(KafkaLog::open_existing(address, client).await?),
+    })
 }
 
 /// The exit code after a stop that waited for nothing, as shells have it.

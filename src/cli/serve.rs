@@ -8,11 +8,11 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::open::{Store, stop_at_signal};
+use super::open::{Store, open_existing_log, stop_at_signal};
 use super::table::print;
-use crate::config::Settings;
+use crate::config::{LogSettings, Settings};
 use crate::page::{self, PageState};
-use crate::pipeline::POSTGRESQL;
+use crate::pipeline::{Ends, LOG, POSTGRESQL};
 use crate::store::{Database, migrate};
 use crate::telemetry::Telemetry;
 
@@ -26,6 +26,16 @@ pub(super) async fn run(settings: Settings) -> Result<ExitCode> {
     }
     let telemetry = Telemetry::new();
     telemetry.set_ready(POSTGRESQL);
+    // A log of brokers may be away; whoever serves a page beside it is not ready then.
+    let _watched = match settings.log {
+        LogSettings::Kafka { .. } => {
+            let log = open_existing_log(&settings).await?;
+            telemetry.set_ready(LOG);
+            let ends = (0..log.partitions()).map(|partition| (partition, 0)).collect();
+            Some(Ends::watch(log, ends, Arc::clone(&telemetry)))
+        }
+        LogSettings::Embedded(_) => None,
+    };
     let page = start(&settings, &store.database, &telemetry).await?;
     print(&format!("The page is at {}\n", page.address))?;
     stop.asked().await;

@@ -9,7 +9,7 @@ use super::table::{grouped, print};
 use super::votes::DayArgs;
 use crate::config::Settings;
 use crate::election::Election;
-use crate::store::{Role, elections, migrate};
+use crate::store::{Role, elections, migrate, resume};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -33,16 +33,18 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
         true => None,
         false => Some(election(&args)?),
     };
-    let log = open_log(&settings)?;
+    let log = open_log(&settings).await?;
     let store = Store::open(&settings).await?;
     migrate::setup(&store.database).await?;
+    let mut owner = store.client(Role::Owner).await?;
+    resume::check_partitions(&owner, &*log).await?;
     print(&format!("log         {}, {} partitions\n", log.name(), log.partitions()))?;
     print(&format!("postgresql  {}, schema and roles are ready\n", store.database.name()))?;
     if let Some(command) = store.psql_command() {
         print(&format!("            {command}\n"))?;
     }
     if let Some(election) = election {
-        elections::save(&mut store.client(Role::Owner).await?, &election).await?;
+        elections::save(&mut owner, &election).await?;
         print(&format!(
             "election    {}: {}, {} regions, {} registered\n",
             election.id,
@@ -51,6 +53,7 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
             grouped(election.registered() as i64)
         ))?;
     }
+    drop(owner);
     store.close().await?;
     Ok(ExitCode::SUCCESS)
 }

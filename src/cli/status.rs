@@ -14,7 +14,7 @@ use crate::log::VoteLog;
 use crate::store::{Role, migrate};
 
 pub(super) async fn run(settings: Settings) -> Result<ExitCode> {
-    let log = open_existing_log(&settings)?;
+    let log = open_existing_log(&settings).await?;
     let mut votes = 0;
     for partition in 0..log.partitions() {
         let offsets = log.offsets(partition)?;

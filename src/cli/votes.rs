@@ -411,7 +411,7 @@ impl Votes {
 pub(super) async fn simulate(args: SimulateArgs, settings: Settings) -> Result<ExitCode> {
     let how = args.how.settle(true, &settings)?;
     let stop = stop_at_signal()?;
-    let log = open_existing_log(&settings)?;
+    let log = open_existing_log(&settings).await?;
     let store = Store::open_ready(&settings).await?;
     let elections = elections::load_all(&store.client(Role::Reader).await?).await?;
     let ids: Vec<&str> = elections.iter().map(|election| election.id.as_str()).collect();
@@ -441,7 +441,7 @@ pub(super) async fn replay(args: ReplayArgs, settings: Settings) -> Result<ExitC
     };
     let how = how.settle(false, &settings)?;
     let stop = stop_at_signal()?;
-    let log = open_log(&settings)?;
+    let log = open_log(&settings).await?;
     let store = Store::open(&settings).await?;
     migrate::setup(&store.database).await?;
     let mut client = store.client(Role::Owner).await?;

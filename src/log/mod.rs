@@ -4,6 +4,7 @@
 //! offsets that only grow (some may be without a record: gaps). Nothing here knows what a vote is.
 
 pub mod embedded;
+pub mod kafka;
 mod membership;
 pub mod partitioner;
 
@@ -11,6 +12,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 pub use embedded::EmbeddedLog;
+pub use kafka::KafkaLog;
 pub use membership::{Alone, Membership};
 
 /// Whose fault it is, and what to do.

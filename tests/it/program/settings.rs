@@ -91,7 +91,7 @@ fn a_setting_that_is_wrong_is_3_and_says_where() {
         ("counter = \"a\"\nlisten = \n", "scrutin: scrutin.toml, line 2: "),
         ("listen = \"localhost\"\n", "scrutin: scrutin.toml, line 1: invalid socket address"),
         ("counter = \" \"\n", "scrutin: scrutin.toml: `counter`: "),
-        ("log = \"kafka://host\"\n", "scrutin: scrutin.toml: `log`: found `kafka://host`, expected a folder"),
+        ("log = \"http://host\"\n", "scrutin: scrutin.toml: `log`: found `http://host`: expected kafka://host:port, "),
         ("log-level = \"loud\"\n", "scrutin: scrutin.toml: `log-level`: found `loud`, expected off, error, "),
     ] {
         place.write("scrutin.toml", file);
@@ -102,7 +102,10 @@ fn a_setting_that_is_wrong_is_3_and_says_where() {
     for (line, words) in [
         ("status --config none.toml", "scrutin: cannot read none.toml: No such file"),
         ("status --log-level loud", "scrutin: --log-level or SCRUTIN_LOG_LEVEL: found `loud`, expected off, error, "),
-        ("status --log kafka://host", "scrutin: --log or SCRUTIN_LOG: found `kafka://host`, expected a folder"),
+        (
+            "status --log kafka://",
+            "scrutin: --log or SCRUTIN_LOG: found `kafka://`: `` names no host; expected kafka://",
+        ),
         ("setup --counter=", "scrutin: --counter or SCRUTIN_COUNTER: is empty; expected a code"),
     ] {
         let message = place.fails(line, 3);

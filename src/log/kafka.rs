@@ -1,0 +1,96 @@
+//! A log in a topic of Apache Kafka, 2.8 or newer.
+//!
+//! ```text
+//! kafka://host:port,host:port/topic     the brokers to ask first, and the topic (`votes` where none is named)
+//! ```
+//!
+//! What a count may rest on is fixed here and cannot be configured: producers are idempotent and wait for all replicas in
+//! sync; readers see committed records only, check every batch's checksum, and never let the client choose another
+//! offset than the one asked for. The rest of librdkafka's settings (TLS, SASL, sizes, waits) is the user's.
+
+mod address;
+mod client;
+mod group;
+mod reader;
+mod topic;
+mod writer;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+pub use address::KafkaAddress;
+pub use client::KafkaSettings;
+pub use topic::NewTopic;
+
+use super::{LogError, LogReader, LogWriter, Membership, Result, VoteLog};
+use client::Context;
+
+/// A topic with votes.
+#[derive(Clone)]
+pub struct KafkaLog {
+    address: KafkaAddress,
+    settings: KafkaSettings,
+    topic: topic::Topic,
+    /// Asks for offsets. Reads nothing.
+    client: Arc<BaseConsumer<Context>>,
+}
+
+impl KafkaLog {
+    /// Makes the topic if it is not there, and checks that it can be relied on. `partitions`: as many as it has where
+    /// none are asked for.
+    pub async fn open(address: &KafkaAddress, settings: &KafkaSettings, new: &NewTopic) -> Result<KafkaLog> {
+        topic::create_if_missing(address, settings, new).await?;
+        let log = KafkaLog::open_existing(address, settings).await?;
+        match new.partitions {
+            Some(asked) if asked != log.partitions() => Err(LogError::Unusable(format!(
+                "the log at {address} has {} partitions, not {asked}; the number is fixed once votes may be in it",
+                log.partitions()
+            ))),
+            _ => Ok(log),
+        }
+    }
+
+    /// Opens a topic that must be there, and checks that it can be relied on.
+    pub async fn open_existing(address: &KafkaAddress, settings: &KafkaSettings) -> Result<KafkaLog> {
+        let client = Arc::new(settings.client(address)?);
+        let topic = topic::find(address, Arc::clone(&client)).await?;
+        topic::check_settings(address, settings).await?;
+        Ok(KafkaLog { address: address.clone(), settings: settings.clone(), topic, client })
+    }
+}
+
+impl VoteLog for KafkaLog {
+    fn partitions(&self) -> u32 {
+        self.topic.partitions
+    }
+
+    fn offsets(&self, partition: u32) -> Result<Range<u64>> {
+        match self.client.fetch_watermarks(&self.address.topic, partition as i32, client::PATIENCE) {
+            Ok((start, end)) => Ok(start.max(0) as u64..end.max(0) as u64),
+            Err(error) => Err(client::failed(&self.address, &self.client, &error)),
+        }
+    }
+
+    fn reader(&self, from: &[(u32, u64)]) -> Result<Box<dyn LogReader>> {
+        Ok(Box::new(reader::Reader::open(self, from)?))
+    }
+
+    fn writer(&self, partitions: &[u32]) -> Result<Box<dyn LogWriter>> {
+        writer::settle(self, partitions)?;
+        Ok(Box::new(writer::Writer::open(self)?))
+    }
+
+    fn join(&self, group: &str) -> Result<Box<dyn Membership>> {
+        Ok(Box::new(group::Member::join(self, group)?))
+    }
+
+    fn name(&self) -> String {
+        self.address.to_string()
+    }
+
+    fn id(&self) -> String {
+        format!("kafka {}", self.topic.id)
+    }
+}

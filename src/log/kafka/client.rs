@@ -1,0 +1,235 @@
+//! librdkafka's settings: the user's, and those that a count rests on; and what it reports.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{ClientConfig, ClientContext};
+
+use super::KafkaAddress;
+use crate::csv_file::FileError;
+use crate::log::{LogError, Result};
+
+/// How long one question to the brokers may take.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long reports of the client are waited for, once something has failed.
+const REPORTS_WAIT: Duration = Duration::from_millis(20);
+
+/// Settings that exactly-once rests on, or that would go round an option of ours.
+const OURS: &[&str] = &[
+    "acks",
+    "auto.offset.reset",
+    "bootstrap.servers",
+    "check.crcs",
+    "delivery.report.only.error",
+    "delivery.timeout.ms",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.gapless.guarantee",
+    "enable.idempotence",
+    "enable.partition.eof",
+    "group.id",
+    "group.instance.id",
+    "group.protocol",
+    "isolation.level",
+    "log.queue",
+    "max.in.flight",
+    "max.in.flight.requests.per.connection",
+    "message.send.max.retries",
+    "message.timeout.ms",
+    "metadata.broker.list",
+    "partition.assignment.strategy",
+    "partitioner",
+    "request.required.acks",
+    "retries",
+    "transactional.id",
+];
+
+/// The user's settings of the client, by librdkafka's names.
+#[derive(Clone, Debug, Default)]
+pub struct KafkaSettings {
+    properties: BTreeMap<String, String>,
+}
+
+impl KafkaSettings {
+    /// Reads a file of `name=value` lines, as Kafka's own tools and kcat take them.
+    pub fn read(path: &Path) -> std::result::Result<KafkaSettings, FileError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| FileError::Unreadable { path: path.to_owned(), source })?;
+        let mut properties = BTreeMap::new();
+        for (number, line) in text.lines().enumerate() {
+            let at =
+                |what: String| FileError::At { path: path.to_owned(), line: number as u64 + 1, column: None, what };
+            let line = line.trim();
+            if line.is_empty() || line.starts_with(['#', '!']) {
+                continue;
+            }
+            let (name, value) = line.split_once('=').ok_or_else(|| at("expected name=value".into()))?;
+            let (name, value) = (name.trim(), value.trim());
+            check(name, value).map_err(at)?;
+            properties.insert(name.to_owned(), value.to_owned());
+        }
+        Ok(KafkaSettings { properties })
+    }
+
+    /// A client that asks, and reads nothing.
+    pub(super) fn client(&self, address: &KafkaAddress) -> Result<BaseConsumer<Context>> {
+        let config = self.consumer(address);
+        config.create_with_context(Context::default()).map_err(|error| unusable(address, &error))
+    }
+
+    pub(super) fn consumer(&self, address: &KafkaAddress) -> ClientConfig {
+        let mut config = self.base(address);
+        config
+            .set("isolation.level", "read_committed")
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "error")
+            .set("enable.partition.eof", "true")
+            .set("check.crcs", "true");
+        config
+    }
+
+    pub(super) fn producer(&self, address: &KafkaAddress) -> ClientConfig {
+        let mut config = self.base(address);
+        config
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            // A vote waits for the brokers as long as it takes: given up, it could not be told from one that arrived.
+            .set("message.timeout.ms", "0");
+        config
+    }
+
+    pub(super) fn base(&self, address: &KafkaAddress) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &address.servers)
+            .set("client.id", "scrutin")
+            .set("allow.auto.create.topics", "false")
+            // Brokers that were away are tried again soon, so that a count is late by no more.
+            .set("reconnect.backoff.ms", "50")
+            .set("reconnect.backoff.max.ms", "1000")
+            .set("log.connection.close", "false")
+            .set_log_level(RDKafkaLogLevel::Info);
+        for (name, value) in &self.properties {
+            config.set(name, value);
+        }
+        config
+    }
+}
+
+fn check(name: &str, value: &str) -> std::result::Result<(), String> {
+    if OURS.contains(&name) {
+        return Err(format!("`{name}` is set by the program, and what it promises rests on it; leave it out"));
+    }
+    let mut config = ClientConfig::new();
+    config.set(name, value);
+    match config.create_native_config() {
+        Ok(_) => Ok(()),
+        Err(KafkaError::ClientConfig(_, what, ..)) => {
+            let needs_tls =
+                name.starts_with("ssl.") || value.to_ascii_lowercase().contains("ssl") || value.starts_with("SCRAM");
+            let advice = match needs_tls && !cfg!(feature = "tls") {
+                true => "; this program was built without TLS and SCRAM: build it with --features tls",
+                false => "; the names are librdkafka's",
+            };
+            Err(format!("`{name}`: {what}{advice}"))
+        }
+        Err(error) => Err(format!("`{name}`: {error}")),
+    }
+}
+
+/// What a client has last reported to be wrong.
+#[derive(Default)]
+pub(super) struct Context {
+    problem: Mutex<Option<String>>,
+}
+
+impl Context {
+    fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!("librdkafka: {error}: {reason}");
+        // That all are away is known by then; why one is, was said before.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(in_short(reason));
+        }
+    }
+}
+
+impl ConsumerContext for Context {}
+
+/// What is wrong is told by the program in its own words; librdkafka's are for who looks for more.
+pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Debug | RDKafkaLogLevel::Info | RDKafkaLogLevel::Notice => {
+            tracing::debug!("librdkafka {facility}: {message}");
+        }
+        _ => tracing::info!("librdkafka {facility}: {message}"),
+    }
+}
+
+/// A reason without the name of the thread that gives it, and without how often it was given.
+pub(super) fn in_short(reason: &str) -> String {
+    let reason = reason.split_once("]: ").map_or(reason, |(_, reason)| reason);
+    let reason = reason.split(" (after ").next().unwrap_or(reason);
+    reason.trim().to_owned()
+}
+
+/// A question that was not answered.
+pub(super) fn failed(address: &KafkaAddress, client: &BaseConsumer<Context>, error: &KafkaError) -> LogError {
+    // Its reports of what is wrong wait for someone to take them.
+    while client.poll(REPORTS_WAIT).is_some() {}
+    match error.rdkafka_error_code() {
+        Some(
+            RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownPartition,
+        ) => gone(address),
+        Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed) => {
+            unusable(address, error)
+        }
+        code => {
+            let why = client.context().problem().unwrap_or_else(|| match code {
+                Some(RDKafkaErrorCode::OperationTimedOut) | None => {
+                    format!("nothing came within {} s", PATIENCE.as_secs())
+                }
+                Some(code) => in_words(code),
+            });
+            LogError::Away { log: address.to_string(), why }
+        }
+    }
+}
+
+/// What a code means, without its name.
+pub(super) fn in_words(code: RDKafkaErrorCode) -> String {
+    let text = code.to_string();
+    let words = text.split_once('(').and_then(|(_, words)| words.strip_suffix(')'));
+    words.unwrap_or(&text).to_owned()
+}
+
+pub(super) fn gone(address: &KafkaAddress) -> LogError {
+    LogError::Unusable(format!(
+        "there is no topic `{}` at {}; `scrutin setup` makes it",
+        address.topic, address.servers
+    ))
+}
+
+pub(super) fn unusable(address: &KafkaAddress, error: &KafkaError) -> LogError {
+    let why = error.rdkafka_error_code().map_or_else(|| error.to_string(), in_words);
+    LogError::Unusable(format!("the log at {address} cannot be used: {why}"))
+}

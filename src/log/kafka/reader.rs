@@ -1,0 +1,233 @@
+//! Reads partitions of a topic, many records at a time.
+//!
+//! A client of its own for each reader, so that two of them fetch, check and decompress side by side. Uses librdkafka's
+//! batch interface, which costs half of what one call a record does.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::CString;
+use std::ptr;
+use std::slice;
+use std::time::Duration;
+
+use rdkafka::bindings::{self as rd, rd_kafka_resp_err_t as Code};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::client::{self, Context, unusable};
+use super::{KafkaAddress, KafkaLog};
+use crate::log::{Batch, LogError, LogReader, Record, Result, VoteLog};
+
+/// Records taken from librdkafka in one call.
+const CALL_RECORDS: usize = 4096;
+
+/// What librdkafka may hold ready for a reader, in KiB; and how soon it fetches again once there is room.
+const QUEUED_KIB: &str = "65536";
+const QUEUE_BACKOFF_MS: &str = "10";
+
+pub(super) struct Reader {
+    log: KafkaLog,
+    source: Source,
+    /// By partition, the offset of the next record wanted.
+    next: BTreeMap<u32, u64>,
+    ready: VecDeque<Batch>,
+    spare: Vec<Batch>,
+}
+
+/// The open partitions, all led into one queue.
+struct Source {
+    queue: *mut rd::rd_kafka_queue_t,
+    topic: *mut rd::rd_kafka_topic_t,
+    open: Vec<i32>,
+    messages: Vec<*mut rd::rd_kafka_message_t>,
+    /// Last: the others belong to it.
+    client: BaseConsumer<Context>,
+}
+
+// SAFETY: librdkafka's handles may be used from any thread; the messages are there during a call only.
+unsafe impl Send for Source {}
+
+impl Reader {
+    pub fn open(log: &KafkaLog, from: &[(u32, u64)]) -> Result<Reader> {
+        let mut config = log.settings.consumer(&log.address);
+        for (name, value) in [("queued.max.messages.kbytes", QUEUED_KIB), ("fetch.queue.backoff.ms", QUEUE_BACKOFF_MS)]
+        {
+            if config.get(name).is_none() {
+                config.set(name, value);
+            }
+        }
+        let client: BaseConsumer<Context> =
+            config.create_with_context(Context::default()).map_err(|error| unusable(&log.address, &error))?;
+        let source = Source::open(client, &log.address, from)?;
+        Ok(Reader {
+            log: log.clone(),
+            source,
+            next: from.iter().copied().collect(),
+            ready: VecDeque::new(),
+            spare: Vec::new(),
+        })
+    }
+
+    /// Takes what librdkafka has and sorts it into batches.
+    fn read(&mut self, wait: Duration) -> Result<()> {
+        let Reader { source, next, ready, spare, .. } = self;
+        let mut batch: Option<Batch> = None;
+        let mut problem = None;
+        source.read(wait, |partition, offset, found| {
+            if problem.is_some() {
+                return;
+            }
+            let wanted = next.entry(partition).or_default();
+            let mut open = |batch: &mut Option<Batch>| {
+                if batch.as_ref().is_none_or(|batch| batch.partition != partition) {
+                    let mut fresh = spare.pop().unwrap_or_default();
+                    fresh.restart(partition);
+                    ready.extend(batch.replace(fresh));
+                }
+            };
+            match found {
+                Ok((appended_at_ms, key, value)) => {
+                    open(&mut batch);
+                    let record = Record { offset, appended_at_ms, key, value };
+                    batch.as_mut().expect("just opened").push(record);
+                    *wanted = offset + 1;
+                }
+                // Markers of transactions take offsets too; here is the end of those without a record.
+                Err(Code::RD_KAFKA_RESP_ERR__PARTITION_EOF) if offset > *wanted => {
+                    open(&mut batch);
+                    batch.as_mut().expect("just opened").next_offset = offset;
+                    *wanted = offset;
+                }
+                Err(Code::RD_KAFKA_RESP_ERR__PARTITION_EOF) => {}
+                Err(code) => problem = Some((partition, *wanted, code)),
+            }
+        });
+        ready.extend(batch);
+        match problem {
+            Some((partition, wanted, code)) => self.judge(partition, wanted, code),
+            None => Ok(()),
+        }
+    }
+
+    /// What an error of a partition means: most are the client's own business, and it tries again.
+    fn judge(&self, partition: u32, wanted: u64, code: Code) -> Result<()> {
+        let address = &self.log.address;
+        let code: RDKafkaErrorCode = code.into();
+        match code {
+            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
+                let offsets = self.log.offsets(partition)?;
+                if wanted < offsets.start {
+                    return Err(LogError::Truncated { partition, wanted, start: offsets.start });
+                }
+                Err(LogError::Unusable(format!(
+                    "partition {partition} of the log at {address} ends at offset {}, but {wanted} was reached before: \
+                     votes were lost from it, or this is another topic of the same name",
+                    offsets.end
+                )))
+            }
+            RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownPartition => Err(client::gone(address)),
+            RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::BadCompression | RDKafkaErrorCode::InvalidMessage => {
+                Err(LogError::Unusable(format!(
+                    "partition {partition} of the log at {address} cannot be read at offset {wanted} ({}): the \
+                     stored bytes are not what was written; bring that broker's copy back from another one",
+                    client::in_words(code)
+                )))
+            }
+            RDKafkaErrorCode::TopicAuthorizationFailed => {
+                Err(LogError::Unusable(format!("the log at {address} cannot be read: {}", client::in_words(code))))
+            }
+            _ => {
+                tracing::debug!("partition {partition} of {address}: {code}");
+                Ok(())
+            }
+        }
+    }
+}
+
+impl LogReader for Reader {
+    fn fetch(&mut self, wait: Duration) -> Result<Option<Batch>> {
+        if self.ready.is_empty() {
+            self.read(wait)?;
+        }
+        Ok(self.ready.pop_front())
+    }
+
+    fn recycle(&mut self, batch: Batch) {
+        self.spare.push(batch);
+    }
+}
+
+/// Append time in milliseconds, key, value.
+type Found<'a> = (i64, Option<&'a [u8]>, Option<&'a [u8]>);
+
+impl Source {
+    fn open(client: BaseConsumer<Context>, address: &KafkaAddress, from: &[(u32, u64)]) -> Result<Source> {
+        let name = CString::new(address.topic.as_str()).expect("a topic's name has no zero byte");
+        let rk = client.client().native_ptr();
+        // SAFETY: the client lives in the source that is made here; topic and queue are destroyed before it.
+        let (queue, topic) =
+            unsafe { (rd::rd_kafka_queue_new(rk), rd::rd_kafka_topic_new(rk, name.as_ptr(), ptr::null_mut())) };
+        let mut source =
+            Source { queue, topic, open: Vec::new(), messages: vec![ptr::null_mut(); CALL_RECORDS], client };
+        if topic.is_null() {
+            return Err(LogError::Unusable(format!("the topic of {address} cannot be opened")));
+        }
+        for &(partition, offset) in from {
+            // SAFETY: topic and queue are of this client.
+            let failed = unsafe { rd::rd_kafka_consume_start_queue(topic, partition as i32, offset as i64, queue) };
+            if failed != 0 {
+                return Err(LogError::Unusable(format!(
+                    "partition {partition} of the log at {address} cannot be read"
+                )));
+            }
+            source.open.push(partition as i32);
+        }
+        Ok(source)
+    }
+
+    /// Gives what has come, or comes within `wait`: partition, offset, and a record or an error.
+    fn read(&mut self, wait: Duration, mut take: impl FnMut(u32, u64, std::result::Result<Found<'_>, Code>)) {
+        // Logs and reports come by the client's main queue.
+        while self.client.poll(Duration::ZERO).is_some() {}
+        let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: the queue is open, and the array has as much room as is said.
+        let count = unsafe {
+            rd::rd_kafka_consume_batch_queue(self.queue, wait_ms, self.messages.as_mut_ptr(), self.messages.len())
+        };
+        for &message in self.messages.iter().take(usize::try_from(count).unwrap_or(0)) {
+            // SAFETY: librdkafka gave the message, whose fields are valid until it is destroyed, here and once.
+            unsafe {
+                let found = &*message;
+                let field = |start: *mut std::ffi::c_void, len: usize| {
+                    (!start.is_null()).then(|| slice::from_raw_parts(start.cast_const().cast::<u8>(), len))
+                };
+                let outcome = match found.err {
+                    Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok((
+                        rd::rd_kafka_message_timestamp(message, ptr::null_mut()),
+                        field(found.key, found.key_len),
+                        field(found.payload, found.len),
+                    )),
+                    code => Err(code),
+                };
+                take(found.partition as u32, found.offset.max(0) as u64, outcome);
+                rd::rd_kafka_message_destroy(message);
+            }
+        }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        // SAFETY: stopped, destroyed once, and the client that they belong to is dropped after them.
+        unsafe {
+            for partition in &self.open {
+                rd::rd_kafka_consume_stop(self.topic, *partition);
+            }
+            rd::rd_kafka_queue_destroy(self.queue);
+            if !self.topic.is_null() {
+                rd::rd_kafka_topic_destroy(self.topic);
+            }
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Appends records to a topic, many at a time, and waits until all replicas in sync have them.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::bindings::{self as rd, rd_kafka_resp_err_t as Code};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{ClientContext, Message};
+
+use super::client::{self, unusable};
+use super::{KafkaAddress, KafkaLog};
+use crate::log::{LogError, LogWriter, RecordBuffer, Result, VoteLog};
+
+/// Settings where the user has none: batches as large as brokers take them by default, sent as soon as they are whole
+/// or after a moment.
+const DEFAULTS: &[(&str, &str)] = &[
+    ("linger.ms", "2"),
+    ("batch.size", "1000000"),
+    ("batch.num.messages", "100000"),
+    ("queue.buffering.max.messages", "1000000"),
+    ("queue.buffering.max.kbytes", "262144"),
+    ("compression.type", "lz4"),
+];
+
+/// How long one look at what has arrived takes; and longer ones, after nothing has come for so long.
+const POLL: Duration = Duration::from_millis(1);
+const BRISK: Duration = Duration::from_millis(100);
+
+/// Whoever waits for the brokers is told after so long.
+const SAY_AFTER: Duration = Duration::from_secs(5);
+
+/// A log is at rest once its ends have not moved for so long.
+const REST: Duration = Duration::from_secs(1);
+
+pub(super) struct Writer {
+    address: KafkaAddress,
+    topic: *mut rd::rd_kafka_topic_t,
+    messages: Vec<rd::rd_kafka_message_t>,
+    /// Last: the topic belongs to it.
+    producer: BaseProducer<Deliveries>,
+}
+
+// SAFETY: librdkafka's handles may be used from any thread; the messages are there during a call only.
+unsafe impl Send for Writer {}
+
+/// Counts what has arrived.
+#[derive(Default)]
+struct Deliveries {
+    arrived: AtomicU64,
+    trouble: Mutex<Trouble>,
+}
+
+#[derive(Default)]
+struct Trouble {
+    /// The first record that was not taken: why, and of which partition.
+    failed: Option<(RDKafkaErrorCode, i32)>,
+    /// What the client has last reported.
+    problem: Option<String>,
+}
+
+impl Deliveries {
+    fn trouble(&self) -> MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        client::log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!("librdkafka: {error}: {reason}");
+        self.trouble().problem = Some(client::in_short(reason));
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, message)) = result {
+            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+            self.trouble().failed.get_or_insert((code, message.partition()));
+        }
+        self.arrived.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Writer {
+    pub fn open(log: &KafkaLog) -> Result<Writer> {
+        let mut config = log.settings.producer(&log.address);
+        for (name, value) in DEFAULTS {
+            if config.get(name).is_none() {
+                config.set(*name, *value);
+            }
+        }
+        let producer: BaseProducer<Deliveries> =
+            config.create_with_context(Deliveries::default()).map_err(|error| unusable(&log.address, &error))?;
+        let name = CString::new(log.address.topic.as_str()).expect("a topic's name has no zero byte");
+        // SAFETY: the producer lives in the writer that is made here; the topic is destroyed before it.
+        let topic = unsafe { rd::rd_kafka_topic_new(producer.client().native_ptr(), name.as_ptr(), ptr::null_mut()) };
+        if topic.is_null() {
+            return Err(LogError::Unusable(format!("the topic of {} cannot be opened", log.address)));
+        }
+        Ok(Writer { address: log.address.clone(), topic, messages: Vec::new(), producer })
+    }
+
+    /// Hands the records to librdkafka, which copies them.
+    fn send(&mut self, partition: u32, buffer: &RecordBuffer) -> Result<()> {
+        let field = |bytes: Option<&[u8]>| match bytes {
+            Some(bytes) => (bytes.as_ptr().cast_mut().cast(), bytes.len()),
+            None => (ptr::null_mut(), 0),
+        };
+        self.messages.clear();
+        self.messages.extend(buffer.records().map(|(key, value)| {
+            let ((key, key_len), (payload, len)) = (field(key), field(value));
+            rd::rd_kafka_message_t {
+                err: Code::RD_KAFKA_RESP_ERR_NO_ERROR,
+                rkt: ptr::null_mut(),
+                partition: partition as i32,
+                payload,
+                len,
+                key,
+                key_len,
+                offset: 0,
+                _private: ptr::null_mut(),
+            }
+        }));
+        let mut sent = 0;
+        while sent < self.messages.len() {
+            let rest = &mut self.messages[sent..];
+            let count = i32::try_from(rest.len()).unwrap_or(i32::MAX);
+            // SAFETY: topic and records are valid during the call, in which librdkafka copies what it needs. It reads
+            // through the pointers and writes nothing.
+            let taken = unsafe {
+                rd::rd_kafka_produce_batch(
+                    self.topic,
+                    partition as i32,
+                    rd::RD_KAFKA_MSG_F_COPY,
+                    rest.as_mut_ptr(),
+                    count,
+                )
+            };
+            sent += usize::try_from(taken).unwrap_or(0);
+            if let Some(refused) = self.messages.get(sent) {
+                match refused.err {
+                    Code::RD_KAFKA_RESP_ERR__QUEUE_FULL => {
+                        self.producer.poll(Duration::from_millis(10));
+                    }
+                    Code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION | Code::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC => {
+                        return Err(client::gone(&self.address));
+                    }
+                    code => return Err(self.refused(code.into(), partition as i32)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn refused(&self, code: RDKafkaErrorCode, partition: i32) -> LogError {
+        let why = match self.producer.client().fatal_error() {
+            Some((_, why)) => why,
+            None => client::in_words(code),
+        };
+        LogError::Unusable(format!(
+            "partition {partition} of the log at {} does not take the votes: {why}; run again, it goes on where the log ends",
+            self.address
+        ))
+    }
+
+    /// Waits, however long the brokers are away, until so many records have arrived.
+    fn wait_for(&self, records: u64) -> Result<()> {
+        let deliveries = self.producer.context();
+        let mut heard = Instant::now();
+        let mut has_said = false;
+        let mut arrived = 0;
+        loop {
+            if let Some((code, partition)) = deliveries.trouble().failed {
+                return Err(self.refused(code, partition));
+            }
+            let now = deliveries.arrived.load(Ordering::Relaxed);
+            if now == records {
+                return Ok(());
+            }
+            if now > arrived {
+                (arrived, heard) = (now, Instant::now());
+            } else if heard.elapsed() > SAY_AFTER && !has_said {
+                let why = deliveries.trouble().problem.clone().unwrap_or_else(|| "no answer".into());
+                tracing::warn!("the log at {} takes no votes for now: {why}; they wait", self.address);
+                has_said = true;
+            }
+            // It takes its whole time, whatever comes.
+            self.producer.poll(if heard.elapsed() < BRISK { POLL } else { BRISK });
+        }
+    }
+}
+
+impl LogWriter for Writer {
+    fn append(&mut self, buffers: &mut [(u32, RecordBuffer)]) -> Result<()> {
+        let records = buffers.iter().map(|(_, buffer)| buffer.len() as u64).sum();
+        self.producer.context().arrived.store(0, Ordering::Relaxed);
+        for (partition, buffer) in buffers.iter() {
+            self.send(*partition, buffer)?;
+        }
+        self.wait_for(records)?;
+        buffers.iter_mut().for_each(|(_, buffer)| buffer.clear());
+        Ok(())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // SAFETY: destroyed once, and the producer that it belongs to is dropped after it.
+        unsafe { rd::rd_kafka_topic_destroy(self.topic) };
+    }
+}
+
+/// Waits until nothing is added any more to partitions that hold something: what a killed writer had under way may
+/// arrive after it.
+pub(super) fn settle(log: &KafkaLog, partitions: &[u32]) -> Result<()> {
+    let ends = || -> Result<BTreeMap<u32, u64>> {
+        partitions.iter().map(|&partition| Ok((partition, log.offsets(partition)?.end))).collect()
+    };
+    let mut last = ends()?;
+    let mut since = Instant::now();
+    while last.values().any(|end| *end > 0) && since.elapsed() < REST {
+        std::thread::sleep(REST / 10);
+        let now = ends()?;
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+    }
+    Ok(())
+}
