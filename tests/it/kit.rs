@@ -3,7 +3,7 @@
 //! With `SCRUTIN_TEST_DATABASE_URL` that server is used instead; its user must be able to create databases and roles.
 
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -37,22 +37,28 @@ async fn server() -> &'static Server {
 }
 
 /// A folder for a data folder with a private PostgreSQL. When this process is gone, however it went, the server
-/// is stopped and the folder deleted: a shell waits for the end of a pipe that only this process holds.
+/// is stopped and the folder deleted.
 pub fn guarded_folder() -> (PathBuf, ChildStdin) {
-    let folder = tempfile::Builder::new().prefix("scrutin-test-").tempdir().expect("make a folder").keep();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755); // the server's account has to pass
-    std::fs::set_permissions(&folder, mode).expect("open the folder");
-    let script = r#"
-        read -r _
+    let stop = r#"
         pid=$(head -n 1 "$0/postgres/postmaster.pid" 2>/dev/null)
         if [ -n "$pid" ]; then
             kill -QUIT "$pid" 2>/dev/null
             while [ -e "$0/postgres/postmaster.pid" ] && kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
         fi
-        rm -rf "$0"
     "#;
+    guarded_by(stop, &[])
+}
+
+/// A folder, and what is to be done before it is deleted when this process is gone, however it went: a shell waits
+/// for the end of a pipe that only this process holds. For that shell the folder is `$0`, the paths are `$1` and on.
+pub fn guarded_by(stop: &str, paths: &[&Path]) -> (PathBuf, ChildStdin) {
+    let folder = tempfile::Builder::new().prefix("scrutin-test-").tempdir().expect("make a folder").keep();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755); // PostgreSQL's account has to pass
+    std::fs::set_permissions(&folder, mode).expect("open the folder");
+    let script = format!("read -r _\n{stop}\nrm -rf \"$0\"");
     let mut command = Command::new("/bin/sh");
-    command.args(["-c", script]).arg(&folder).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.args(["-c", &script]).arg(&folder).args(paths);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     #[expect(clippy::zombie_processes, reason = "it outlives this process")]
     // Ctrl-C at the tests must not end the guard with them.
     let mut child = command.process_group(0).spawn().expect("start the guard");

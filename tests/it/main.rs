@@ -4,6 +4,7 @@
 
 mod architecture; // the walls between the modules
 mod audit; // the audit finds every kind of tampering, and nothing where there is none
+mod broker; // real Kafka brokers, to be killed and paused, and the test of that
 mod crash; // the program killed at every step and at random, and the truth all the same
 mod kit; // one private server a test process, one fresh database a test
 mod outage; // PostgreSQL away, or cutting connections
@@ -11,6 +12,7 @@ mod page; // the figures of the API, what is pushed, what is said while PostgreS
 mod parser; // the fast parser against serde
 mod postgres; // the private server's life: made, killed, adopted, shared, stopped
 mod program; // what a user does: every command, bad input, stops and restarts, real results and ballots
+mod proxy; // a TCP connection in between, to be cut
 mod run; // runs the program as a user does
 mod schema; // the published schema of a vote against the parser
 mod store; // migrations, roles and their walls, elections

@@ -1,0 +1,168 @@
+//! A TCP proxy on loopback, to cut or to stall what goes through. Knows nothing of what it carries.
+
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+
+/// More connections than that wait until others end.
+const CONNECTIONS_MAX: usize = 256;
+
+/// Runs on one thread of its own. Dropped, it ends, and all its connections with it.
+pub struct Proxy {
+    port: u16,
+    plan: watch::Sender<Plan>,
+    open: Open,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Line {
+    Healthy,
+    Stalled,
+    Cut,
+    Ended,
+}
+
+#[derive(Clone, Copy)]
+struct Plan {
+    line: Line,
+    /// The port that connections are passed on to.
+    to: u16,
+}
+
+/// How many connections there are, told when one ends.
+type Open = Arc<(Mutex<usize>, Condvar)>;
+
+impl Proxy {
+    /// To that port of this machine.
+    pub fn to(port: u16) -> Proxy {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listen on loopback");
+        listener.set_nonblocking(true).unwrap();
+        let own_port = listener.local_addr().unwrap().port();
+        let (plan, plans) = watch::channel(Plan { line: Line::Healthy, to: port });
+        let open = Open::default();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("make a runtime");
+        let counter = Arc::clone(&open);
+        let thread = std::thread::spawn(move || runtime.block_on(accept(listener, plans, counter)));
+        Proxy { port: own_port, plan, open, thread: Some(thread) }
+    }
+
+    /// To what does not listen yet, and may have to know first where this does; see [`Proxy::pass_on_to`].
+    pub fn to_be_told() -> Proxy {
+        Proxy::to(0)
+    }
+
+    pub fn pass_on_to(&self, port: u16) {
+        self.plan.send_modify(|plan| plan.to = port);
+    }
+
+    /// Where it listens, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Ends all connections, before it returns, and each new one at once: the peers see errors.
+    pub fn cut(&self) {
+        self.set(Line::Cut);
+        let (open, ended) = &*self.open;
+        let _none = ended.wait_while(open.lock().unwrap(), |open| *open > 0).unwrap();
+    }
+
+    /// Keeps the connections, and takes new ones, but nothing passes any more: the peers see nothing at all.
+    pub fn stall(&self) {
+        self.set(Line::Stalled);
+    }
+
+    /// Lets all pass again. What was held passes first.
+    pub fn heal(&self) {
+        self.set(Line::Healthy);
+    }
+
+    fn set(&self, line: Line) {
+        self.plan.send_modify(|plan| plan.line = line);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.set(Line::Ended);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn accept(listener: std::net::TcpListener, plans: watch::Receiver<Plan>, open: Open) {
+    let listener = TcpListener::from_std(listener).expect("listen");
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let accepting = async {
+        loop {
+            let place = Arc::clone(&places).acquire_owned().await.expect("it is never closed");
+            let Ok((client, _)) = listener.accept().await else { continue };
+            *open.0.lock().unwrap() += 1;
+            let ended = Ended(Arc::clone(&open));
+            let plans = plans.clone();
+            tokio::spawn(async move {
+                serve(client, plans).await;
+                drop((ended, place));
+            });
+        }
+    };
+    let mut end = plans.clone();
+    tokio::select! {
+        () = accepting => {}
+        _ = end.wait_for(|plan| plan.line == Line::Ended) => {}
+    }
+}
+
+/// Counts a connection as ended, also when the runtime goes first.
+struct Ended(Open);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        *self.0.0.lock().unwrap() -= 1;
+        self.0.1.notify_all();
+    }
+}
+
+async fn serve(client: TcpStream, plans: watch::Receiver<Plan>) {
+    let passing = async {
+        let to = may_pass(&mut plans.clone()).await?.to;
+        let server = TcpStream::connect((Ipv4Addr::LOCALHOST, to)).await?;
+        let _ = (client.set_nodelay(true), server.set_nodelay(true));
+        let (from_client, to_client) = client.into_split();
+        let (from_server, to_server) = server.into_split();
+        tokio::try_join!(pass(from_client, to_server, plans.clone()), pass(from_server, to_client, plans.clone()))
+    };
+    let mut end = plans.clone();
+    tokio::select! {
+        biased;
+        _ = end.wait_for(|plan| matches!(plan.line, Line::Cut | Line::Ended)) => {}
+        _ = passing => {}
+    }
+}
+
+/// One direction, to its end, which is passed on too.
+async fn pass(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    mut plans: watch::Receiver<Plan>,
+) -> std::io::Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let len = from.read(&mut buffer).await?;
+        may_pass(&mut plans).await?;
+        if len == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&buffer[..len]).await?;
+    }
+}
+
+async fn may_pass(plans: &mut watch::Receiver<Plan>) -> std::io::Result<Plan> {
+    plans.wait_for(|plan| plan.line == Line::Healthy).await.map(|plan| *plan).map_err(std::io::Error::other)
+}
