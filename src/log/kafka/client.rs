@@ -115,6 +115,8 @@ impl KafkaSettings {
             // Brokers that were away are tried again soon, so that a count is late by no more.
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
+            // Nor does one that has gone quiet hold everything up for the default of a minute.
+            .set("socket.timeout.ms", "10000")
             .set("log.connection.close", "false")
             .set_log_level(RDKafkaLogLevel::Info);
         for (name, value) in &self.properties {
