@@ -1,0 +1,214 @@
+//! What the benches share: a stage to count on, votes, the check that comes before every figure, and the report.
+
+#![allow(dead_code, reason = "each bench uses its part")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use scrutin::election::Election;
+use scrutin::log::VoteLog;
+use scrutin::pipeline::{self, CountOptions, CountProgress, Stop};
+use scrutin::postgres::Cluster;
+use scrutin::simulate::{self, Delivery, FaultRates, Plan, Progress, Speed, Truth};
+use scrutin::store::{Database, Role, elections, migrate};
+use scrutin::telemetry::Telemetry;
+use serde_json::{Value, json};
+
+pub const PARTITIONS: u32 = 4;
+pub const WORKERS: usize = 2;
+
+/// Whether this is the measurement itself, and not the small run of the tests.
+pub fn is_bench() -> bool {
+    std::env::args().any(|arg| arg == "--bench")
+}
+
+/// What `SCRUTIN_BENCH_VOTERS` asks for, or as many as given.
+pub fn voters(usual: u64) -> u64 {
+    std::env::var("SCRUTIN_BENCH_VOTERS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
+/// Whether a figure is to be measured: `SCRUTIN_BENCH_ONLY` names one, for a look at it while working on it.
+pub fn is_wanted(name: &str) -> bool {
+    std::env::var("SCRUTIN_BENCH_ONLY").map_or(true, |only| only == name)
+}
+
+/// Prints the report; the whole measurement is kept beside the benches.
+pub fn report(name: &str, report: &Value) {
+    println!("{report:#}");
+    if is_bench() && std::env::var("SCRUTIN_BENCH_ONLY").is_err() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("benches/results/{name}.json"));
+        std::fs::create_dir_all(path.parent().expect("it has a folder")).expect("make the folder of results");
+        std::fs::write(&path, format!("{report:#}\n")).expect("write the results");
+    } else {
+        println!("1 passed, 0 failed");
+    }
+}
+
+pub fn machine() -> Value {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let field = |text: &str, name: &str| -> Option<String> {
+        text.lines()
+            .find(|line| line.starts_with(name))
+            .and_then(|line| Some(line.split_once(':')?.1.trim().to_owned()))
+    };
+    json!({
+        "cpu": field(&read("/proc/cpuinfo"), "model name"),
+        "cores": std::thread::available_parallelism().map(usize::from).ok(),
+        "memory": field(&read("/proc/meminfo"), "MemTotal"),
+        "kernel": read("/proc/sys/kernel/osrelease").trim(),
+        "scrutin": env!("CARGO_PKG_VERSION"),
+    })
+}
+
+/// The median of each figure of the runs.
+pub fn median(runs: &[Value]) -> Value {
+    let keys = runs[0].as_object().expect("a run has figures").keys();
+    let middle = |key: &String| {
+        let mut values: Vec<f64> = runs.iter().filter_map(|run| run[key].as_f64()).collect();
+        values.sort_by(f64::total_cmp);
+        json!(values[values.len() / 2])
+    };
+    keys.map(|key| (key.clone(), middle(key))).collect::<serde_json::Map<_, _>>().into()
+}
+
+/// A PostgreSQL of its own, and a log to be counted into it.
+pub struct Stage {
+    pub folder: tempfile::TempDir,
+    pub log: Arc<dyn VoteLog>,
+    cluster: Cluster,
+}
+
+impl Stage {
+    /// `log` makes the log, in the folder given if it needs one.
+    pub async fn set(election: &Election, log: impl AsyncFnOnce(&Path) -> Arc<dyn VoteLog>) -> Stage {
+        let folder = tempfile::Builder::new().prefix("scrutin-bench-").tempdir().expect("make a folder");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755); // PostgreSQL's account has to pass
+        std::fs::set_permissions(folder.path(), mode).expect("open the folder");
+        let log = log(folder.path()).await;
+        let cluster = Cluster::start(folder.path()).await.unwrap_or_else(|error| panic!("{error}"));
+        migrate::setup(&cluster.database()).await.expect("set up the database");
+        let mut owner = cluster.database().connect(Role::Owner).await.expect("connect");
+        elections::save(&mut owner, election).await.expect("save the election");
+        Stage { folder, log, cluster }
+    }
+
+    pub fn database(&self) -> Database {
+        self.cluster.database()
+    }
+
+    pub async fn count(&self, drain: bool, stop: Arc<Stop>, progress: Arc<CountProgress>) {
+        let options = CountOptions { counter: "native".into(), workers: WORKERS, drain };
+        let (log, database) = (Arc::clone(&self.log), self.cluster.database());
+        pipeline::count(log, database, &options, Telemetry::new(), progress, stop).await.expect("count");
+    }
+
+    pub async fn strike(self) {
+        self.cluster.stop().await.expect("stop PostgreSQL");
+        drop(self.folder);
+    }
+}
+
+pub fn plan(voters: u64, day_ms: i64, seed: u64) -> Plan {
+    let mut election = simulate::scaled(&Election::built_in(), voters);
+    // A day that is over, on whole minutes.
+    election.opens_at_ms = 1_807_430_400_000;
+    election.closes_at_ms = election.opens_at_ms + day_ms;
+    Plan::draw(election, seed).expect("the built-in election can be drawn")
+}
+
+pub fn send(plan: &Plan, faults: &FaultRates, log: &dyn VoteLog, speed: Speed) -> Truth {
+    let (progress, stop) = (Progress::default(), AtomicBool::new(false));
+    let delivery = Delivery { log, speed, threads: 2, progress: &progress, stop: &stop };
+    simulate::run(plan, faults, &delivery).expect("make the votes").expect("nobody stops it")
+}
+
+/// Begins to measure the peak of this process's memory anew, where the system can.
+pub fn reset_peak_memory() {
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+/// Peak of resident memory since then, PostgreSQL not included; none where the system does not tell.
+pub fn peak_memory_mb() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? / 1024)
+}
+
+/// An election whose day is as long as is said, with about so many votes a second.
+pub fn steady_plan(votes_per_second: u64, day: Duration) -> Plan {
+    // Turnout is about 3 in 4, and the pace over the day is not even: the mean is what was asked for.
+    plan(votes_per_second * day.as_secs() * 4 / 3, day.as_millis() as i64, 9)
+}
+
+/// Votes at the pace of their day, counted as they come.
+pub async fn steady(plan: Plan, stage: Stage) -> Value {
+    let day = Duration::from_millis((plan.election().closes_at_ms - plan.election().opens_at_ms) as u64);
+    let (stop, progress) = (Arc::new(Stop::default()), Arc::new(CountProgress::default()));
+    let log = Arc::clone(&stage.log);
+    let sending = tokio::task::spawn_blocking(move || send(&plan, &FaultRates::demo(), &*log, Speed::Times(1.0)));
+    let follow = async {
+        let truth = sending.await.expect("the generator does not panic");
+        while progress.received() < truth.records {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // The last commits are remembered a second later.
+        stop.ask();
+        truth
+    };
+    let (truth, ()) = tokio::join!(follow, stage.count(false, Arc::clone(&stop), Arc::clone(&progress)));
+    let database = stage.database();
+    check(&database, &truth).await;
+    let sql = "SELECT max(p) FROM (SELECT latency_ms_p99 AS p, sum(received) OVER (ORDER BY latency_ms_p99) AS upto,
+                                          sum(received) OVER () AS total FROM batch) b WHERE upto <= total * 0.99";
+    let p99: f64 = one::<Option<f64>>(&database, sql).await.unwrap_or_default();
+    let p50: f64 =
+        one::<Option<f64>>(&database, &sql.replace("p99", "p50").replace("0.99", "0.5")).await.unwrap_or_default();
+    let commits: i64 = one(&database, "SELECT count(*) FROM batch").await;
+    stage.strike().await;
+    json!({
+        "what": "steady pace, append to visible",
+        "note": "each vote is taken to have waited as long as its commit's own 50th or 99th percentile",
+        "records": truth.records,
+        "votes_per_second": truth.records as f64 / day.as_secs_f64(),
+        "latency_ms_p50": p50,
+        "latency_ms_p99": p99,
+        "commits": commits,
+    })
+}
+
+/// The tables are what the generator meant.
+pub async fn check(database: &Database, truth: &Truth) {
+    let client = database.connect(Role::Reader).await.expect("connect");
+    let rows = client
+        .query(
+            "SELECT region, choice, sum(votes)::bigint FROM results_by_region GROUP BY 1, 2 HAVING sum(votes) > 0",
+            &[],
+        )
+        .await
+        .expect("read the results");
+    let mut expected = std::collections::BTreeMap::new();
+    for (region, choice, _, votes) in truth.tally_rows().filter(|row| row.3 > 0) {
+        *expected.entry((region.to_owned(), choice.to_owned())).or_insert(0) += votes as i64;
+    }
+    let found = rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect();
+    assert_eq!(expected, found, "the tally is exact");
+    let holds: bool = one(database, "SELECT bool_and(holds) FROM accounting").await;
+    assert!(holds, "received = counted + refused");
+}
+
+pub async fn one<T: for<'a> tokio_postgres::types::FromSql<'a>>(database: &Database, sql: &str) -> T {
+    let client = database.connect(Role::Owner).await.expect("connect");
+    client.query_one(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error}")).get(0)
+}
+
+pub fn folder_bytes(folder: &Path) -> u64 {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(folder).expect("read the folder") {
+        let entry = entry.expect("read the folder");
+        let meta = entry.metadata().expect("read the folder");
+        bytes += if meta.is_dir() { folder_bytes(&entry.path()) } else { meta.len() };
+    }
+    bytes
+}
