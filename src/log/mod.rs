@@ -83,10 +83,15 @@ pub trait LogReader: Send {
 }
 
 pub trait LogWriter: Send {
-    /// Appends the records and returns when all of them are durable. The buffers are left empty.
-    /// After an error some of them may be in the log, and those are the first of their buffers; open a new writer to see
+    /// Appends the records, which are durable by the time of the next [`flush`](LogWriter::flush). The buffers are left
+    /// empty. After an error some records may be in the log, of each partition the first ones; open a new writer to see
     /// how many.
     fn append(&mut self, buffers: &mut [(u32, RecordBuffer)]) -> Result<()>;
+
+    /// Returns when all that was appended is durable. A log that makes it so at once has nothing to do.
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A record as it lies in the log.

@@ -293,13 +293,14 @@ impl<'a, B: Ballots> Worker<'a, B> {
             if countdown == 0 {
                 countdown = STOP_EVERY;
                 if self.stopped() {
-                    self.flush()?;
+                    self.finish()?;
                     return Ok(None);
                 }
             }
             if event.arrives_at_ms > self.horizon_ms && event.arrives_at_ms >= self.job.clock.from_ms {
                 self.reach(event.arrives_at_ms)?;
                 if self.stopped() {
+                    self.finish()?;
                     return Ok(None);
                 }
             }
@@ -308,7 +309,7 @@ impl<'a, B: Ballots> Worker<'a, B> {
             }
             self.write(&event)?;
         }
-        self.flush()?;
+        self.finish()?;
         if self.truth.is_some() {
             self.job.delivery.progress.day_ppm.store(1_000_000, Ordering::Relaxed);
         }
@@ -337,7 +338,7 @@ impl<'a, B: Ballots> Worker<'a, B> {
         }
         if buffer.size() >= BUFFER_BYTES {
             self.note_day(event.arrives_at_ms);
-            self.flush()?;
+            self.append()?;
         }
         Ok(())
     }
@@ -346,7 +347,7 @@ impl<'a, B: Ballots> Worker<'a, B> {
     fn reach(&mut self, time_ms: i64) -> anyhow::Result<()> {
         self.horizon_ms = self.job.clock.now_ms();
         while self.horizon_ms < time_ms {
-            self.flush()?;
+            self.append()?;
             self.note_day(self.horizon_ms);
             if self.stopped() {
                 return Ok(());
@@ -370,7 +371,7 @@ impl<'a, B: Ballots> Worker<'a, B> {
         self.job.delivery.progress.day_ppm.store((passed * 1_000_000 / length) as u64, Ordering::Relaxed);
     }
 
-    fn flush(&mut self) -> anyhow::Result<()> {
+    fn append(&mut self) -> anyhow::Result<()> {
         let records: usize = self.buffers.iter().map(|(_, buffer)| buffer.len()).sum();
         if records == 0 {
             return Ok(());
@@ -379,6 +380,13 @@ impl<'a, B: Ballots> Worker<'a, B> {
         self.writer.append(&mut self.buffers).with_context(|| format!("append votes to the log at {}", log.name()))?;
         self.job.delivery.progress.appended.fetch_add(records as u64, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Appends what there is and waits until all of it is safe.
+    fn finish(&mut self) -> anyhow::Result<()> {
+        self.append()?;
+        let log = self.job.delivery.log;
+        self.writer.flush().with_context(|| format!("append votes to the log at {}", log.name()))
     }
 
     fn stopped(&self) -> bool {

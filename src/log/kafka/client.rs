@@ -46,6 +46,8 @@ const OURS: &[&str] = &[
     "metadata.broker.list",
     "partition.assignment.strategy",
     "partitioner",
+    "queue.buffering.max.kbytes",
+    "queue.buffering.max.messages",
     "request.required.acks",
     "retries",
     "transactional.id",

@@ -190,12 +190,13 @@ impl Source {
     fn read(&mut self, wait: Duration, mut take: impl FnMut(u32, u64, std::result::Result<Found<'_>, Code>)) {
         // Logs and reports come by the client's main queue.
         while self.client.poll(Duration::ZERO).is_some() {}
-        let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: the queue is open, and the array has as much room as is said.
-        let count = unsafe {
-            rd::rd_kafka_consume_batch_queue(self.queue, wait_ms, self.messages.as_mut_ptr(), self.messages.len())
-        };
-        for &message in self.messages.iter().take(usize::try_from(count).unwrap_or(0)) {
+        // A call with room for more than has come would wait for more until the time is over.
+        let mut count = self.take(0, Duration::ZERO, self.messages.len());
+        if count == 0 {
+            count = self.take(0, wait, 1);
+            count += self.take(count, Duration::ZERO, self.messages.len() - count);
+        }
+        for &message in self.messages.iter().take(count) {
             // SAFETY: librdkafka gave the message, whose fields are valid until it is destroyed, here and once.
             unsafe {
                 let found = &*message;
@@ -214,6 +215,17 @@ impl Source {
                 rd::rd_kafka_message_destroy(message);
             }
         }
+    }
+}
+
+impl Source {
+    /// Takes up to `room` messages, to be put behind the first `place`; waits until they are as many, or so long.
+    fn take(&mut self, place: usize, wait: Duration, room: usize) -> usize {
+        let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+        let free = &mut self.messages[place..][..room];
+        // SAFETY: the queue is open, and the array has as much room as is said.
+        let count = unsafe { rd::rd_kafka_consume_batch_queue(self.queue, wait_ms, free.as_mut_ptr(), free.len()) };
+        usize::try_from(count).unwrap_or(0)
     }
 }
 

@@ -1,9 +1,8 @@
-//! Appends records to a topic, many at a time, and waits until all replicas in sync have them.
+//! Appends records to a topic, many at a time and many under way, until all replicas in sync have them.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,16 +20,14 @@ use crate::log::{LogError, LogWriter, RecordBuffer, Result, VoteLog};
 
 /// Settings where the user has none: batches as large as brokers take them by default, sent as soon as they are whole
 /// or after a moment.
-const DEFAULTS: &[(&str, &str)] = &[
-    ("linger.ms", "2"),
-    ("batch.size", "1000000"),
-    ("batch.num.messages", "100000"),
-    ("queue.buffering.max.messages", "1000000"),
-    ("queue.buffering.max.kbytes", "262144"),
-    ("compression.type", "lz4"),
-];
+const DEFAULTS: &[(&str, &str)] =
+    &[("linger.ms", "2"), ("batch.size", "1000000"), ("batch.num.messages", "100000"), ("compression.type", "lz4")];
 
-/// How long one look at what has arrived takes; and longer ones, after nothing has come for so long.
+/// What may be under way, in records and KiB, before a writer waits.
+const QUEUED_RECORDS: usize = 400_000;
+const QUEUED_KIB: usize = 131_072;
+
+/// How often a writer that waits looks at what is under way; less often, after nothing has arrived for so long.
 const POLL: Duration = Duration::from_millis(1);
 const BRISK: Duration = Duration::from_millis(100);
 
@@ -51,10 +48,9 @@ pub(super) struct Writer {
 // SAFETY: librdkafka's handles may be used from any thread; the messages are there during a call only.
 unsafe impl Send for Writer {}
 
-/// Counts what has arrived.
+/// What went wrong. What arrives is not reported: the client only says how much is under way.
 #[derive(Default)]
 struct Deliveries {
-    arrived: AtomicU64,
     trouble: Mutex<Trouble>,
 }
 
@@ -91,7 +87,6 @@ impl ProducerContext for Deliveries {
             let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
             self.trouble().failed.get_or_insert((code, message.partition()));
         }
-        self.arrived.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -103,6 +98,10 @@ impl Writer {
                 config.set(*name, *value);
             }
         }
+        config
+            .set("queue.buffering.max.messages", QUEUED_RECORDS.to_string())
+            .set("queue.buffering.max.kbytes", QUEUED_KIB.to_string())
+            .set("delivery.report.only.error", "true");
         let producer: BaseProducer<Deliveries> =
             config.create_with_context(Deliveries::default()).map_err(|error| unusable(&log.address, &error))?;
         let name = CString::new(log.address.topic.as_str()).expect("a topic's name has no zero byte");
@@ -153,9 +152,7 @@ impl Writer {
             sent += usize::try_from(taken).unwrap_or(0);
             if let Some(refused) = self.messages.get(sent) {
                 match refused.err {
-                    Code::RD_KAFKA_RESP_ERR__QUEUE_FULL => {
-                        self.producer.poll(Duration::from_millis(10));
-                    }
+                    Code::RD_KAFKA_RESP_ERR__QUEUE_FULL => self.wait_for_room(QUEUED_RECORDS / 2)?,
                     Code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION | Code::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC => {
                         return Err(client::gone(&self.address));
                     }
@@ -177,43 +174,48 @@ impl Writer {
         ))
     }
 
-    /// Waits, however long the brokers are away, until so many records have arrived.
-    fn wait_for(&self, records: u64) -> Result<()> {
-        let deliveries = self.producer.context();
+    /// Waits, however long the brokers are away, until no more records than that are under way.
+    fn wait_for_room(&self, records: usize) -> Result<()> {
         let mut heard = Instant::now();
         let mut has_said = false;
-        let mut arrived = 0;
+        let mut least = usize::MAX;
         loop {
-            if let Some((code, partition)) = deliveries.trouble().failed {
+            if let Some((code, partition)) = self.producer.context().trouble().failed {
                 return Err(self.refused(code, partition));
             }
-            let now = deliveries.arrived.load(Ordering::Relaxed);
-            if now == records {
+            let under_way = usize::try_from(self.producer.in_flight_count()).unwrap_or(0);
+            if under_way <= records {
                 return Ok(());
             }
-            if now > arrived {
-                (arrived, heard) = (now, Instant::now());
+            if under_way < least {
+                (least, heard) = (under_way, Instant::now());
             } else if heard.elapsed() > SAY_AFTER && !has_said {
-                let why = deliveries.trouble().problem.clone().unwrap_or_else(|| "no answer".into());
+                let why = self.producer.context().trouble().problem.clone().unwrap_or_else(|| "no answer".into());
                 tracing::warn!("the log at {} takes no votes for now: {why}; they wait", self.address);
                 has_said = true;
             }
-            // It takes its whole time, whatever comes.
-            self.producer.poll(if heard.elapsed() < BRISK { POLL } else { BRISK });
+            // Nothing is waited for there: within its time it would look again and again.
+            self.producer.poll(Duration::ZERO);
+            std::thread::sleep(if heard.elapsed() < BRISK { POLL } else { BRISK });
         }
     }
 }
 
 impl LogWriter for Writer {
     fn append(&mut self, buffers: &mut [(u32, RecordBuffer)]) -> Result<()> {
-        let records = buffers.iter().map(|(_, buffer)| buffer.len() as u64).sum();
-        self.producer.context().arrived.store(0, Ordering::Relaxed);
-        for (partition, buffer) in buffers.iter() {
+        self.producer.poll(Duration::ZERO);
+        for (partition, buffer) in buffers.iter_mut() {
             self.send(*partition, buffer)?;
+            buffer.clear();
         }
-        self.wait_for(records)?;
-        buffers.iter_mut().for_each(|(_, buffer)| buffer.clear());
-        Ok(())
+        match self.producer.context().trouble().failed {
+            Some((code, partition)) => Err(self.refused(code, partition)),
+            None => Ok(()),
+        }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.wait_for_room(0)
     }
 }
 
