@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::UsageError;
 use super::open::{Store, open_existing_log, open_log, stop_at_signal};
 use super::progress::{Line, View};
-use super::table::{grouped, print};
+use super::table::{grouped, print, say};
 use crate::config::Settings;
 use crate::election::Election;
 use crate::log::VoteLog;
@@ -468,11 +468,12 @@ pub(super) async fn replay(args: ReplayArgs, settings: Settings) -> Result<ExitC
 async fn send(votes: Votes, how: How, log: Arc<dyn VoteLog>, stop: Arc<Stop>) -> Result<ExitCode> {
     let progress = Arc::new(Progress::default());
     let line = Line::start(View { votes: Some(Arc::clone(&progress)), ..View::default() });
-    let sent = votes.send(how.faults, log, how.speed, progress, stop).await;
+    let sent = votes.send(how.faults, Arc::clone(&log), how.speed, progress, stop).await;
     line.end().await;
     match sent? {
         Some(truth) => {
             truth.write(&how.truth)?;
+            warn_of_others(&*log, truth.records)?;
             print(&format!(
                 "{} records are in the log, of which {} votes count; {} says what a count must come to\n",
                 grouped(truth.records as i64),
@@ -483,4 +484,19 @@ async fn send(votes: Votes, how: How, log: Arc<dyn VoteLog>, stop: Arc<Stop>) ->
         None => print("Stopped; run again, it goes on where it was.\n")?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Kafka lets others write too, and the truth knows of this run's votes only.
+fn warn_of_others(log: &dyn VoteLog, records: u64) -> Result<()> {
+    let ends = (0..log.partitions()).map(|partition| log.offsets(partition).map(|offsets| offsets.end));
+    let held = ends.sum::<Result<u64, _>>()?;
+    if held > records {
+        say(&format!(
+            "scrutin: {} more are in the log at {}, written by others; the truth does not know them, and an audit against it \
+             will say so",
+            grouped((held - records) as i64),
+            log.name()
+        ));
+    }
+    Ok(())
 }
