@@ -82,7 +82,9 @@ impl KafkaSettings {
 
     /// A client that asks, and reads nothing.
     pub(super) fn client(&self, address: &KafkaAddress) -> Result<BaseConsumer<Context>> {
-        let config = self.consumer(address);
+        let mut config = self.consumer(address);
+        // The end of the log is the end of what was written: what a transaction still holds back is behind too.
+        config.set("isolation.level", "read_uncommitted");
         config.create_with_context(Context::default()).map_err(|error| unusable(address, &error))
     }
 
