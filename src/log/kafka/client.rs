@@ -200,7 +200,7 @@ pub(super) fn in_short(reason: &str) -> String {
 pub(super) fn failed(address: &KafkaAddress, client: &BaseConsumer<Context>, error: &KafkaError) -> LogError {
     // Its reports of what is wrong wait for someone to take them.
     while client.poll(REPORTS_WAIT).is_some() {}
-    match error.rdkafka_error_code() {
+    match code_of(error) {
         Some(
             RDKafkaErrorCode::UnknownTopicOrPartition
             | RDKafkaErrorCode::UnknownTopic
@@ -221,6 +221,27 @@ pub(super) fn failed(address: &KafkaAddress, client: &BaseConsumer<Context>, err
     }
 }
 
+/// The code of an error, those of administration too.
+fn code_of(error: &KafkaError) -> Option<RDKafkaErrorCode> {
+    match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        _ => error.rdkafka_error_code(),
+    }
+}
+
+/// A request of administration that was not done.
+pub(super) fn undone(address: &KafkaAddress, error: &KafkaError) -> LogError {
+    match code_of(error) {
+        Some(
+            code @ (RDKafkaErrorCode::OperationTimedOut
+            | RDKafkaErrorCode::RequestTimedOut
+            | RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::AllBrokersDown),
+        ) => LogError::Away { log: address.to_string(), why: in_words(code) },
+        _ => unusable(address, error),
+    }
+}
+
 /// What a code means, without its name.
 pub(super) fn in_words(code: RDKafkaErrorCode) -> String {
     let text = code.to_string();
@@ -236,6 +257,6 @@ pub(super) fn gone(address: &KafkaAddress) -> LogError {
 }
 
 pub(super) fn unusable(address: &KafkaAddress, error: &KafkaError) -> LogError {
-    let why = error.rdkafka_error_code().map_or_else(|| error.to_string(), in_words);
+    let why = code_of(error).map_or_else(|| error.to_string(), in_words);
     LogError::Unusable(format!("the log at {address} cannot be used: {why}"))
 }

@@ -70,7 +70,7 @@ pub(super) async fn create_if_missing(address: &KafkaAddress, settings: &KafkaSe
         topic = topic.set(name, value);
     }
     let admin = admin(address, settings)?;
-    let made = admin.create_topics([&topic], &options()).await.map_err(|error| client::unusable(address, &error))?;
+    let made = admin.create_topics([&topic], &options()).await.map_err(|error| client::undone(address, &error))?;
     match made.into_iter().next() {
         // Two set-ups at once make one topic.
         None | Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {}
@@ -117,8 +117,7 @@ pub(super) async fn find(address: &KafkaAddress, client: Arc<BaseConsumer<Contex
 pub(super) async fn check_settings(address: &KafkaAddress, settings: &KafkaSettings) -> Result<()> {
     let admin = admin(address, settings)?;
     let resource = [ResourceSpecifier::Topic(&address.topic)];
-    let found =
-        admin.describe_configs(&resource, &options()).await.map_err(|error| client::unusable(address, &error))?;
+    let found = admin.describe_configs(&resource, &options()).await.map_err(|error| client::undone(address, &error))?;
     let found = match found.into_iter().next() {
         Some(Ok(found)) => found,
         Some(Err(RDKafkaErrorCode::TopicAuthorizationFailed)) => {
@@ -128,7 +127,7 @@ pub(super) async fn check_settings(address: &KafkaAddress, settings: &KafkaSetti
             );
             return Ok(());
         }
-        Some(Err(code)) => return Err(client::unusable(address, &KafkaError::AdminOp(code))),
+        Some(Err(code)) => return Err(client::undone(address, &KafkaError::AdminOp(code))),
         None => return Err(client::gone(address)),
     };
     let mut wrong = Vec::new();
