@@ -32,7 +32,8 @@ pub(super) async fn run(settings: Settings) -> Result<ExitCode> {
             let log = open_existing_log(&settings).await?;
             telemetry.set_ready(LOG);
             let ends = (0..log.partitions()).map(|partition| (partition, 0)).collect();
-            Some(Ends::watch(log, ends, Arc::clone(&telemetry)))
+            // Whatever becomes of the log, the page goes on and says so.
+            Some(Ends::watch(log, ends, Arc::clone(&telemetry), Arc::default()))
         }
         LogSettings::Embedded(_) => None,
     };

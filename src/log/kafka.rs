@@ -86,6 +86,10 @@ impl VoteLog for KafkaLog {
         Ok(Box::new(group::Member::join(self, group)?))
     }
 
+    fn check(&self) -> Result<()> {
+        topic::check_same(&self.address, &self.client, &self.topic)
+    }
+
     fn name(&self) -> String {
         self.address.to_string()
     }

@@ -67,6 +67,11 @@ pub trait VoteLog: Send + Sync {
         Ok(Box::new(Alone::new(self.partitions())))
     }
 
+    /// Whether it is still the log that was opened: not deleted, not another of the same name, with as many partitions.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// What to call it in messages: a path or an address.
     fn name(&self) -> String;
 

@@ -139,6 +139,8 @@ impl Committer {
 
     /// Commits the changes, however long PostgreSQL is away.
     async fn commit(&mut self, changes: &Changes, shared: &Shared) -> Result<(), CountError> {
+        // What is in hand may be another log's by then.
+        self.ends.check()?;
         let ends = self.measure_lag();
         let telemetry = Arc::clone(&self.telemetry);
         let mut retry = Retry::new(&telemetry, &shared.stop);

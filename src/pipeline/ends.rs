@@ -1,12 +1,12 @@
-//! Where the log ends, asked for now and then: the count's lag, and whether the log answers.
+//! Where the log ends, asked for now and then: the count's lag, whether the log answers, and whether it is still the same.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::LOG;
-use crate::log::{Result, VoteLog};
+use super::{LOG, Stop};
+use crate::log::{LogError, Result, VoteLog};
 use crate::telemetry::Telemetry;
 
 /// How often the log is asked.
@@ -15,26 +15,42 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// The ends of some partitions as last heard, by partition. The log is asked until this is dropped.
 pub struct Ends {
     latest: Mutex<BTreeMap<u32, u64>>,
+    /// Why it cannot be counted any more.
+    broken: Mutex<Option<LogError>>,
 }
 
 impl Ends {
-    /// `first` are the partitions to ask for, and what is known of them. Tells `telemetry` whether the log answers.
-    pub fn watch(log: Arc<dyn VoteLog>, first: BTreeMap<u32, u64>, telemetry: Arc<Telemetry>) -> Arc<Ends> {
+    /// `first` are the partitions to ask for, and what is known of them. Tells `telemetry` whether the log answers, and
+    /// asks for a stop if it is not the log any more that was opened.
+    pub fn watch(
+        log: Arc<dyn VoteLog>,
+        first: BTreeMap<u32, u64>,
+        telemetry: Arc<Telemetry>,
+        stop: Arc<Stop>,
+    ) -> Arc<Ends> {
         let partitions: Vec<u32> = first.keys().copied().collect();
-        let ends = Arc::new(Ends { latest: Mutex::new(first) });
+        let ends = Arc::new(Ends { latest: Mutex::new(first), broken: Mutex::default() });
         let watched = Arc::downgrade(&ends);
         // A thread of its own, which nobody waits for: a log that is away keeps it for seconds.
         let watch = move || {
             loop {
                 thread::sleep(INTERVAL);
-                let found = ask(&*log, &partitions);
+                let is_same = log.check();
+                let is_broken = is_same.as_ref().is_err_and(|error| !error.is_transient());
+                let found = is_same.and_then(|()| ask(&*log, &partitions));
                 let Some(ends) = watched.upgrade() else { return };
                 match found {
                     Ok(found) => {
                         *ends.latest.lock().unwrap_or_else(PoisonError::into_inner) = found;
                         telemetry.set_ready(LOG);
                     }
-                    Err(error) => telemetry.set_waiting(LOG, error.to_string()),
+                    Err(error) => {
+                        telemetry.set_waiting(LOG, error.to_string());
+                        if is_broken {
+                            *ends.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                            stop.ask();
+                        }
+                    }
                 }
             }
         };
@@ -46,6 +62,11 @@ impl Ends {
 
     pub fn latest(&self) -> BTreeMap<u32, u64> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Fails if the log cannot be counted any more.
+    pub fn check(&self) -> Result<()> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
     }
 }
 

@@ -21,6 +21,7 @@ mod round;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -350,8 +351,8 @@ impl Counting {
             let (log, until, shared) = (Arc::clone(&self.log), self.until.clone(), Arc::clone(&shared));
             workers.push(tokio::task::spawn_blocking(move || worker::run(engine, &*log, share, until, slot, &shared)));
         }
-        let ends = Ends::watch(Arc::clone(&self.log), ends, Arc::clone(&self.telemetry));
-        let mut committer = committer::Committer::new(self, positions, ends, Arc::clone(standing));
+        let ends = Ends::watch(Arc::clone(&self.log), ends, Arc::clone(&self.telemetry), Arc::clone(stop));
+        let mut committer = committer::Committer::new(self, positions, Arc::clone(&ends), Arc::clone(standing));
         let mut result = committer.run(&shared).await;
         shared.close();
         for worker in workers {
@@ -359,7 +360,7 @@ impl Counting {
             self.kept.extend(engine.into_partitions().into_iter().map(|partition| (partition.partition, partition)));
             result = result.and(ended.map_err(CountError::from));
         }
-        result
+        result.and(ends.check().map_err(CountError::from))
     }
 
     /// Takes the partitions: from here on nobody else who has counted them can commit.
@@ -384,19 +385,21 @@ impl Counting {
         stop: &Stop,
     ) -> Result<BTreeMap<u32, u64>, CountError> {
         let mut retry = Retry::new(&self.telemetry, stop);
-        let mut ends = BTreeMap::new();
-        for (&partition, position) in positions {
-            let offsets = loop {
-                let log = Arc::clone(&self.log);
-                match blocking(move || log.offsets(partition)).await {
-                    Err(error) if error.is_transient() => retry.wait(LOG, &error).await?,
-                    found => break found?,
-                }
+        let found: BTreeMap<u32, Range<u64>> = loop {
+            let (log, partitions) = (Arc::clone(&self.log), positions.keys().copied().collect::<Vec<_>>());
+            let ask = move || {
+                log.check()?;
+                partitions.iter().map(|partition| Ok((*partition, log.offsets(*partition)?))).collect::<Result<_, _>>()
             };
-            check_position(&*self.log, partition, position.next_offset, offsets.start, offsets.end)?;
-            ends.insert(partition, offsets.end);
+            match blocking(ask).await {
+                Err(error) if LogError::is_transient(&error) => retry.wait(LOG, &error).await?,
+                found => break found?,
+            }
+        };
+        for (partition, offsets) in &found {
+            check_position(&*self.log, *partition, positions[partition].next_offset, offsets.start, offsets.end)?;
         }
-        Ok(ends)
+        Ok(found.into_iter().map(|(partition, offsets)| (partition, offsets.end)).collect())
     }
 
     async fn resume_engines(&mut self, shares: &[Vec<(u32, u64)>], stop: &Stop) -> Result<Vec<Engine>, CountError> {

@@ -183,6 +183,32 @@ async fn describe(address: &KafkaAddress, client: Arc<BaseConsumer<Context>>) ->
     .await
 }
 
+/// Makes sure that a topic is as it was found once: positions and partitions mean nothing in another one.
+pub(super) fn check_same(address: &KafkaAddress, client: &BaseConsumer<Context>, known: &Topic) -> Result<()> {
+    let found = ask_for_topic(client, &address.topic).map_err(|code| match code {
+        // A broker that has just come back may not know of it yet. The readers hear of it too, and look closer.
+        RDKafkaErrorCode::UnknownTopicOrPartition => {
+            LogError::Away { log: address.to_string(), why: "there is no such topic now".into() }
+        }
+        code => client::failed(address, client, &KafkaError::AdminOp(code)),
+    })?;
+    if found.id != known.id {
+        return Err(LogError::Unusable(format!(
+            "the topic `{}` at {} was deleted and made anew: it is another log; use another counter name, which counts it \
+             from the start",
+            address.topic, address.servers
+        )));
+    }
+    if found.partitions != known.partitions {
+        return Err(LogError::Unusable(format!(
+            "the log at {address} has got {} partitions, and had {}: a voter's votes may lie in two of them now, and no \
+             count of it can be trusted; move the votes to a new log",
+            found.partitions, known.partitions
+        )));
+    }
+    Ok(())
+}
+
 /// `DescribeTopics`, which alone tells a topic's id and which the safe interface does not have.
 fn ask_for_topic(client: &BaseConsumer<Context>, topic: &str) -> std::result::Result<Topic, RDKafkaErrorCode> {
     let name = CString::new(topic).expect("a topic's name has no zero byte");
