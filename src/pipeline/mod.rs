@@ -166,7 +166,12 @@ pub async fn count(
         fingerprints: elections.iter().map(|election| (election.id.clone(), election.fingerprint())).collect(),
         starts: offsets.iter().map(|offsets| offsets.start).collect(),
     };
-    resume::enter_counter(&mut client, &entry).await?;
+    for (partition, start) in resume::enter_counter(&mut client, &entry).await? {
+        tracing::warn!(
+            "partition {partition} of the log at {} starts at offset {start}: the votes before it are gone and are not in this count",
+            log.name()
+        );
+    }
     let (counted, rejected) = resume::totals(&client, &options.counter).await?;
     progress.counted.store(counted, Ordering::Relaxed);
     progress.rejected.store(rejected, Ordering::Relaxed);

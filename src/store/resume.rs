@@ -30,8 +30,9 @@ pub struct Position {
     pub taken: u64,
 }
 
-/// Enters a counter and its partitions, or checks that it is the one that counted this log before.
-pub async fn enter_counter(client: &mut Client, entry: &Entry<'_>) -> Result<(), StoreError> {
+/// Enters a counter and its partitions, or checks that it is the one that counted this log before. Gives the partitions
+/// that it begins behind offset 0, and where.
+pub async fn enter_counter(client: &mut Client, entry: &Entry<'_>) -> Result<BTreeMap<u32, u64>, StoreError> {
     let Entry { counter, log, rules, fingerprints, starts } = entry;
     let during = StoreError::during;
     let elections: Vec<&str> = rules.elections.iter().map(|election| election.id.as_str()).collect();
@@ -80,16 +81,18 @@ pub async fn enter_counter(client: &mut Client, entry: &Entry<'_>) -> Result<(),
         return Err(StoreError::Unusable(more_partitions(counter, &log.name(), partitions as u32, rules.partitions)));
     }
     let (numbers, offsets): (Vec<i32>, Vec<i64>) = (0..).zip(starts.iter().map(|start| *start as i64)).unzip();
-    transaction
-        .execute(
+    let rows = transaction
+        .query(
             "INSERT INTO position (counter, partition, first_offset, next_offset, end_offset)
              SELECT $1, p.partition, p.start, p.start, p.start FROM unnest($2::int[], $3::bigint[]) AS p (partition, start)
-             ON CONFLICT DO NOTHING",
+             ON CONFLICT DO NOTHING RETURNING partition, first_offset",
             &[counter, &numbers, &offsets],
         )
         .await
         .map_err(during("enter the partitions"))?;
-    transaction.commit().await.map_err(during("enter the counter"))
+    transaction.commit().await.map_err(during("enter the counter"))?;
+    let entered = rows.iter().map(|row| (row.get::<_, i32>(0) as u32, row.get::<_, i64>(1) as u64));
+    Ok(entered.filter(|(_, start)| *start > 0).collect())
 }
 
 fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
