@@ -336,6 +336,8 @@ impl Counting {
                 self.rules.partitions
             )));
         }
+        // What others count now is theirs to tell.
+        self.telemetry.metrics.lag_votes.clear();
         if partitions.is_empty() {
             if self.until.is_none() {
                 stop.asked().await;
