@@ -225,6 +225,25 @@ impl Reason {
             Reason::AlreadyVoted => "already_voted",
         }
     }
+
+    /// What it means, for who wonders why a vote was refused.
+    pub const fn explanation(self) -> &'static str {
+        match self {
+            Reason::Malformed => "not a vote by schema/vote.v1.schema.json, or longer than 4096 bytes",
+            Reason::Misrouted => {
+                "the key is not the voter's id, or the partition is not the one that Kafka's default partitioner gives \
+                 the key (murmur2); librdkafka's own default is CRC32, so kcat and Python's client need \
+                 partitioner=murmur2_random"
+            }
+            Reason::UnknownElection => "no election of that id was there when the count began",
+            Reason::UnknownRegion => "the election has no region of that code",
+            Reason::UnknownChoice => "the election has no choice of that code, or it does not stand in that region",
+            Reason::UnknownChannel => "the election has no channel of that name",
+            Reason::NotOpen => "cast before the election opened",
+            Reason::Closed => "cast when the election was closed, or later",
+            Reason::AlreadyVoted => "an earlier vote of this voter in this election has been counted",
+        }
+    }
 }
 
 impl fmt::Display for Reason {

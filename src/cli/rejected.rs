@@ -1,12 +1,13 @@
 //! `scrutin rejected`.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::open::Store;
-use super::table::{Format, Rows};
+use super::table::{Format, Rows, print};
 use crate::config::Settings;
 use crate::store::{Role, migrate};
 use crate::vote::Reason;
@@ -88,6 +89,12 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
         table.rows.push(cells);
     }
     table.print(args.format)?;
+    if args.format == Format::Table {
+        let reasons: BTreeSet<Reason> = found.iter().filter_map(|row| row.get::<_, &str>(2).parse().ok()).collect();
+        for reason in reasons {
+            print(&format!("\n{reason}: {}\n", reason.explanation()))?;
+        }
+    }
     store.close().await?;
     Ok(ExitCode::SUCCESS)
 }
