@@ -154,7 +154,9 @@ impl Settings {
         let log = args.log.or(file.log);
         let log = match log {
             Some(address) if address.contains("://") => LogSettings::Kafka {
-                address: address.parse().map_err(|what| at("log", is_given, format!("found `{address}`: {what}")))?,
+                address: address
+                    .parse()
+                    .map_err(|what| at("log", is_given, format!("found `{}`: {what}", without_user(&address))))?,
                 client: match args.kafka_config.or(file.kafka_config) {
                     Some(path) => KafkaSettings::read(&path)?,
                     None => KafkaSettings::default(),
@@ -187,6 +189,14 @@ impl Settings {
             listen: args.listen.or(file.listen).unwrap_or_else(|| ([127, 0, 0, 1], 8080).into()),
             log_level,
         })
+    }
+}
+
+/// An address without the password that somebody has put into it.
+fn without_user(address: &str) -> String {
+    match (address.split_once("://"), address.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://…@{place}"),
+        _ => address.to_owned(),
     }
 }
 
