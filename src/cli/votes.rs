@@ -466,6 +466,9 @@ pub(super) async fn replay(args: ReplayArgs, settings: Settings) -> Result<ExitC
 }
 
 async fn send(votes: Votes, how: How, log: Arc<dyn VoteLog>, stop: Arc<Stop>) -> Result<ExitCode> {
+    if let Some(folder) = how.truth.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    }
     let progress = Arc::new(Progress::default());
     let line = Line::start(View { votes: Some(Arc::clone(&progress)), ..View::default() });
     let sent = votes.send(how.faults, Arc::clone(&log), how.speed, progress, stop).await;
