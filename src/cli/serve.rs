@@ -12,7 +12,7 @@ use super::open::{Store, open_existing_log, stop_at_signal};
 use super::table::print;
 use crate::config::{LogSettings, Settings};
 use crate::page::{self, PageState};
-use crate::pipeline::{Ends, LOG, POSTGRESQL};
+use crate::pipeline::{Ends, LOG};
 use crate::store::{Database, migrate};
 use crate::telemetry::Telemetry;
 
@@ -25,7 +25,6 @@ pub(super) async fn run(settings: Settings) -> Result<ExitCode> {
         verified => verified?,
     }
     let telemetry = Telemetry::new();
-    telemetry.set_ready(POSTGRESQL);
     // A log of brokers may be away; whoever serves a page beside it is not ready then.
     let _watched = match settings.log {
         LogSettings::Kafka { .. } => {
