@@ -3,8 +3,6 @@
 //!
 //! With `SCRUTIN_TEST_KAFKA` that one is used as the shared one.
 
-#![allow(dead_code, reason = "for the tests of the log on Kafka, which come with it")]
-
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};

@@ -1,0 +1,106 @@
+use std::net::TcpListener;
+use std::time::Duration;
+
+use super::Stage;
+use crate::kit::Kit;
+use crate::run::{Place, Running};
+
+const COMMANDS: [&str; 7] =
+    ["setup", "simulate", "replay results results.csv", "count --drain", "audit", "status", "serve"];
+
+/// Runs all of them side by side; gives what each has said.
+fn all_fail(place: &Place, options: &str) -> Vec<(&'static str, String)> {
+    let running: Vec<(&str, Running)> =
+        COMMANDS.iter().map(|line| (*line, place.start(&format!("{line} {options}")))).collect();
+    let within = Duration::from_secs(60); // of a machine with other things to do
+    running.into_iter().map(|(line, running)| (line, running.end_within(within).fails(4))).collect()
+}
+
+fn one_line(said: &str) -> bool {
+    said.starts_with("scrutin: ") && said.ends_with('\n') && said.lines().count() == 1
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_that_are_away_are_named_with_the_reason() {
+    let kit = Kit::new().await;
+    let place = Place::of(&kit);
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    for (line, said) in all_fail(&place, &format!("--log kafka://127.0.0.1:{port}/night")) {
+        let begin = format!("scrutin: the log at kafka://127.0.0.1:{port}/night does not answer: ");
+        assert!(said.starts_with(&begin) && said.contains("Connection refused"), "{line}: {said}");
+        assert!(one_line(&said), "{line}: {said}");
+    }
+    // One that takes connections and is silent.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    for (line, said) in all_fail(&place, &format!("--log kafka://127.0.0.1:{port}")) {
+        let begin = format!("scrutin: the log at kafka://127.0.0.1:{port}/votes does not answer: ");
+        assert!(said.starts_with(&begin) && one_line(&said), "{line}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_not_there_is_to_be_made_by_setup() {
+    let stage = Stage::new().await;
+    stage.place.ok("setup --no-election --log elsewhere");
+    for line in ["simulate", "count --drain", "audit", "status", "serve"] {
+        let expected = format!(
+            "scrutin: there is no topic `{}` at {}; `scrutin setup` makes it\n",
+            stage.topic.name, stage.topic.servers
+        );
+        assert_eq!(stage.place.fails(line, 4), expected, "{line}");
+    }
+}
+
+#[test]
+fn the_demo_keeps_its_votes_in_a_folder() {
+    let said = Place::bare().fails("demo --log kafka://127.0.0.1:1/votes", 2);
+    assert!(said.contains("the demo keeps its votes in a folder; with Kafka run its parts: `scrutin setup`"), "{said}");
+}
+
+#[test]
+fn a_wrong_file_of_kafka_settings_is_3() {
+    let place = Place::bare();
+    for (text, line, words) in [
+        ("# mine\nclient.id=me\nsecurty.protocol=SSL\n", 3, "`securty.protocol`: "),
+        ("acks=1\n", 1, "`acks` is set by the program, and what it promises rests on it; leave it out"),
+        ("\n\nisolation.level = read_uncommitted\n", 3, "`isolation.level` is set by the program"),
+        ("client.id me\n", 1, "expected name=value"),
+        ("linger.ms=soon\n", 1, "`linger.ms`: "),
+    ] {
+        place.write("kafka.properties", text);
+        let said = place.fails("status --log kafka://127.0.0.1:1/votes --kafka-config kafka.properties", 3);
+        let at = format!("kafka.properties, line {line}: ");
+        assert!(said.contains(&at) && said.contains(words), "{text}: {said}");
+    }
+    let said = place.fails("status --log kafka://127.0.0.1:1/votes --kafka-config nowhere.properties", 3);
+    assert!(said.contains("nowhere.properties"), "{said}");
+}
+
+#[test]
+fn a_password_in_an_address_is_not_repeated() {
+    let place = Place::bare();
+    let said = place.fails("status --log kafka://me:hush-hush@127.0.0.1:1/votes", 3);
+    assert!(said.contains("sasl.password into the file that --kafka-config names"), "{said}");
+    assert!(!said.contains("hush"), "{said}");
+}
+
+#[cfg(not(feature = "tls"))]
+#[test]
+fn a_build_without_tls_says_how_to_get_it() {
+    let place = Place::bare();
+    for text in ["security.protocol=SASL_SSL\n", "ssl.ca.location=ca.pem\n", "sasl.mechanism=SCRAM-SHA-512\n"] {
+        place.write("kafka.properties", text);
+        let said = place.fails("status --log kafka://127.0.0.1:1/votes --kafka-config kafka.properties", 3);
+        assert!(said.contains("kafka.properties, line 1: ") && said.contains("build it with --features tls"), "{said}");
+    }
+}
+
+#[test]
+fn a_topic_name_that_kafka_would_not_take_is_3() {
+    let place = Place::bare();
+    let said = place.fails("status --log kafka://127.0.0.1:1/a/b", 3);
+    assert!(said.contains("`a/b` cannot be a topic"), "{said}");
+}

@@ -1,0 +1,72 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use nix::sys::signal::Signal;
+
+use super::{Stage, ballots, metric, until_received};
+use crate::run::Page;
+
+/// The partitions that a process counts, by its lag in each.
+fn share(text: &str) -> BTreeSet<u32> {
+    let partition = |line: &str| line.strip_prefix("scrutin_lag_votes{partition=\"")?.split('"').next()?.parse().ok();
+    text.lines().filter_map(partition).collect()
+}
+
+fn until_it_has(page: Page, partitions: usize) -> BTreeSet<u32> {
+    page.until("/metrics", |_, text| share(text).len() == partitions);
+    share(&page.ask("/metrics").1)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_that_come_and_go_share_the_partitions_and_lose_nothing() {
+    let stage = Stage::new().await;
+    stage.place.ok("setup --voters 300000");
+    let first = stage.place.start("count --serve");
+    assert_eq!(until_it_has(first.page(), 4), BTreeSet::from([0, 1, 2, 3]));
+    let second = stage.place.start("count --serve");
+    let shares = [until_it_has(first.page(), 2), until_it_has(second.page(), 2)];
+    assert!(shares[0].is_disjoint(&shares[1]), "{shares:?}");
+
+    // Twelve hours in a few seconds.
+    let simulate = stage.place.start("simulate --speed 4000");
+    until_received(first.page(), 5_000);
+    let rebalances = |page| metric(page, "scrutin_rebalances_total").unwrap();
+    let before = rebalances(first.page()) + rebalances(second.page());
+    let third = stage.place.start("count --serve");
+    assert!((1..=2).contains(&{
+        third.page().until("/metrics", |_, text| text.contains("scrutin_votes_received_total{"));
+        share(&third.page().ask("/metrics").1).len()
+    }));
+    third.signal(Signal::SIGTERM);
+    third.end().ok();
+    assert!(rebalances(first.page()) + rebalances(second.page()) > before);
+    let shares = [until_it_has(first.page(), 2), until_it_has(second.page(), 2)];
+    assert!(shares[0].is_disjoint(&shares[1]), "{shares:?}");
+
+    simulate.end().ok();
+    let records = stage.place.json("scrutin-data/truth.json")["records"].as_u64().unwrap();
+    until_received(first.page(), records);
+    for page in [first.page(), second.page()] {
+        assert!(metric(page, "scrutin_votes_counted_total").unwrap() > 0.0, "each has counted some");
+    }
+    first.interrupted().ok();
+    assert_eq!(until_it_has(second.page(), 4).len(), 4, "what it leaves is taken over");
+    second.interrupted().ok();
+    assert!(stage.figure("SELECT min(taken) FROM lag").await >= 3);
+    stage.place.ok("audit --truth scrutin-data/truth.json");
+    assert_eq!(stage.topic.group_offsets("scrutin-native", 4), stage.positions("native").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_group_is_named_after_the_counter_and_knows_its_positions() {
+    let stage = Stage::new().await;
+    stage.place.ok("setup");
+    stage.topic.append_votes(&ballots(0..50), 4).await;
+    stage.place.ok("count --drain");
+    let positions = stage.positions("native").await;
+    assert_eq!(positions.values().sum::<i64>(), 50);
+    assert_eq!(stage.topic.group_offsets("scrutin-native", 4), positions);
+    let nothing: BTreeMap<i32, i64> = (0..4).map(|partition| (partition, -1001)).collect();
+    assert_eq!(stage.topic.group_offsets("scrutin-again", 4), nothing);
+    stage.place.ok("count --drain --counter again");
+    assert_eq!(stage.topic.group_offsets("scrutin-again", 4), positions);
+}

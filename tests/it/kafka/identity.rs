@@ -1,0 +1,130 @@
+//! A position means something only in the log that it was counted in.
+
+use nix::sys::signal::Signal;
+
+use super::{Stage, ballots, until_received};
+use crate::run::{Done, Running};
+
+/// The end of a count that had to stop by itself.
+#[track_caller]
+fn stopped(count: Running, words: &[&str]) {
+    let done: Done = count.end();
+    for word in words {
+        assert!(done.err.contains(word), "`{word}` is not said: {done}");
+    }
+    done.fails(4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_added_after_the_first_vote_stop_every_count() {
+    let stage = Stage::new().await;
+    stage.place.ok("setup");
+    stage.topic.append_votes(&ballots(0..40), 4).await;
+    let count = stage.place.start("count --serve");
+    until_received(count.page(), 40);
+
+    stage.topic.raise_partitions(5).await;
+    let words = ["a voter's votes may lie in two", "no count of it can be trusted; move the votes to a new log"];
+    stopped(count, &words);
+    for line in ["count --drain", "setup"] {
+        let refused = stage.place.fails(line, 4);
+        let counted = format!(
+            "counter `native` has counted the log at {} when it had 4 partitions, and it has 5 now: ",
+            stage.topic.address()
+        );
+        assert!(refused.contains(&counted) && words.iter().all(|word| refused.contains(word)), "{line}: {refused}");
+    }
+    assert_eq!(stage.figure("SELECT received FROM accounting").await, 40);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_deleted_and_made_anew_is_another_log() {
+    let stage = Stage::new().await;
+    stage.place.ok("setup --partitions 1");
+    stage.topic.append_votes(&ballots(0..10), 1).await;
+    stage.place.ok("count --drain");
+    stage.topic.delete().await;
+    assert!(stage.place.fails("count --drain", 4).contains("`scrutin setup` makes it"));
+    stage.place.ok("setup --partitions 1");
+    stage.topic.append_votes(&ballots(0..20), 1).await;
+    let refused = stage.place.fails("count --drain", 4);
+    let words = format!("counter `native` has counted another log than the one at {}", stage.topic.address());
+    assert!(refused.contains(&words) && refused.contains("use another counter name"), "{refused}");
+    assert_eq!(stage.figure("SELECT received FROM accounting").await, 10);
+    stage.place.ok("count --drain --counter anew");
+    stage.place.ok("audit --counter anew");
+}
+
+/// The client would go on in the new topic at the old one's offset.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_made_anew_under_a_running_count_stops_it() {
+    let stage = Stage::new().await;
+    stage.place.ok("setup --partitions 1");
+    stage.topic.append_votes(&ballots(0..10), 1).await;
+    let count = stage.place.start("count --serve");
+    until_received(count.page(), 10);
+    // It sees the old topic, and then the new one.
+    count.signal(Signal::SIGSTOP);
+    stage.topic.delete().await;
+    stage.place.ok("setup --partitions 1");
+    stage.topic.append_votes(&ballots(100..140), 1).await;
+    count.signal(Signal::SIGCONT);
+    stopped(count, &["was deleted and made anew: it is another log; use another counter name"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn votes_deleted_before_they_were_counted_stop_the_count() {
+    let stage = Stage::new().await;
+    stage.place.ok("setup --partitions 1");
+    stage.topic.append_votes(&ballots(0..10), 1).await;
+    stage.place.ok("count --drain");
+    stage.topic.append_votes(&ballots(10..30), 1).await;
+
+    // What is counted may go.
+    stage.topic.delete_records(&[(0, 5)]).await;
+    let count = stage.place.start("count --serve");
+    until_received(count.page(), 30);
+    // Asleep, it has at most one answer of the broker before it.
+    count.signal(Signal::SIGSTOP);
+    stage.topic.append_votes(&ballots(30..31), 1).await;
+    stage.topic.append_votes(&ballots(31..50), 1).await;
+    stage.topic.delete_records(&[(0, 45)]).await;
+    count.signal(Signal::SIGCONT);
+    stopped(
+        count,
+        &["partition 0 of the log starts at offset 45, but the count stands at 3", "votes are gone from the log"],
+    );
+
+    let next = stage.positions("native").await[&0];
+    assert!((30..45).contains(&next), "{next}");
+    assert_eq!(stage.figure("SELECT received FROM accounting").await, next, "nothing is skipped");
+    let refused = stage.place.fails("count --drain", 4);
+    let words = format!(
+        "partition 0 of the log starts at offset 45, but the count stands at {next}: {} votes are gone from the log and \
+         cannot be counted",
+        45 - next
+    );
+    assert!(refused.contains(&words), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_count_begins_where_the_log_does_and_says_so() {
+    let stage = Stage::new().await;
+    stage.place.ok("setup --partitions 2");
+    stage.topic.append_votes(&ballots(0..30), 2).await;
+    let (_, end) = stage.topic.offsets(1);
+    stage.topic.delete_records(&[(1, 4)]).await;
+    let done = stage.place.run("count --drain");
+    let warning = format!("partition 1 of the log at {} starts at offset 4", stage.topic.address());
+    assert!(
+        done.err.contains(&warning) && done.err.contains("the votes before it are gone and are not in this count"),
+        "{done}"
+    );
+    done.ok();
+    assert_eq!(stage.figure("SELECT first_offset FROM accounting_by_partition WHERE partition = 1").await, 4);
+    assert_eq!(stage.figure("SELECT received FROM accounting_by_partition WHERE partition = 1").await, end - 4);
+    assert!(stage.place.ok("audit").contains("26 records recounted, 26 counted"));
+    let done = stage.place.run("count --drain");
+    assert!(!done.err.contains("starts at offset"), "it is said once: {done}");
+    done.ok();
+}

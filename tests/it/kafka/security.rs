@@ -1,0 +1,73 @@
+use std::path::Path;
+use std::process::Command;
+
+use super::Stage;
+use crate::broker::Broker;
+use crate::run::Running;
+
+/// The value of a setting in a file of settings.
+fn value(file: &Path, name: &str) -> String {
+    let text = std::fs::read_to_string(file).unwrap();
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=').map(str::to_owned)).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn votes_pass_by_tls_and_passwords_which_nobody_is_told() {
+    let broker = Broker::secure();
+    let stage = Stage::on(&broker).await;
+    let log = format!("{}/{}", broker.secure_address(), stage.topic.name);
+    let passwords = ["scram", "plain"].map(|way| value(&broker.properties(way), "sasl.password"));
+    let start = |line: &str, file: &Path| {
+        stage.place.start(&format!("{line} --log {log} --kafka-config {} --log-level debug", file.display()))
+    };
+    let end = |line: &str, running: Running| {
+        let done = running.end();
+        for password in &passwords {
+            assert!(!done.out.contains(password) && !done.err.contains(password), "{line} tells a password");
+        }
+        done
+    };
+    let run = |line: &str, file: &Path| end(line, start(line, file));
+    let [scram, plain] = ["scram", "plain"].map(|way| broker.properties(way));
+    run("setup --voters 2000", &scram).ok();
+    run("simulate", &scram).ok();
+    run("count --drain", &scram).ok();
+    run("audit --truth scrutin-data/truth.json", &scram).ok();
+    run("count --drain --counter plain", &plain).ok();
+    run("audit --counter plain", &plain).ok();
+    assert!(run("status", &scram).ok().contains("native and plain: agree"));
+
+    // A wrong password, in either way.
+    for (way, file) in [("scram", &scram), ("plain", &plain)] {
+        let text = std::fs::read_to_string(file).unwrap();
+        stage.place.write("wrong.properties", text.replace(&value(file, "sasl.password"), "not-it"));
+        let wrong = stage.place.path("wrong.properties");
+        // Each takes seconds, so side by side.
+        let lines = ["setup", "simulate", "count --drain", "audit", "status", "serve"];
+        let running: Vec<Running> = lines.iter().map(|line| start(line, &wrong)).collect();
+        for (line, running) in lines.iter().zip(running) {
+            let said = end(line, running).fails(4);
+            let told = said.lines().last().unwrap();
+            assert!(told.contains(&log) && told.to_lowercase().contains("authentication"), "{way} {line}: {told}");
+            assert!(!said.contains("not-it"), "{line} tells a password");
+        }
+    }
+
+    // The certificate of an authority that does not know the broker.
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=Another authority"])
+        .args(["-keyout", "key.pem", "-out", "ca.pem"])
+        .current_dir(stage.place.path(""))
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let text = std::fs::read_to_string(&scram).unwrap();
+    let other = stage.place.path("ca.pem").display().to_string();
+    stage.place.write("other.properties", text.replace(&value(&scram, "ssl.ca.location"), &other));
+    let said = run("count --drain", &stage.place.path("other.properties")).fails(4);
+    let told = said.lines().last().unwrap();
+    assert!(told.contains(&log) && told.contains("certificate verify failed"), "{told}");
+    // Without a word of TLS.
+    let said = stage.place.fails(&format!("status --log {log}"), 4);
+    assert!(said.contains(&log), "{said}");
+}

@@ -1,0 +1,113 @@
+use std::time::{Duration, Instant};
+
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use scrutin::log::partitioner::partition_of;
+
+use super::{Ballot, Stage, Topic, ballot, ballots, until_received};
+use crate::run::PATIENCE;
+
+/// Another program's, which appends in transactions.
+struct Transactions<'a> {
+    topic: &'a Topic,
+    producer: BaseProducer,
+}
+
+impl Transactions<'_> {
+    fn of(topic: &Topic) -> Transactions<'_> {
+        let config = topic.config(&[("transactional.id", &format!("{}-writer", topic.name))]);
+        let producer: BaseProducer = config.create().unwrap();
+        producer.init_transactions(PATIENCE).unwrap();
+        Transactions { topic, producer }
+    }
+
+    /// Begins one with these votes in it, which the broker has when this returns.
+    fn begin(&self, votes: &[Ballot]) {
+        self.producer.begin_transaction().unwrap();
+        for vote in votes {
+            let partition = partition_of(vote.voter.as_bytes(), 1) as i32;
+            let record = BaseRecord::to(&self.topic.name).partition(partition).key(&vote.voter).payload(&vote.value);
+            self.producer.send(record).unwrap_or_else(|(error, _)| panic!("{error}"));
+        }
+        self.producer.flush(PATIENCE).unwrap();
+    }
+
+    fn commit(&self) {
+        self.producer.commit_transaction(PATIENCE).unwrap();
+    }
+
+    fn abort(&self) {
+        self.producer.abort_transaction(PATIENCE).unwrap();
+    }
+}
+
+/// Waits until a counter stands at that offset.
+async fn until_at(stage: &Stage, counter: &str, next: i64) {
+    let deadline = Instant::now() + PATIENCE;
+    while stage.positions(counter).await.get(&0) != Some(&next) {
+        assert!(Instant::now() < deadline, "{counter} does not come to {next}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aborted_votes_do_not_count_and_markers_are_gaps() {
+    let stage = Stage::new().await;
+    stage.place.ok("setup --partitions 1");
+    let others = Transactions::of(&stage.topic);
+    others.begin(&ballots(0..5));
+    others.commit(); // 5 votes and a marker
+    others.begin(&ballots(5..12));
+    others.abort(); // 7 votes that never were, and a marker
+    stage.topic.append_votes(&ballots(5..7), 1).await;
+    others.begin(&[ballot(0, "C01"), ballot(20, "C01")]);
+    others.commit(); // one votes again; the log ends with a marker
+    let (_, end) = stage.topic.offsets(0);
+    assert_eq!(end, 5 + 1 + 7 + 1 + 2 + 2 + 1);
+
+    let out = stage.place.ok("count --drain");
+    assert!(out.contains("now 8 counted, 1 refused, 0 left in the log"), "{out}");
+    assert_eq!(stage.positions("native").await[&0], end);
+    let gaps = stage.figure("SELECT gaps FROM accounting WHERE holds").await;
+    assert_eq!(gaps, 1 + 7 + 1 + 1);
+    assert!(stage.place.ok("audit").contains("9 records recounted, 8 counted"));
+
+    // Nothing but what never was: it is passed over all the same.
+    others.begin(&ballots(30..33));
+    others.abort();
+    let out = stage.place.ok("count --drain");
+    assert!(out.starts_with("0 votes in ") && out.contains(" 0 left in the log"), "{out}");
+    assert_eq!(stage.positions("native").await[&0], end + 4);
+    assert_eq!(stage.figure("SELECT gaps FROM accounting WHERE holds").await, gaps + 4);
+    stage.place.ok("audit");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_transaction_holds_back_what_comes_after_it_and_is_seen() {
+    let stage = Stage::new().await;
+    stage.place.ok("setup --partitions 1");
+    let others = Transactions::of(&stage.topic);
+    stage.topic.append_votes(&ballots(0..3), 1).await;
+    others.begin(&ballots(3..5));
+    stage.topic.append_votes(&ballots(5..9), 1).await;
+
+    let count = stage.place.start("count --serve");
+    let page = count.page();
+    until_received(page, 3);
+    page.until("/metrics", |_, text| text.contains("scrutin_lag_votes{partition=\"0\"} 6\n"));
+    let status = stage.place.ok("status");
+    let figures: Vec<&str> = status.lines().last().unwrap().split_whitespace().take(4).collect();
+    assert_eq!(figures, ["0", "3", "9", "6"], "partition, position, end of log, lag: {status}");
+    // What is there now is more than can be read now.
+    let mut draining = stage.place.start("count --drain --counter drained");
+    until_at(&stage, "drained", 3).await;
+    assert!(draining.is_running());
+
+    others.commit();
+    until_received(page, 9);
+    until_at(&stage, "native", 10).await; // behind the marker
+    page.until("/metrics", |_, text| text.contains("scrutin_lag_votes{partition=\"0\"} 0\n"));
+    let out = draining.end().ok();
+    assert!(out.contains("now 9 counted, 0 refused"), "{out}");
+    count.interrupted().ok();
+    stage.place.ok("audit");
+}
