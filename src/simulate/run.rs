@@ -173,8 +173,15 @@ fn check_held<B: Ballots>(
                 let offset = held[partition as usize] - 1;
                 let mut found = RecordBuffer::default();
                 let mut reader = delivery.log.reader(&[(partition, offset)])?;
-                let batch = reader.fetch(READ_BACK)?;
-                for record in batch.iter().flat_map(|batch| batch.records()).filter(|record| record.offset == offset) {
+                let Some(batch) = reader.fetch(READ_BACK)? else {
+                    bail!(
+                        "the log at {} has not given back its last record (partition {partition}, offset {offset}) within \
+                         {} s; run again when it answers",
+                        delivery.log.name(),
+                        READ_BACK.as_secs()
+                    );
+                };
+                for record in batch.records().filter(|record| record.offset == offset) {
                     found.push(record.key, record.value);
                 }
                 ensure!(

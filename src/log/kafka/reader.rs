@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ffi::CString;
 use std::ptr;
 use std::slice;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::bindings::{self as rd, rd_kafka_resp_err_t as Code};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -147,8 +147,14 @@ impl Reader {
 
 impl LogReader for Reader {
     fn fetch(&mut self, wait: Duration) -> Result<Option<Batch>> {
-        if self.ready.is_empty() {
-            self.read(wait)?;
+        let deadline = Instant::now() + wait;
+        while self.ready.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // What comes first may be no record.
+            self.read(left)?;
+            if left.is_zero() {
+                break;
+            }
         }
         Ok(self.ready.pop_front())
     }
@@ -190,11 +196,12 @@ impl Source {
     fn read(&mut self, wait: Duration, mut take: impl FnMut(u32, u64, std::result::Result<Found<'_>, Code>)) {
         // Logs and reports come by the client's main queue.
         while self.client.poll(Duration::ZERO).is_some() {}
-        // A call with room for more than has come would wait for more until the time is over.
-        let mut count = self.take(0, Duration::ZERO, self.messages.len());
+        let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+        // It waits until the array is full, or all its time is over: so only ever for one.
+        let mut count = self.call(0, 0, self.messages.len());
         if count == 0 {
-            count = self.take(0, wait, 1);
-            count += self.take(count, Duration::ZERO, self.messages.len() - count);
+            count = self.call(wait_ms, 0, 1);
+            count += self.call(0, count, self.messages.len() - count);
         }
         for &message in self.messages.iter().take(count) {
             // SAFETY: librdkafka gave the message, whose fields are valid until it is destroyed, here and once.
@@ -216,15 +223,12 @@ impl Source {
             }
         }
     }
-}
 
-impl Source {
-    /// Takes up to `room` messages, to be put behind the first `place`; waits until they are as many, or so long.
-    fn take(&mut self, place: usize, wait: Duration, room: usize) -> usize {
-        let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
-        let free = &mut self.messages[place..][..room];
+    /// Puts what has come, or comes within the time, into the array from `start`, `room` at most; how many they are.
+    fn call(&mut self, wait_ms: i32, start: usize, room: usize) -> usize {
+        let place = &mut self.messages[start..start + room];
         // SAFETY: the queue is open, and the array has as much room as is said.
-        let count = unsafe { rd::rd_kafka_consume_batch_queue(self.queue, wait_ms, free.as_mut_ptr(), free.len()) };
+        let count = unsafe { rd::rd_kafka_consume_batch_queue(self.queue, wait_ms, place.as_mut_ptr(), place.len()) };
         usize::try_from(count).unwrap_or(0)
     }
 }
