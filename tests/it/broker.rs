@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 
 use crate::kit::guarded_by;
 use crate::proxy::Proxy;
-use crate::run::PATIENCE;
+use crate::run::{PATIENCE, process_state};
 
 /// Brokers of one cluster. Dropped, they are killed and their data is deleted.
 pub struct Broker {
@@ -99,7 +99,7 @@ impl Broker {
         let pid = self.pid(node);
         kill(pid, Signal::SIGSTOP).unwrap();
         // Where there is no /proc it is soon enough.
-        until("a broker is paused", || process_state(pid).is_none_or(|state| state == 'T'));
+        until("a broker is paused", || process_state(pid.as_raw() as u32).is_none_or(|state| state == 'T'));
     }
 
     pub fn resume(&self, node: u32) {
@@ -161,13 +161,7 @@ fn until(what: &str, is_so: impl Fn() -> bool) {
 
 fn is_gone(pid: Pid) -> bool {
     // It may wait for someone to ask how it ended.
-    kill(pid, None).is_err() || process_state(pid) == Some('Z')
-}
-
-fn process_state(pid: Pid) -> Option<char> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before it is in parentheses and may have any character in it.
-    text.rsplit_once(") ")?.1.chars().next()
+    kill(pid, None).is_err() || process_state(pid.as_raw() as u32) == Some('Z')
 }
 
 /// The port of the first node.

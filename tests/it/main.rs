@@ -7,6 +7,7 @@ mod audit; // the audit finds every kind of tampering, and nothing where there i
 mod broker; // real Kafka brokers, to be killed and paused, and the test of that
 mod crash; // the program killed at every step and at random, and the truth all the same
 mod kafka; // the log on Kafka: topics, groups, transactions, TLS, outages, and other people's clients
+mod kafka_crash; // counting from Kafka: everything killed, frozen and cut off, and the truth all the same
 mod kit; // one private server a test process, one fresh database a test
 mod outage; // PostgreSQL away, or cutting connections
 mod page; // the figures of the API, what is pushed, what is said while PostgreSQL is away

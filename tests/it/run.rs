@@ -183,6 +183,33 @@ impl Running {
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
     }
 
+    /// Shows what it said if it has ended.
+    #[track_caller]
+    pub fn must_run(&mut self) {
+        if !self.is_running() {
+            let (said, _) = &*self.heard;
+            let said = said.lock().unwrap();
+            panic!("it has ended by itself:\n{}\n{}", said.out, said.err);
+        }
+    }
+
+    /// SIGKILL, to what must be running still; when it returns, it is gone.
+    #[track_caller]
+    pub fn killed(mut self) {
+        self.must_run();
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGSTOP: it does nothing any more, and keeps its connections; SIGCONT wakes it.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+        let stopped = || process_state(self.child.id()).is_none_or(|state| state == 'T');
+        while !stopped() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Asks for a stop as Ctrl-C does, and waits for the end.
     pub fn interrupted(self) -> Done {
         self.signal(Signal::SIGINT);
@@ -237,6 +264,13 @@ fn listen(pipe: impl Read + Send + 'static, heard: Heard, text: fn(&mut Said) ->
             }
         }
     })
+}
+
+/// As the system has it: `R` runs, `S` sleeps, `T` is stopped, `Z` is gone; none where there is no /proc.
+pub fn process_state(pid: u32) -> Option<char> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before it is in parentheses and may have any character in it.
+    text.rsplit_once(") ")?.1.chars().next()
 }
 
 /// A page that the program serves, by its port.

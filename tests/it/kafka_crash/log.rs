@@ -1,0 +1,25 @@
+//! What the crashes have found in the log itself.
+
+use scrutin::log::RecordBuffer;
+use scrutin::log::kafka::NewTopic;
+
+use super::*;
+use crate::broker::Broker;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fetch_that_may_take_an_hour_returns_with_the_first_record() {
+    let broker = Broker::shared();
+    let address = broker.log(&broker.topic()).parse().unwrap();
+    let new = NewTopic { partitions: Some(1), ..NewTopic::default() };
+    let log = KafkaLog::open(&address, &KafkaSettings::default(), &new).await.unwrap();
+    tokio::task::spawn_blocking(move || {
+        let mut reader = log.reader(&[(0, 0)]).unwrap();
+        let mut buffer = RecordBuffer::default();
+        buffer.push(Some(b"key"), Some(b"value"));
+        log.writer(&[0]).unwrap().append(&mut [(0, buffer)]).unwrap();
+        let batch = reader.fetch(Duration::from_secs(3600)).unwrap().unwrap();
+        assert_eq!(batch.len(), 1);
+    })
+    .await
+    .unwrap();
+}
