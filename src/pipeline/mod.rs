@@ -50,9 +50,9 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 /// How often the group is told how far its partitions are counted.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A process whose partition was taken over hears of it from the group within this time; if not, another group counts
-/// under the same name.
-const TAKEN_OVER_WAIT: Duration = Duration::from_secs(30);
+/// A process that was taken for dead finds its partitions taken over, and hears of it from the group within this time. If
+/// it hears nothing, they are its own: whoever took them had been taken for dead, and it takes them back.
+const TAKEN_OVER_WAIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum CountError {
@@ -243,15 +243,14 @@ impl Counting {
                 Ok(Ended::Done) => return Ok(()),
                 Ok(Ended::ShareChanges) => {}
                 Err(CountError::Commit(error @ CommitError::Superseded { .. })) => {
+                    if !membership.is_shared() {
+                        return Err(error.into());
+                    }
                     tracing::warn!("{error}");
                     self.kept.clear();
-                    let patience = if membership.is_shared() { TAKEN_OVER_WAIT } else { Duration::ZERO };
-                    let deadline = Instant::now() + patience;
+                    let deadline = Instant::now() + TAKEN_OVER_WAIT;
                     let mut is_changed = false;
-                    while !is_changed && !self.stop.is_asked() {
-                        if Instant::now() >= deadline {
-                            return Err(error.into());
-                        }
+                    while !is_changed && !self.stop.is_asked() && Instant::now() < deadline {
                         (membership, is_changed) = changed(membership, WATCH_INTERVAL).await?;
                     }
                     continue;

@@ -3,7 +3,7 @@
 //! Knows what the tables hold, not when it is time to write to them. A commit whose expected position is not
 //! the stored one changes nothing: another counter has counted on, and this one must stop.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio_postgres::{Client, Statement, Transaction};
@@ -215,7 +215,8 @@ impl Statements {
                                    $9::bigint[])
                             AS n (partition, expected, next_offset, gaps, counted, rejected, end_offset, taken)
                       WHERE p.counter = $1 AND p.partition = n.partition AND p.next_offset = n.expected
-                        AND p.taken = n.taken",
+                        AND p.taken = n.taken
+                  RETURNING p.partition",
                 )
                 .await?,
             tally: client
@@ -299,30 +300,14 @@ async fn move_positions(
     let end =
         column(&|partition| ends.get(&partition).copied().unwrap_or(0).max(changes.partitions[&partition].next_offset));
     let moved = transaction
-        .execute(
-            &statements.positions,
-            &[&counter, &partitions, &from, &next, &gaps, &counted, &rejected, &end, &taken],
-        )
+        .query(&statements.positions, &[&counter, &partitions, &from, &next, &gaps, &counted, &rejected, &end, &taken])
         .await
         .map_err(during("move the positions"))?;
-    if moved == partitions.len() as u64 {
-        return Ok(());
+    let moved: BTreeSet<i32> = moved.iter().map(|row| row.get(0)).collect();
+    match partitions.iter().find(|partition| !moved.contains(partition)) {
+        None => Ok(()),
+        Some(lost) => Err(CommitError::Superseded { counter: counter.to_owned(), partition: *lost as u32 }),
     }
-    let rows = transaction
-        .query(
-            "SELECT partition, next_offset, taken FROM position WHERE counter = $1 AND partition = ANY ($2)",
-            &[&counter, &partitions],
-        )
-        .await
-        .map_err(during("read the positions"))?;
-    let stored: BTreeMap<u32, (i64, i64)> =
-        rows.iter().map(|row| (row.get::<_, i32>(0) as u32, (row.get(1), row.get(2)))).collect();
-    let ours = |partition: u32| {
-        let position = expected[&partition];
-        (position.next_offset as i64, position.taken as i64)
-    };
-    let lost = changes.partitions.keys().copied().find(|partition| stored.get(partition) != Some(&ours(*partition)));
-    Err(CommitError::Superseded { counter: counter.to_owned(), partition: lost.unwrap_or_default() })
 }
 
 async fn write_tally(
