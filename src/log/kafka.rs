@@ -1,4 +1,4 @@
-//! A log in a topic of Apache Kafka, 2.8 or newer.
+//! A log in a topic of Apache Kafka.
 //!
 //! ```text
 //! kafka://host:port,host:port/topic     the brokers to ask first, and the topic (`votes` where none is named)
