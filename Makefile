@@ -25,8 +25,8 @@ demo: ## Run it all: votes, count, page, audit; options of `scrutin demo` in ARG
 # The bench runs small here. Real results and ballots are replayed if they are in SCRUTIN_TEST_DATA.
 test: ## Run all tests, on a PostgreSQL of their own
 	@tools/setup
-	cargo test --locked $(ARGS)
-	cargo test --locked --bench throughput
+	cargo test --locked --features tls $(ARGS)
+	cargo test --locked --features tls --bench throughput
 
 soak: ## Run the long tests: kills, outages, whole elections
 	@tools/setup
@@ -44,6 +44,7 @@ bench: ## Measure at full size (about 3 minutes once built, 4 GB of disk) into b
 
 lint: ## Check form, lints, docs, and the dependencies' licences
 	cargo fmt --check
+	cargo clippy --locked --all-targets --all-features -- -D warnings
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps --document-private-items
 	tools/check-dependencies

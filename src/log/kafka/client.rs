@@ -139,15 +139,19 @@ fn check(name: &str, value: &str) -> std::result::Result<(), String> {
     match config.create_native_config() {
         Ok(_) => Ok(()),
         Err(KafkaError::ClientConfig(_, what, ..)) => {
-            let needs_tls =
-                name.starts_with("ssl.") || value.to_ascii_lowercase().contains("ssl") || value.starts_with("SCRAM");
-            let advice = match needs_tls && !cfg!(feature = "tls") {
-                true => "; this program was built without TLS and SCRAM: build it with --features tls",
-                false => "; the names are librdkafka's",
-            };
-            Err(format!("`{name}`: {what}{advice}"))
+            Err(format!("`{name}`: {what}{}", advice(name, value, cfg!(feature = "tls"))))
         }
         Err(error) => Err(format!("`{name}`: {error}")),
+    }
+}
+
+/// What to do about a setting that is not taken.
+fn advice(name: &str, value: &str, has_tls: bool) -> &'static str {
+    let needs_tls =
+        name.starts_with("ssl.") || value.to_ascii_lowercase().contains("ssl") || value.starts_with("SCRAM");
+    match needs_tls && !has_tls {
+        true => "; this program was built without TLS and SCRAM: build it with --features tls",
+        false => "; the names are librdkafka's",
     }
 }
 
@@ -259,4 +263,23 @@ pub(super) fn gone(address: &KafkaAddress) -> LogError {
 pub(super) fn unusable(address: &KafkaAddress, error: &KafkaError) -> LogError {
     let why = code_of(error).map_or_else(|| error.to_string(), in_words);
     LogError::Unusable(format!("the log at {address} cannot be used: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_needs_tls_is_said_by_a_build_without() {
+        for (name, value) in [
+            ("security.protocol", "SASL_SSL"),
+            ("security.protocol", "ssl"),
+            ("ssl.ca.location", "ca.pem"),
+            ("sasl.mechanism", "SCRAM-SHA-512"),
+        ] {
+            assert!(advice(name, value, false).contains("--features tls"), "{name}={value}");
+            assert!(!advice(name, value, true).contains("--features tls"), "{name}={value}");
+        }
+        assert!(!advice("linger.ms", "soon", false).contains("--features tls"));
+    }
 }
