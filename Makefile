@@ -22,15 +22,15 @@ demo: ## Run it all: votes, count, page, audit; options of `scrutin demo` in ARG
 # exec: no shell between make and the program has to understand Ctrl-C too.
 	@exec cargo run --release --locked --quiet -- demo $(ARGS)
 
-# The bench runs small here. Real results and ballots are replayed if they are in SCRUTIN_TEST_DATA.
-test: ## Run all tests, on a PostgreSQL of their own
+# The benches run small here. Real results and ballots are replayed if they are in SCRUTIN_TEST_DATA.
+test: ## Run all tests, on a PostgreSQL and Kafka brokers of their own
 	@tools/setup
 	cargo test --locked --features tls $(ARGS)
-	cargo test --locked --features tls --bench throughput
+	cargo test --locked --features tls --bench throughput --bench kafka
 
 soak: ## Run the long tests: kills, outages, whole elections
 	@tools/setup
-	cargo test --release --locked --test it -- --ignored --nocapture --test-threads 1 $(ARGS)
+	cargo test --release --locked --features tls --test it -- --ignored --nocapture --test-threads 1 $(ARGS)
 
 fuzz: ## Compare the two parsers on 200 million inputs, or SCRUTIN_FUZZ_INPUTS, other ones each time
 	@tools/setup
@@ -38,9 +38,9 @@ fuzz: ## Compare the two parsers on 200 million inputs, or SCRUTIN_FUZZ_INPUTS, 
 	SCRUTIN_FUZZ_SEED=$$seed SCRUTIN_FUZZ_INPUTS=$${SCRUTIN_FUZZ_INPUTS:-200000000} \
 	cargo test --release --locked --test it -- --exact parser::the_fast_parser_says_what_serde_says --nocapture
 
-bench: ## Measure at full size (about 3 minutes once built, 4 GB of disk) into benches/results/
+bench: ## Measure at full size (about 10 minutes once built, 10 GB of disk) into benches/results/
 	@tools/setup
-	cargo bench --locked --bench throughput
+	cargo bench --locked --features tls --bench throughput --bench kafka
 
 lint: ## Check form, lints, docs, and the dependencies' licences
 	cargo fmt --check
