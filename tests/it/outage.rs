@@ -68,7 +68,7 @@ async fn postgresql_stopped_for_twenty_seconds() {
 async fn connections_cut_again_and_again() {
     let kit = Kit::new().await;
     let place = Place::bare();
-    let running = demo(&place, kit.url(), "--voters 300000 --day 15s");
+    let running = demo(&place, kit.url(), "--voters 300000 --day 40s");
     let page = running.page();
     let admin = kit.owner().await;
     let mut seen = 0;

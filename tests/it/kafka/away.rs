@@ -1,3 +1,5 @@
+//! Brokers and topics that are not there, and settings that are wrong.
+
 use std::net::TcpListener;
 use std::time::Duration;
 

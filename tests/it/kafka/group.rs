@@ -1,3 +1,5 @@
+//! Several processes count together, and come and go.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use nix::sys::signal::Signal;

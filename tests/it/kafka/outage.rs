@@ -1,3 +1,5 @@
+//! Brokers and PostgreSQL go away under a count, and come back.
+
 use scrutin::postgres::Cluster;
 
 use super::{Stage, ballots, metric, until_received};

@@ -1,3 +1,5 @@
+//! TLS and passwords.
+
 use std::path::Path;
 use std::process::Command;
 

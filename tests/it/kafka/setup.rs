@@ -1,3 +1,5 @@
+//! The topic that is made, and the topics that are refused.
+
 use super::{Stage, Topic};
 use crate::broker::Broker;
 

@@ -1,3 +1,5 @@
+//! Votes that others append in transactions.
+
 use std::time::{Duration, Instant};
 
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};

@@ -1,3 +1,5 @@
+//! Simulated and replayed votes.
+
 use super::Stage;
 use crate::run::csv_rows;
 
