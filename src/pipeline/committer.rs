@@ -5,7 +5,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::{CountError, CountProgress, Counting, Ends, POSTGRESQL, Positions, Retry, Shared};
+use super::counting::{Counting, Positions};
+use super::ends::Ends;
+use super::retry::Retry;
+use super::round::Shared;
+use super::{CountError, CountProgress, POSTGRESQL};
 use crate::engine::{Changes, Rules};
 use crate::store::commit::{self, BatchRow, CommitError};
 use crate::store::resume::{self, Position};

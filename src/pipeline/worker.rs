@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Shared;
+use super::round::Shared;
 use crate::engine::Engine;
 use crate::log::{LogError, VoteLog};
 

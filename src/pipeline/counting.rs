@@ -1,0 +1,318 @@
+//! A count from its start to its end: rounds, each on the partitions that are the process's own at the time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+
+use super::ends::Ends;
+use super::retry::Retry;
+use super::round::Shared;
+use super::{CountError, CountProgress, LOG, POSTGRESQL, Stop, blocking, committer, joined, worker};
+use crate::engine::{Engine, Partition, Rules};
+use crate::log::{LogError, Membership, VoteLog};
+use crate::store::commit::CommitError;
+use crate::store::resume::{self, Position};
+use crate::store::{Database, Role, StoreError};
+use crate::telemetry::Telemetry;
+
+/// How soon a stop, or the group's wish, is heard.
+const WATCH_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How often the group is told how far its partitions are counted.
+const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A process that was taken for dead finds its partitions taken over, and hears of it from the group within this time. If
+/// it hears nothing, they are its own: whoever took them had been taken for dead, and it takes them back.
+const TAKEN_OVER_WAIT: Duration = Duration::from_secs(10);
+
+/// A count under way, over all its rounds.
+pub(super) struct Counting {
+    pub counter: String,
+    pub workers: usize,
+    pub log: Arc<dyn VoteLog>,
+    pub database: Database,
+    pub rules: Arc<Rules>,
+    pub telemetry: Arc<Telemetry>,
+    pub progress: Arc<CountProgress>,
+    pub stop: Arc<Stop>,
+    /// Where to stop, by partition.
+    pub until: Option<BTreeMap<u32, u64>>,
+    pub seed: [u64; 2],
+    /// What the engine held at the end of the last round: as good as new while nobody has counted on.
+    pub kept: BTreeMap<u32, Partition>,
+}
+
+/// Why a round has ended.
+enum Ended {
+    /// All that was wanted is done.
+    Done,
+    /// The group wants the share changed.
+    ShareChanges,
+}
+
+/// Where each partition stands in the tables.
+pub(super) type Positions = Arc<Mutex<BTreeMap<u32, u64>>>;
+
+impl Counting {
+    pub async fn run(mut self, mut membership: Box<dyn Membership>) -> Result<(), CountError> {
+        loop {
+            // The share may be none at all; it is known once the group has decided.
+            while membership.partitions().is_none() {
+                if self.stop.is_asked() {
+                    return Ok(());
+                }
+                membership = changed(membership, WATCH_INTERVAL).await?.0;
+            }
+            let (back, ended) = self.round(membership).await;
+            membership = back;
+            match ended {
+                Ok(Ended::Done) => return Ok(()),
+                Ok(Ended::ShareChanges) => {}
+                Err(CountError::Commit(error @ CommitError::Superseded { .. })) => {
+                    if !membership.is_shared() {
+                        return Err(error.into());
+                    }
+                    tracing::warn!("{error}");
+                    self.kept.clear();
+                    let deadline = Instant::now() + TAKEN_OVER_WAIT;
+                    let mut is_changed = false;
+                    while !is_changed && !self.stop.is_asked() && Instant::now() < deadline {
+                        (membership, is_changed) = changed(membership, WATCH_INTERVAL).await?;
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            self.telemetry.metrics.rebalances.inc();
+            membership = changed(membership, Duration::ZERO).await?.0;
+        }
+    }
+
+    /// Counts the partitions that are the process's own, until a stop, or the share is to change.
+    async fn round(&mut self, membership: Box<dyn Membership>) -> (Box<dyn Membership>, Result<Ended, CountError>) {
+        let partitions = membership.partitions().cloned().unwrap_or_default();
+        let stop = Arc::new(Stop::default());
+        let positions = Positions::default();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let watch = self.watch(membership, Arc::clone(&stop), Arc::clone(&positions), Arc::clone(&is_over));
+        let result = self.count_share(&partitions, &stop, &positions).await;
+        is_over.store(true, Ordering::SeqCst);
+        let (membership, is_change_due) = joined(watch.await);
+        if result.is_err() {
+            self.kept.clear();
+        }
+        let ended = match (result, is_change_due) {
+            (_, Err(error)) => Err(error.into()),
+            // Nothing is lost: whoever takes the partitions over counts what was not committed.
+            (Ok(()) | Err(CountError::GaveUp(_)), Ok(true)) if !self.stop.is_asked() => Ok(Ended::ShareChanges),
+            (result, _) => result.map(|()| Ended::Done),
+        };
+        (membership, ended)
+    }
+
+    /// Ends the round when the program is to stop or the group wants a change, and says which.
+    fn watch(
+        &self,
+        mut membership: Box<dyn Membership>,
+        round: Arc<Stop>,
+        positions: Positions,
+        is_over: Arc<AtomicBool>,
+    ) -> JoinHandle<(Box<dyn Membership>, Result<bool, LogError>)> {
+        let stop = Arc::clone(&self.stop);
+        tokio::task::spawn_blocking(move || {
+            let mut published = Instant::now();
+            let mut publish = |membership: &mut Box<dyn Membership>, is_last: bool| {
+                if is_last || published.elapsed() >= PUBLISH_INTERVAL {
+                    published = Instant::now();
+                    membership.publish(&positions.lock().unwrap_or_else(PoisonError::into_inner));
+                }
+            };
+            let mut is_change_due = Ok(false);
+            while !is_over.load(Ordering::SeqCst) {
+                if stop.is_asked() {
+                    round.ask();
+                }
+                match is_change_due {
+                    Ok(false) => is_change_due = membership.is_change_due(WATCH_INTERVAL),
+                    // What is in hand is being committed.
+                    _ => std::thread::sleep(WATCH_INTERVAL / 10),
+                }
+                if !matches!(is_change_due, Ok(false)) {
+                    round.ask();
+                }
+                publish(&mut membership, false);
+            }
+            publish(&mut membership, true);
+            (membership, is_change_due)
+        })
+    }
+
+    async fn count_share(
+        &mut self,
+        partitions: &BTreeSet<u32>,
+        stop: &Arc<Stop>,
+        standing: &Positions,
+    ) -> Result<(), CountError> {
+        if let Some(strange) = partitions.last().filter(|partition| **partition >= self.rules.partitions) {
+            return Err(CountError::Unusable(format!(
+                "the log at {} has got a partition {strange}, and had {}: a voter's votes may lie in two partitions now, and \
+                 no count of it can be trusted; move the votes to a new log",
+                self.log.name(),
+                self.rules.partitions
+            )));
+        }
+        // What others count now is theirs to tell.
+        self.telemetry.metrics.lag_votes.clear();
+        if partitions.is_empty() {
+            if self.until.is_none() {
+                stop.asked().await;
+            }
+            return Ok(());
+        }
+        let positions = self.take(partitions, stop).await?;
+        let ends = self.check_positions(&positions, stop).await?;
+        let shares = share_out(&positions, self.workers.clamp(1, partitions.len()));
+        let engines = self.resume_engines(&shares, stop).await?;
+        self.telemetry.metrics.roll_voters.set(engines.iter().map(Engine::voters).sum::<u64>() as i64);
+        self.telemetry.set_ready(LOG);
+        self.telemetry.set_ready(POSTGRESQL);
+
+        let shared = Arc::new(Shared::new(&self.rules, shares.len(), Arc::clone(stop)));
+        let mut workers = Vec::new();
+        for (slot, (engine, share)) in engines.into_iter().zip(shares).enumerate() {
+            let (log, until, shared) = (Arc::clone(&self.log), self.until.clone(), Arc::clone(&shared));
+            workers.push(tokio::task::spawn_blocking(move || worker::run(engine, &*log, share, until, slot, &shared)));
+        }
+        let ends = Ends::watch(Arc::clone(&self.log), ends, Arc::clone(&self.telemetry), Arc::clone(stop));
+        let mut committer = committer::Committer::new(self, positions, Arc::clone(&ends), Arc::clone(standing));
+        let mut result = committer.run(&shared).await;
+        shared.close();
+        for worker in workers {
+            let (engine, ended) = joined(worker.await);
+            self.kept.extend(engine.into_partitions().into_iter().map(|partition| (partition.partition, partition)));
+            result = result.and(ended.map_err(CountError::from));
+        }
+        result.and(ends.check().map_err(CountError::from))
+    }
+
+    /// Takes the partitions: from here on nobody else who has counted them can commit.
+    async fn take(&self, partitions: &BTreeSet<u32>, stop: &Stop) -> Result<BTreeMap<u32, Position>, CountError> {
+        let mut retry = Retry::new(&self.telemetry, stop);
+        loop {
+            let taken = async {
+                let mut client = self.database.connect(Role::Counter).await?;
+                resume::take(&mut client, &self.counter, partitions).await
+            };
+            match taken.await {
+                Err(error) if error.is_transient() => retry.wait(POSTGRESQL, &error).await?,
+                taken => return Ok(taken?),
+            }
+        }
+    }
+
+    /// Makes sure that the log still holds what comes next, and gives its ends.
+    async fn check_positions(
+        &self,
+        positions: &BTreeMap<u32, Position>,
+        stop: &Stop,
+    ) -> Result<BTreeMap<u32, u64>, CountError> {
+        let mut retry = Retry::new(&self.telemetry, stop);
+        let found: BTreeMap<u32, Range<u64>> = loop {
+            let (log, partitions) = (Arc::clone(&self.log), positions.keys().copied().collect::<Vec<_>>());
+            let ask = move || {
+                log.check()?;
+                partitions.iter().map(|partition| Ok((*partition, log.offsets(*partition)?))).collect::<Result<_, _>>()
+            };
+            match blocking(ask).await {
+                Err(error) if LogError::is_transient(&error) => retry.wait(LOG, &error).await?,
+                found => break found?,
+            }
+        };
+        for (partition, offsets) in &found {
+            check_position(&*self.log, *partition, positions[partition].next_offset, offsets.start, offsets.end)?;
+        }
+        Ok(found.into_iter().map(|(partition, offsets)| (partition, offsets.end)).collect())
+    }
+
+    async fn resume_engines(&mut self, shares: &[Vec<(u32, u64)>], stop: &Stop) -> Result<Vec<Engine>, CountError> {
+        let mut retry = Retry::new(&self.telemetry, stop);
+        let mut kept = std::mem::take(&mut self.kept);
+        let mut engines = Vec::with_capacity(shares.len());
+        // All are read at once; those of a try that fails are read again.
+        'again: loop {
+            let mut tasks = Vec::new();
+            for share in shares.iter().skip(engines.len()) {
+                let share: Vec<(u32, u64, Option<Partition>)> = share
+                    .iter()
+                    .map(|&(partition, next)| {
+                        let as_left = kept.remove(&partition).filter(|kept| kept.next_offset == next);
+                        (partition, next, as_left)
+                    })
+                    .collect();
+                let (database, counter, rules, seed) =
+                    (self.database.clone(), self.counter.clone(), Arc::clone(&self.rules), self.seed);
+                tasks.push(tokio::spawn(async move {
+                    let client = database.connect(Role::Counter).await?;
+                    let mut partitions = Vec::with_capacity(share.len());
+                    for (partition, next, as_left) in share {
+                        partitions.push(match as_left {
+                            Some(as_left) => as_left,
+                            None => resume::partition(&client, &counter, &rules, partition, next, seed).await?,
+                        });
+                    }
+                    Ok::<_, StoreError>(Engine::new(rules, partitions))
+                }));
+            }
+            for task in tasks {
+                match joined(task.await) {
+                    Ok(engine) => engines.push(engine),
+                    Err(error) if error.is_transient() => {
+                        retry.wait(POSTGRESQL, &error).await?;
+                        continue 'again;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            return Ok(engines);
+        }
+    }
+}
+
+/// Waits for what the group wants, and does it.
+async fn changed(mut membership: Box<dyn Membership>, wait: Duration) -> Result<(Box<dyn Membership>, bool), LogError> {
+    blocking(move || {
+        let is_due = membership.is_change_due(wait)?;
+        if is_due {
+            membership.accept()?;
+        }
+        Ok((membership, is_due))
+    })
+    .await
+}
+
+/// Deals the partitions out to the workers, each with its next offset.
+fn share_out(positions: &BTreeMap<u32, Position>, workers: usize) -> Vec<Vec<(u32, u64)>> {
+    let mut shares = vec![Vec::new(); workers];
+    for (place, (&partition, position)) in positions.iter().enumerate() {
+        shares[place % workers].push((partition, position.next_offset));
+    }
+    shares
+}
+
+fn check_position(log: &dyn VoteLog, partition: u32, next: u64, start: u64, end: u64) -> Result<(), CountError> {
+    if next < start {
+        return Err(LogError::Truncated { partition, wanted: next, start }.into());
+    }
+    if next > end {
+        return Err(CountError::Unusable(format!(
+            "partition {partition} of the log at {} ends at offset {end}, but {next} have been counted: \
+             this is another log, or votes were lost from it; point the count at its own log, or use another counter name",
+            log.name()
+        )));
+    }
+    Ok(())
+}
