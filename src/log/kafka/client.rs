@@ -18,6 +18,9 @@ use crate::log::{LogError, Result};
 /// How long one question to the brokers may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
+/// After so long without an answer from a partition's leader, the others are asked whether there is another.
+pub(super) const LEADER_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How long reports of the client are waited for, once something has failed.
 const REPORTS_WAIT: Duration = Duration::from_millis(20);
 
