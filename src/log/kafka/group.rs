@@ -198,10 +198,11 @@ impl Membership for Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        // Closing waits until all is given up: what it has asked for already, and what it will ask for.
-        self.consumer.context().is_leaving.store(true, Ordering::SeqCst);
-        if !self.consumer.context().changes().is_empty() {
-            let _ = self.consumer.unassign();
+        // Closing waits, however long, until the group has its answer to what it has asked for already. What it asks for
+        // while closing, the callback answers.
+        if let Err(error) = self.accept() {
+            tracing::debug!("{error}");
         }
+        self.consumer.context().is_leaving.store(true, Ordering::SeqCst);
     }
 }
