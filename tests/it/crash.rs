@@ -277,13 +277,14 @@ fn statement_of(message: &[u8], texts: &mut std::collections::HashMap<Vec<u8>, S
 }
 
 /// The folder of a socket and the rest of an address, as `host` in it is a path written with `%`.
-fn socket_of(url: &str) -> PathBuf {
+pub fn socket_of(url: &str) -> PathBuf {
     let host = url.split_once('@').unwrap().1.split_once(":5432").unwrap().0;
     let bytes = host.split('%').skip(1).map(|hex| u8::from_str_radix(&hex[..2], 16).unwrap()).collect();
     Path::new(&String::from_utf8(bytes).unwrap()).join(".s.PGSQL.5432")
 }
 
-fn through(url: &str, port: u16) -> String {
+/// The same database by a port of this machine.
+pub fn through(url: &str, port: u16) -> String {
     let (user, rest) = url.split_once('@').unwrap();
     let name = rest.rsplit_once('/').unwrap().1;
     format!("{user}@127.0.0.1:{port}/{name}")

@@ -1,11 +1,12 @@
 //! A TCP proxy on loopback, to cut or to stall what goes through. Knows nothing of what it carries.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{Semaphore, watch};
 
 /// More connections than that wait until others end.
@@ -27,11 +28,17 @@ enum Line {
     Ended,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Plan {
     line: Line,
-    /// The port that connections are passed on to.
-    to: u16,
+    /// What connections are passed on to.
+    to: Server,
+}
+
+#[derive(Clone)]
+enum Server {
+    Port(u16),
+    Socket(Arc<Path>),
 }
 
 /// How many connections there are, told when one ends.
@@ -40,10 +47,19 @@ type Open = Arc<(Mutex<usize>, Condvar)>;
 impl Proxy {
     /// To that port of this machine.
     pub fn to(port: u16) -> Proxy {
+        Proxy::start(Server::Port(port))
+    }
+
+    /// To that socket in a folder.
+    pub fn to_socket(path: &Path) -> Proxy {
+        Proxy::start(Server::Socket(path.into()))
+    }
+
+    fn start(to: Server) -> Proxy {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listen on loopback");
         listener.set_nonblocking(true).unwrap();
         let own_port = listener.local_addr().unwrap().port();
-        let (plan, plans) = watch::channel(Plan { line: Line::Healthy, to: port });
+        let (plan, plans) = watch::channel(Plan { line: Line::Healthy, to });
         let open = Open::default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("make a runtime");
         let counter = Arc::clone(&open);
@@ -57,7 +73,7 @@ impl Proxy {
     }
 
     pub fn pass_on_to(&self, port: u16) {
-        self.plan.send_modify(|plan| plan.to = port);
+        self.plan.send_modify(|plan| plan.to = Server::Port(port));
     }
 
     /// Where it listens, on 127.0.0.1.
@@ -132,11 +148,15 @@ impl Drop for Ended {
 async fn serve(client: TcpStream, plans: watch::Receiver<Plan>) {
     let passing = async {
         let to = may_pass(&mut plans.clone()).await?.to;
-        let server = TcpStream::connect((Ipv4Addr::LOCALHOST, to)).await?;
-        let _ = (client.set_nodelay(true), server.set_nodelay(true));
-        let (from_client, to_client) = client.into_split();
-        let (from_server, to_server) = server.into_split();
-        tokio::try_join!(pass(from_client, to_server, plans.clone()), pass(from_server, to_client, plans.clone()))
+        let _ = client.set_nodelay(true);
+        match to {
+            Server::Port(port) => {
+                let server = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+                let _ = server.set_nodelay(true);
+                both_ways(client, server, &plans).await
+            }
+            Server::Socket(path) => both_ways(client, UnixStream::connect(path).await?, &plans).await,
+        }
     };
     let mut end = plans.clone();
     tokio::select! {
@@ -146,10 +166,21 @@ async fn serve(client: TcpStream, plans: watch::Receiver<Plan>) {
     }
 }
 
+async fn both_ways(
+    client: TcpStream,
+    server: impl AsyncRead + AsyncWrite,
+    plans: &watch::Receiver<Plan>,
+) -> std::io::Result<()> {
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = tokio::io::split(server);
+    let (there, back) = (pass(from_client, to_server, plans.clone()), pass(from_server, to_client, plans.clone()));
+    tokio::try_join!(there, back).map(drop)
+}
+
 /// One direction, to its end, which is passed on too.
 async fn pass(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
     mut plans: watch::Receiver<Plan>,
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; 64 << 10];
@@ -164,5 +195,5 @@ async fn pass(
 }
 
 async fn may_pass(plans: &mut watch::Receiver<Plan>) -> std::io::Result<Plan> {
-    plans.wait_for(|plan| plan.line == Line::Healthy).await.map(|plan| *plan).map_err(std::io::Error::other)
+    plans.wait_for(|plan| plan.line == Line::Healthy).await.map(|plan| plan.clone()).map_err(std::io::Error::other)
 }

@@ -15,14 +15,21 @@
 //! | an error is logged and the offset moves on | `database::…`, `network::…`: what was not committed is counted later |
 //! | offsets ahead of what is durable | `groups::the_groups_offsets_are_never_ahead_of_the_tables` |
 //! | a rebalance discards finished work | `groups::counters_that_come_and_go_take_nothing_from_each_other` |
+//! | a stop that hangs | `groups::a_counter_that_is_stopped_while_the_share_changes_ends` |
 //! | a second writer of the same partition | `zombies::…` |
 //! | lag that vanishes when the consumer stops | `groups::the_lag_of_a_dead_count_is_still_seen` |
 //!
 //! Records that are no votes, which must not block their partition, are among the votes of every test here.
 
+mod brokers; // a broker, or one of three
 mod counters; // one counter, or one of two
+mod database; // PostgreSQL
+mod groups; // what the consumer group can do to a count: nothing
 mod log; // the log itself, where it would hold all of it up
+mod network; // lines cut, and lines on which nothing passes
 mod producer; // the program that writes the votes
+mod storm; // all of it at once
+mod zombies; // counters that were taken for dead
 
 use std::future::Future;
 use std::ops::Range;
@@ -39,6 +46,9 @@ use crate::run::{Done, PATIENCE, Place, Running};
 
 /// The dead are missed after a second, not after ten.
 const KAFKA_CONFIG: &str = "session.timeout.ms=1000\nheartbeat.interval.ms=200\n";
+
+/// A counter's transactions take turns by this lock.
+const TURN: &str = "pg_advisory_lock(hashtextextended('scrutin commit native', 0))";
 
 /// A share of the ballots with every kind of fault.
 const FAULTS: &str = "--faults none --fault redelivery=0.02 --fault double_vote=0.02 --fault malformed=0.01 \

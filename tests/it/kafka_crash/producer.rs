@@ -8,7 +8,7 @@ use super::*;
 use crate::broker::Broker;
 use crate::kit::Kit;
 
-const KILLS: u32 = 24;
+const KILLS: u32 = 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_producer_killed_at_random_moments_writes_every_vote_once() {
@@ -19,7 +19,7 @@ async fn a_producer_killed_at_random_moments_writes_every_vote_once() {
     let mut producer = night.producer("1");
     for round in 0..KILLS {
         if round % 5 > 0 {
-            let goal = end_of(&log) + night.draw(1..1500);
+            let goal = end_of(&log) + night.draw(1..700);
             until("votes are written", async || (end_of(&log) >= goal).then_some(())).await;
         }
         night.moment(150).await;
