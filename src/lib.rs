@@ -5,7 +5,8 @@
 //! 1. An [`election`] says who may be voted for, where and when; [`csv_file`] reads its files and says what is wrong with them.
 //! 2. A [`vote`] is a JSON message. [`simulate`] makes those of a whole election; [`replay`] makes them from real
 //!    results or real ballots.
-//! 3. It is appended to the [`log`], in the partition of its voter, and stays there: the log is the truth.
+//! 3. It is appended to the [`log`], a topic of Kafka or a folder, in the partition of its voter, and stays there: the log
+//!    is the truth.
 //! 4. The [`engine`] counts it or refuses it. It is pure: records in, changes out.
 //! 5. The [`pipeline`] reads the log, lets the engine count, and commits.
 //! 6. The [`store`] commits tallies, refusals, the roll and the position in one transaction of PostgreSQL, which
