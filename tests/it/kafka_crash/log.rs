@@ -16,7 +16,9 @@ async fn a_fetch_that_may_take_an_hour_returns_with_the_first_record() {
         let mut reader = log.reader(&[(0, 0)]).unwrap();
         let mut buffer = RecordBuffer::default();
         buffer.push(Some(b"key"), Some(b"value"));
-        log.writer(&[0]).unwrap().append(&mut [(0, buffer)]).unwrap();
+        let mut writer = log.writer(&[0]).unwrap();
+        writer.append(&mut [(0, buffer)]).unwrap();
+        writer.flush().unwrap();
         let batch = reader.fetch(Duration::from_secs(3600)).unwrap().unwrap();
         assert_eq!(batch.len(), 1);
     })
