@@ -16,7 +16,7 @@ mod topic;
 mod writer;
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
@@ -35,6 +35,8 @@ pub struct KafkaLog {
     topic: topic::Topic,
     /// Asks for offsets. Reads nothing.
     client: Arc<BaseConsumer<Context>>,
+    /// Whether what an earlier writer had under way has been waited for.
+    is_settled: Arc<Mutex<bool>>,
 }
 
 impl KafkaLog {
@@ -57,7 +59,7 @@ impl KafkaLog {
         let client = Arc::new(settings.client(address)?);
         let topic = topic::find(address, Arc::clone(&client)).await?;
         topic::check_settings(address, settings).await?;
-        Ok(KafkaLog { address: address.clone(), settings: settings.clone(), topic, client })
+        Ok(KafkaLog { address: address.clone(), settings: settings.clone(), topic, client, is_settled: Arc::default() })
     }
 }
 
@@ -83,8 +85,8 @@ impl VoteLog for KafkaLog {
         Ok(Box::new(reader::Reader::open(self, from)?))
     }
 
-    fn writer(&self, partitions: &[u32]) -> Result<Box<dyn LogWriter>> {
-        writer::settle(self, partitions)?;
+    fn writer(&self, _partitions: &[u32]) -> Result<Box<dyn LogWriter>> {
+        writer::settle(self)?;
         Ok(Box::new(writer::Writer::open(self)?))
     }
 

@@ -1,6 +1,5 @@
 //! Appends records to a topic, many at a time and many under way, until all replicas in sync have them.
 
-use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::bindings::{self as rd, rd_kafka_resp_err_t as Code};
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
@@ -36,6 +36,10 @@ const SAY_AFTER: Duration = Duration::from_secs(5);
 
 /// A log is at rest once its ends have not moved for so long.
 const REST: Duration = Duration::from_secs(1);
+
+/// The same where there are several copies: one of them that hangs hides what the others have, until it is left out
+/// (`replica.lag.time.max.ms`, 30 s where nothing else is set).
+const REST_OF_COPIES: Duration = Duration::from_secs(35);
 
 pub(super) struct Writer {
     address: KafkaAddress,
@@ -226,15 +230,32 @@ impl Drop for Writer {
     }
 }
 
-/// Waits until nothing is added any more to partitions that hold something: what a killed writer had under way may
-/// arrive after it.
-pub(super) fn settle(log: &KafkaLog, partitions: &[u32]) -> Result<()> {
-    let ends = || -> Result<BTreeMap<u32, u64>> {
-        partitions.iter().map(|&partition| Ok((partition, log.offsets(partition)?.end))).collect()
-    };
+/// Waits until nothing is added any more to a log that holds something: what a killed writer had under way may arrive
+/// after it. Once for all writers of this process.
+pub(super) fn settle(log: &KafkaLog) -> Result<()> {
+    let mut is_settled = log.is_settled.lock().unwrap_or_else(PoisonError::into_inner);
+    if std::mem::replace(&mut *is_settled, true) {
+        return Ok(());
+    }
+    let ends =
+        || -> Result<Vec<u64>> { (0..log.partitions()).map(|partition| Ok(log.offsets(partition)?.end)).collect() };
     let mut last = ends()?;
+    if last.iter().all(|end| *end == 0) {
+        return Ok(());
+    }
+    let rest = match copies(log)? {
+        0 | 1 => REST,
+        _ => {
+            tracing::warn!(
+                "waiting {} s for what an earlier run may have sent to {} in its last moment",
+                REST_OF_COPIES.as_secs(),
+                log.address
+            );
+            REST_OF_COPIES
+        }
+    };
     let mut since = Instant::now();
-    while last.values().any(|end| *end > 0) && since.elapsed() < REST {
+    while since.elapsed() < rest {
         std::thread::sleep(REST / 10);
         let now = ends()?;
         if now != last {
@@ -242,4 +263,14 @@ pub(super) fn settle(log: &KafkaLog, partitions: &[u32]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Of each partition.
+fn copies(log: &KafkaLog) -> Result<usize> {
+    let found = log
+        .client
+        .fetch_metadata(Some(&log.address.topic), client::PATIENCE)
+        .map_err(|error| client::failed(&log.address, &log.client, &error))?;
+    let partitions = found.topics().iter().flat_map(|topic| topic.partitions());
+    Ok(partitions.map(|partition| partition.replicas().len()).max().unwrap_or(0))
 }
