@@ -20,12 +20,12 @@ use crate::vote::Reason;
 /// Between the starts of two commits: twice what one takes of late, so that PostgreSQL has time left for readers,
 /// but no less and no more than this. One that is slow for once must not make the next one late.
 const INTERVAL_PER_COMMIT: u32 = 2;
-const INTERVAL_MIN: Duration = Duration::from_millis(25);
+const INTERVAL_MIN: Duration = Duration::from_millis(50);
 const INTERVAL_MAX: Duration = Duration::from_millis(100);
 
 /// While so many votes are waiting in the log, commits are few and large: each row is written less often.
 const BACKLOG_VOTES: u64 = 500_000;
-const BACKLOG_INTERVAL: Duration = Duration::from_millis(500);
+const BACKLOG_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A finished commit is remembered with the next one, or after so long without one.
 const REMEMBER_AFTER: Duration = Duration::from_secs(1);
