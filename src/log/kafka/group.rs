@@ -18,9 +18,8 @@ use super::client::{self, unusable};
 use super::{KafkaAddress, KafkaLog};
 use crate::log::{LogError, Membership, Result};
 
-/// A member that is not heard of for so long is taken for dead, unless the user's settings say otherwise.
-const SESSION_MS: &str = "10000";
-const HEARTBEAT_MS: &str = "1000";
+/// A member that is not heard of for ten seconds is taken for dead.
+const DEFAULTS: &[(&str, &str)] = &[("session.timeout.ms", "10000"), ("heartbeat.interval.ms", "1000")];
 
 pub(super) struct Member {
     address: KafkaAddress,
@@ -61,7 +60,14 @@ impl ConsumerContext for GroupContext {
     /// Only notes what the group wants: it waits until the work in hand is done.
     fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
         if self.is_leaving.load(Ordering::SeqCst) {
-            let _ = consumer.unassign();
+            // Asked before the leaving was heard of, it must be answered in its own way, or closing waits for ever.
+            let answered = match what {
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => consumer.incremental_assign(partitions),
+                _ => consumer.incremental_unassign(partitions),
+            };
+            if let Err(error) = answered {
+                tracing::debug!("librdkafka: {error}");
+            }
             return;
         }
         let partitions = partitions.elements().iter().map(|element| element.partition()).collect();
@@ -80,18 +86,13 @@ impl ConsumerContext for GroupContext {
 
 impl Member {
     pub fn join(log: &KafkaLog, group: &str) -> Result<Member> {
-        let mut config = log.settings.consumer(&log.address);
+        let mut config = log.settings.consumer(&log.address, DEFAULTS);
         config
             .set("group.id", group)
             .set("partition.assignment.strategy", "cooperative-sticky")
             // It fetches nothing; this bounds what is fetched before the pause is heard.
             .set("queued.min.messages", "1")
             .set("queued.max.messages.kbytes", "1");
-        for (name, value) in [("session.timeout.ms", SESSION_MS), ("heartbeat.interval.ms", HEARTBEAT_MS)] {
-            if config.get(name).is_none() {
-                config.set(name, value);
-            }
-        }
         let consumer: BaseConsumer<GroupContext> =
             config.create_with_context(GroupContext::default()).map_err(|error| unusable(&log.address, &error))?;
         consumer.subscribe(&[&log.address.topic]).map_err(|error| unusable(&log.address, &error))?;
