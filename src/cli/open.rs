@@ -10,7 +10,7 @@ use tokio_postgres::Client;
 use super::table::say;
 use crate::config::{LogSettings, Settings};
 use crate::log::kafka::NewTopic;
-use crate::log::{EmbeddedLog, KafkaLog, VoteLog};
+use crate::log::{EmbeddedLog, KafkaLog, PARTITIONS, VoteLog};
 use crate::pipeline::Stop;
 use crate::postgres::Cluster;
 use crate::store::{Database, Role, migrate};
@@ -67,9 +67,6 @@ impl Store {
         }
     }
 }
-
-/// Partitions of a new log where nothing is said.
-const PARTITIONS: u32 = 4;
 
 /// The log, made if need be.
 pub(super) async fn open_log(settings: &Settings) -> Result<Arc<dyn VoteLog>> {

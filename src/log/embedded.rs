@@ -63,13 +63,7 @@ impl EmbeddedLog {
     pub fn open(dir: &Path, partitions: u32) -> Result<EmbeddedLog> {
         if dir.join("log.json").exists() {
             let log = EmbeddedLog::open_existing(dir)?;
-            if log.partitions != partitions {
-                return Err(LogError::Unusable(format!(
-                    "the log at {} has {} partitions, not {partitions}; the number is fixed once votes may be in it",
-                    dir.display(),
-                    log.partitions
-                )));
-            }
+            super::check_asked(&log, partitions)?;
             return Ok(log);
         }
         if partitions == 0 || partitions > PARTITIONS_MAX {

@@ -24,7 +24,7 @@ pub use address::KafkaAddress;
 pub use client::KafkaSettings;
 pub use topic::NewTopic;
 
-use super::{LogError, LogReader, LogWriter, Membership, Result, VoteLog};
+use super::{LogReader, LogWriter, Membership, Result, VoteLog, check_asked};
 use client::Context;
 
 /// A topic with votes.
@@ -40,26 +40,29 @@ pub struct KafkaLog {
 }
 
 impl KafkaLog {
-    /// Makes the topic if it is not there, and checks that it can be relied on. `partitions`: as many as it has where
-    /// none are asked for.
+    /// Makes the topic if it is not there, and checks that it can be relied on. Needs a runtime of several threads: the
+    /// brokers are waited for in place.
     pub async fn open(address: &KafkaAddress, settings: &KafkaSettings, new: &NewTopic) -> Result<KafkaLog> {
         topic::create_if_missing(address, settings, new).await?;
         let log = KafkaLog::open_existing(address, settings).await?;
-        match new.partitions {
-            Some(asked) if asked != log.partitions() => Err(LogError::Unusable(format!(
-                "the log at {address} has {} partitions, not {asked}; the number is fixed once votes may be in it",
-                log.partitions()
-            ))),
-            _ => Ok(log),
+        if let Some(asked) = new.partitions {
+            check_asked(&log, asked)?;
         }
+        Ok(log)
     }
 
-    /// Opens a topic that must be there, and checks that it can be relied on.
+    /// Opens a topic that must be there, and checks that it can be relied on. Needs such a runtime too.
     pub async fn open_existing(address: &KafkaAddress, settings: &KafkaSettings) -> Result<KafkaLog> {
-        let client = Arc::new(settings.client(address)?);
-        let topic = topic::find(address, Arc::clone(&client)).await?;
+        let client = settings.client(address)?;
+        let topic = topic::find(address, &client)?;
         topic::check_settings(address, settings).await?;
-        Ok(KafkaLog { address: address.clone(), settings: settings.clone(), topic, client, is_settled: Arc::default() })
+        Ok(KafkaLog {
+            address: address.clone(),
+            settings: settings.clone(),
+            topic,
+            client: Arc::new(client),
+            is_settled: Arc::default(),
+        })
     }
 }
 
@@ -69,6 +72,7 @@ impl VoteLog for KafkaLog {
     }
 
     fn offsets(&self, partition: u32) -> Result<Range<u64>> {
+        client::take_reports(&self.client);
         let ask = |wait| self.client.fetch_watermarks(&self.address.topic, partition as i32, wait);
         let found = ask(client::LEADER_PATIENCE).or_else(|_| {
             // The client goes on asking the leader that it knows, however long that one is gone.

@@ -33,6 +33,12 @@ pub enum LogError {
         start - wanted
     )]
     Truncated { partition: u32, wanted: u64, start: u64 },
+    /// Which partition a voter's votes are in depends on how many there are.
+    #[error(
+        "the log at {log} has {found} partitions, and had {had}: a voter's votes may lie in two of them now, and no count \
+         of it can be trusted; move the votes to a new log"
+    )]
+    Repartitioned { log: String, had: u32, found: u32 },
     /// It does not answer; it may, later.
     #[error("the log at {log} does not answer: {why}")]
     Away { log: String, why: String },
@@ -46,6 +52,20 @@ impl LogError {
 }
 
 pub type Result<T> = std::result::Result<T, LogError>;
+
+/// Partitions of a log that is made anew, where nothing else is asked for.
+pub const PARTITIONS: u32 = 4;
+
+/// Makes sure that a log that was there before has as many partitions as are asked for now.
+fn check_asked(log: &dyn VoteLog, asked: u32) -> Result<()> {
+    match log.partitions() {
+        found if found == asked => Ok(()),
+        found => Err(LogError::Unusable(format!(
+            "the log at {} has {found} partitions, not {asked}; the number is fixed once votes may be in it",
+            log.name()
+        ))),
+    }
+}
 
 /// A log of votes.
 pub trait VoteLog: Send + Sync {

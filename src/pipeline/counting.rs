@@ -158,12 +158,8 @@ impl Counting {
         standing: &Positions,
     ) -> Result<(), CountError> {
         if let Some(strange) = partitions.last().filter(|partition| **partition >= self.rules.partitions) {
-            return Err(CountError::Unusable(format!(
-                "the log at {} has got a partition {strange}, and had {}: a voter's votes may lie in two partitions now, and \
-                 no count of it can be trusted; move the votes to a new log",
-                self.log.name(),
-                self.rules.partitions
-            )));
+            let (log, had) = (self.log.name(), self.rules.partitions);
+            return Err(LogError::Repartitioned { log, had, found: strange + 1 }.into());
         }
         // What others count now is theirs to tell.
         self.telemetry.metrics.lag_votes.clear();

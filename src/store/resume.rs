@@ -7,7 +7,7 @@ use tokio_postgres::{Client, Row};
 
 use super::StoreError;
 use crate::engine::{Partition, Roll, Rules};
-use crate::log::VoteLog;
+use crate::log::{LogError, VoteLog};
 use crate::vote::{Reason, VoterId};
 
 /// A counter about to count a log.
@@ -78,7 +78,7 @@ pub async fn enter_counter(client: &mut Client, entry: &Entry<'_>) -> Result<BTr
         )));
     }
     if partitions as u32 != rules.partitions {
-        return Err(StoreError::Unusable(more_partitions(counter, &log.name(), partitions as u32, rules.partitions)));
+        return Err(repartitioned(counter, *log, partitions as u32));
     }
     let (numbers, offsets): (Vec<i32>, Vec<i64>) = (0..).zip(starts.iter().map(|start| *start as i64)).unzip();
     let rows = transaction
@@ -100,11 +100,9 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     if quoted.is_empty() { "no election".into() } else { quoted.join(", ") }
 }
 
-fn more_partitions(counter: &str, log: &str, counted: u32, found: u32) -> String {
-    format!(
-        "counter `{counter}` has counted the log at {log} when it had {counted} partitions, and it has {found} now: a \
-         voter's votes may lie in two of them, and no count of it can be trusted; move the votes to a new log"
-    )
+fn repartitioned(counter: &str, log: &dyn VoteLog, had: u32) -> StoreError {
+    let why = LogError::Repartitioned { log: log.name(), had, found: log.partitions() };
+    StoreError::Unusable(format!("counter `{counter}` cannot go on: {why}"))
 }
 
 /// Makes sure that no counter has counted this log when it had another number of partitions.
@@ -113,9 +111,9 @@ pub async fn check_partitions(client: &Client, log: &dyn VoteLog) -> Result<(), 
         .query("SELECT counter, partitions FROM counter WHERE log = $1", &[&log.id()])
         .await
         .map_err(StoreError::during("read the counters"))?;
-    let found = log.partitions();
-    match rows.iter().map(|row| (row.get(0), row.get::<_, i32>(1) as u32)).find(|(_, counted)| *counted != found) {
-        Some((counter, counted)) => Err(StoreError::Unusable(more_partitions(counter, &log.name(), counted, found))),
+    let counted = rows.iter().map(|row| (row.get(0), row.get::<_, i32>(1) as u32));
+    match counted.into_iter().find(|(_, partitions)| *partitions != log.partitions()) {
+        Some((counter, had)) => Err(repartitioned(counter, log, had)),
         None => Ok(()),
     }
 }

@@ -85,14 +85,15 @@ impl KafkaSettings {
 
     /// A client that asks, and reads nothing.
     pub(super) fn client(&self, address: &KafkaAddress) -> Result<BaseConsumer<Context>> {
-        let mut config = self.consumer(address);
+        let mut config = self.consumer(address, &[]);
         // The end of the log is the end of what was written: what a transaction still holds back is behind too.
         config.set("isolation.level", "read_uncommitted");
         config.create_with_context(Context::default()).map_err(|error| unusable(address, &error))
     }
 
-    pub(super) fn consumer(&self, address: &KafkaAddress) -> ClientConfig {
-        let mut config = self.base(address);
+    /// `defaults` hold where the user has set nothing.
+    pub(super) fn consumer(&self, address: &KafkaAddress, defaults: &[(&str, &str)]) -> ClientConfig {
+        let mut config = self.base(address, defaults);
         config
             .set("isolation.level", "read_committed")
             .set("enable.auto.commit", "false")
@@ -103,8 +104,8 @@ impl KafkaSettings {
         config
     }
 
-    pub(super) fn producer(&self, address: &KafkaAddress) -> ClientConfig {
-        let mut config = self.base(address);
+    pub(super) fn producer(&self, address: &KafkaAddress, defaults: &[(&str, &str)]) -> ClientConfig {
+        let mut config = self.base(address, defaults);
         config
             .set("enable.idempotence", "true")
             .set("acks", "all")
@@ -113,7 +114,7 @@ impl KafkaSettings {
         config
     }
 
-    pub(super) fn base(&self, address: &KafkaAddress) -> ClientConfig {
+    pub(super) fn base(&self, address: &KafkaAddress, defaults: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &address.servers)
@@ -126,7 +127,8 @@ impl KafkaSettings {
             .set("socket.timeout.ms", "10000")
             .set("log.connection.close", "false")
             .set_log_level(RDKafkaLogLevel::Info);
-        for (name, value) in &self.properties {
+        let own = self.properties.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in defaults.iter().copied().chain(own) {
             config.set(name, value);
         }
         config
@@ -165,8 +167,9 @@ pub(super) struct Context {
 }
 
 impl Context {
-    fn problem(&self) -> Option<String> {
-        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Told once: what was wrong before says nothing of what is wrong now.
+    fn take_problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -203,21 +206,28 @@ pub(super) fn in_short(reason: &str) -> String {
     reason.trim().to_owned()
 }
 
+/// Takes what a client that only asks has to report, lest it pile up.
+pub(super) fn take_reports(client: &BaseConsumer<Context>) {
+    while client.poll(Duration::ZERO).is_some() {}
+}
+
 /// A question that was not answered.
 pub(super) fn failed(address: &KafkaAddress, client: &BaseConsumer<Context>, error: &KafkaError) -> LogError {
-    // Its reports of what is wrong wait for someone to take them.
+    // The reason comes a little later than the failure.
     while client.poll(REPORTS_WAIT).is_some() {}
     match code_of(error) {
+        Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed) => {
+            unusable(address, error)
+        }
+        // A broker that has just come back may not know yet of a topic that was there. Where it is gone for good, the
+        // readers hear of it, later.
         Some(
             RDKafkaErrorCode::UnknownTopicOrPartition
             | RDKafkaErrorCode::UnknownTopic
             | RDKafkaErrorCode::UnknownPartition,
-        ) => gone(address),
-        Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed) => {
-            unusable(address, error)
-        }
+        ) => LogError::Away { log: address.to_string(), why: "the brokers know of no such topic now".into() },
         code => {
-            let why = client.context().problem().unwrap_or_else(|| match code {
+            let why = client.context().take_problem().unwrap_or_else(|| match code {
                 Some(RDKafkaErrorCode::OperationTimedOut) | None => {
                     format!("nothing came within {} s", PATIENCE.as_secs())
                 }

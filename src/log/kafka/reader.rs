@@ -20,9 +20,8 @@ use crate::log::{Batch, LogError, LogReader, Record, Result, VoteLog};
 /// Records taken from librdkafka in one call.
 const CALL_RECORDS: usize = 4096;
 
-/// What librdkafka may hold ready for a reader, in KiB; and how soon it fetches again once there is room.
-const QUEUED_KIB: &str = "65536";
-const QUEUE_BACKOFF_MS: &str = "10";
+/// What librdkafka may hold ready for a reader; and how soon it fetches again once there is room.
+const DEFAULTS: &[(&str, &str)] = &[("queued.max.messages.kbytes", "65536"), ("fetch.queue.backoff.ms", "10")];
 
 pub(super) struct Reader {
     log: KafkaLog,
@@ -48,13 +47,7 @@ unsafe impl Send for Source {}
 
 impl Reader {
     pub fn open(log: &KafkaLog, from: &[(u32, u64)]) -> Result<Reader> {
-        let mut config = log.settings.consumer(&log.address);
-        for (name, value) in [("queued.max.messages.kbytes", QUEUED_KIB), ("fetch.queue.backoff.ms", QUEUE_BACKOFF_MS)]
-        {
-            if config.get(name).is_none() {
-                config.set(name, value);
-            }
-        }
+        let config = log.settings.consumer(&log.address, DEFAULTS);
         let client: BaseConsumer<Context> =
             config.create_with_context(Context::default()).map_err(|error| unusable(&log.address, &error))?;
         let source = Source::open(client, &log.address, from)?;
@@ -195,7 +188,7 @@ impl Source {
     /// Gives what has come, or comes within `wait`: partition, offset, and a record or an error.
     fn read(&mut self, wait: Duration, mut take: impl FnMut(u32, u64, std::result::Result<Found<'_>, Code>)) {
         // Logs and reports come by the client's main queue.
-        while self.client.poll(Duration::ZERO).is_some() {}
+        client::take_reports(&self.client);
         let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
         // It waits until the array is full, or all its time is over: so only ever for one.
         let mut count = self.call(0, 0, self.messages.len());

@@ -2,24 +2,23 @@
 
 use std::ffi::{CStr, CString};
 use std::ptr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier, TopicReplication};
 use rdkafka::bindings::{self as rd, rd_kafka_resp_err_t as Code};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
+use tokio::task::block_in_place;
 
 use super::KafkaAddress;
 use super::client::{self, Context, KafkaSettings, PATIENCE};
-use crate::log::{LogError, Result};
+use crate::log::{LogError, PARTITIONS, Result};
 
 /// The topic to make where there is none.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NewTopic {
-    /// None: 4.
+    /// None: [`PARTITIONS`].
     pub partitions: Option<u32>,
     /// Copies of each partition. None: 3, or as many as there are brokers.
     pub replication: Option<u32>,
@@ -27,8 +26,10 @@ pub struct NewTopic {
     pub min_insync: Option<u32>,
 }
 
-const PARTITIONS: u32 = 4;
 const REPLICATION: u32 = 3;
+
+/// How long a new topic may be without leaders.
+const LEADERS_WAIT: Duration = Duration::from_secs(30);
 
 /// A topic as it was found.
 #[derive(Clone, Debug)]
@@ -48,10 +49,10 @@ const NEEDED: [(&str, &str, &str); 5] = [
 ];
 
 pub(super) async fn create_if_missing(address: &KafkaAddress, settings: &KafkaSettings, new: &NewTopic) -> Result<()> {
-    let client = Arc::new(settings.client(address)?);
-    let brokers = match describe(address, Arc::clone(&client)).await? {
+    let client = settings.client(address)?;
+    let brokers = match describe(address, &client)? {
         Some(_) => return Ok(()),
-        None => brokers(address, client).await?,
+        None => brokers(address, &client)?,
     };
     let replication = new.replication.unwrap_or(REPLICATION.min(brokers));
     let min_insync = new.min_insync.unwrap_or(replication.saturating_sub(1).max(1));
@@ -81,36 +82,32 @@ pub(super) async fn create_if_missing(address: &KafkaAddress, settings: &KafkaSe
         }
         Some(Err((_, code))) => {
             return Err(LogError::Unusable(format!(
-                "the topic `{}` cannot be made at {}: {code}",
-                address.topic, address.servers
+                "the topic `{}` cannot be made at {}: {}",
+                address.topic,
+                address.servers,
+                client::in_words(code)
             )));
         }
     }
-    wait_until_it_is_there(address, settings, partitions).await
+    wait_until_it_is_there(address, &client, partitions).await
 }
 
 /// Brokers learn of a new topic one after the other, and its partitions of their leaders.
-async fn wait_until_it_is_there(address: &KafkaAddress, settings: &KafkaSettings, partitions: u32) -> Result<()> {
-    let client = Arc::new(settings.client(address)?);
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        let (asked, topic) = (Arc::clone(&client), address.topic.clone());
-        let ready = blocking(move || {
-            (0..partitions as i32).all(|partition| asked.fetch_watermarks(&topic, partition, PATIENCE).is_ok())
-        });
-        if ready.await {
-            return Ok(());
-        }
+async fn wait_until_it_is_there(address: &KafkaAddress, client: &BaseConsumer<Context>, partitions: u32) -> Result<()> {
+    let has_leader = |partition| client.fetch_watermarks(&address.topic, partition, PATIENCE).is_ok();
+    let deadline = Instant::now() + LEADERS_WAIT;
+    while !block_in_place(|| (0..partitions as i32).all(has_leader)) {
         if Instant::now() > deadline {
             return Err(LogError::Away { log: address.to_string(), why: "the new topic has no leaders yet".into() });
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    Ok(())
 }
 
 /// The topic, which must be there.
-pub(super) async fn find(address: &KafkaAddress, client: Arc<BaseConsumer<Context>>) -> Result<Topic> {
-    describe(address, client).await?.ok_or_else(|| client::gone(address))
+pub(super) fn find(address: &KafkaAddress, client: &BaseConsumer<Context>) -> Result<Topic> {
+    describe(address, client)?.ok_or_else(|| client::gone(address))
 }
 
 /// Refuses a topic whose settings would break a promise.
@@ -153,45 +150,31 @@ fn options() -> AdminOptions {
 }
 
 fn admin(address: &KafkaAddress, settings: &KafkaSettings) -> Result<AdminClient<Context>> {
-    let config: ClientConfig = settings.base(address);
-    config.create_with_context(Context::default()).map_err(|error| client::unusable(address, &error))
+    settings
+        .base(address, &[])
+        .create_with_context(Context::default())
+        .map_err(|error| client::unusable(address, &error))
 }
 
-async fn blocking<T: Send + 'static>(question: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(question).await {
-        Ok(answer) => answer,
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+fn brokers(address: &KafkaAddress, client: &BaseConsumer<Context>) -> Result<u32> {
+    match block_in_place(|| client.fetch_metadata(Some(&address.topic), PATIENCE)) {
+        Ok(metadata) => Ok((metadata.brokers().len() as u32).max(1)),
+        Err(error) => Err(client::failed(address, client, &error)),
     }
 }
 
-async fn brokers(address: &KafkaAddress, client: Arc<BaseConsumer<Context>>) -> Result<u32> {
-    let address = address.clone();
-    blocking(move || match client.fetch_metadata(Some(&address.topic), PATIENCE) {
-        Ok(metadata) => Ok((metadata.brokers().len() as u32).max(1)),
-        Err(error) => Err(client::failed(&address, &client, &error)),
-    })
-    .await
-}
-
-async fn describe(address: &KafkaAddress, client: Arc<BaseConsumer<Context>>) -> Result<Option<Topic>> {
-    let address = address.clone();
-    blocking(move || match ask_for_topic(&client, &address.topic) {
+fn describe(address: &KafkaAddress, client: &BaseConsumer<Context>) -> Result<Option<Topic>> {
+    match block_in_place(|| ask_for_topic(client, &address.topic)) {
         Ok(topic) => Ok(Some(topic)),
         Err(RDKafkaErrorCode::UnknownTopicOrPartition) => Ok(None),
-        Err(code) => Err(client::failed(&address, &client, &KafkaError::AdminOp(code))),
-    })
-    .await
+        Err(code) => Err(client::failed(address, client, &KafkaError::AdminOp(code))),
+    }
 }
 
 /// Makes sure that a topic is as it was found once: positions and partitions mean nothing in another one.
 pub(super) fn check_same(address: &KafkaAddress, client: &BaseConsumer<Context>, known: &Topic) -> Result<()> {
-    let found = ask_for_topic(client, &address.topic).map_err(|code| match code {
-        // A broker that has just come back may not know of it yet. The readers hear of it too, and look closer.
-        RDKafkaErrorCode::UnknownTopicOrPartition => {
-            LogError::Away { log: address.to_string(), why: "there is no such topic now".into() }
-        }
-        code => client::failed(address, client, &KafkaError::AdminOp(code)),
-    })?;
+    let found = ask_for_topic(client, &address.topic)
+        .map_err(|code| client::failed(address, client, &KafkaError::AdminOp(code)))?;
     if found.id != known.id {
         return Err(LogError::Unusable(format!(
             "the topic `{}` at {} was deleted and made anew: it is another log; use another counter name, which counts it \
@@ -200,11 +183,11 @@ pub(super) fn check_same(address: &KafkaAddress, client: &BaseConsumer<Context>,
         )));
     }
     if found.partitions != known.partitions {
-        return Err(LogError::Unusable(format!(
-            "the log at {address} has got {} partitions, and had {}: a voter's votes may lie in two of them now, and no \
-             count of it can be trusted; move the votes to a new log",
-            found.partitions, known.partitions
-        )));
+        return Err(LogError::Repartitioned {
+            log: address.to_string(),
+            had: known.partitions,
+            found: found.partitions,
+        });
     }
     Ok(())
 }

@@ -96,12 +96,7 @@ impl ProducerContext for Deliveries {
 
 impl Writer {
     pub fn open(log: &KafkaLog) -> Result<Writer> {
-        let mut config = log.settings.producer(&log.address);
-        for (name, value) in DEFAULTS {
-            if config.get(name).is_none() {
-                config.set(*name, *value);
-            }
-        }
+        let mut config = log.settings.producer(&log.address, DEFAULTS);
         config
             .set("queue.buffering.max.messages", QUEUED_RECORDS.to_string())
             .set("queue.buffering.max.kbytes", QUEUED_KIB.to_string())
@@ -156,7 +151,7 @@ impl Writer {
             sent += usize::try_from(taken).unwrap_or(0);
             if let Some(refused) = self.messages.get(sent) {
                 match refused.err {
-                    Code::RD_KAFKA_RESP_ERR__QUEUE_FULL => self.wait_for_room(QUEUED_RECORDS / 2)?,
+                    Code::RD_KAFKA_RESP_ERR__QUEUE_FULL => self.wait_until_under_way(self.under_way() / 2)?,
                     Code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION | Code::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC => {
                         return Err(client::gone(&self.address));
                     }
@@ -178,8 +173,13 @@ impl Writer {
         ))
     }
 
+    /// Records that were handed over and have not arrived.
+    fn under_way(&self) -> usize {
+        usize::try_from(self.producer.in_flight_count()).unwrap_or(0)
+    }
+
     /// Waits, however long the brokers are away, until no more records than that are under way.
-    fn wait_for_room(&self, records: usize) -> Result<()> {
+    fn wait_until_under_way(&self, records: usize) -> Result<()> {
         let mut heard = Instant::now();
         let mut has_said = false;
         let mut least = usize::MAX;
@@ -187,7 +187,7 @@ impl Writer {
             if let Some((code, partition)) = self.producer.context().trouble().failed {
                 return Err(self.refused(code, partition));
             }
-            let under_way = usize::try_from(self.producer.in_flight_count()).unwrap_or(0);
+            let under_way = self.under_way();
             if under_way <= records {
                 return Ok(());
             }
@@ -219,7 +219,7 @@ impl LogWriter for Writer {
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.wait_for_room(0)
+        self.wait_until_under_way(0)
     }
 }
 

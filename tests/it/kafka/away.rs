@@ -89,17 +89,6 @@ fn a_password_in_an_address_is_not_repeated() {
     assert!(!said.contains("hush"), "{said}");
 }
 
-#[cfg(not(feature = "tls"))]
-#[test]
-fn a_build_without_tls_says_how_to_get_it() {
-    let place = Place::bare();
-    for text in ["security.protocol=SASL_SSL\n", "ssl.ca.location=ca.pem\n", "sasl.mechanism=SCRAM-SHA-512\n"] {
-        place.write("kafka.properties", text);
-        let said = place.fails("status --log kafka://127.0.0.1:1/votes --kafka-config kafka.properties", 3);
-        assert!(said.contains("kafka.properties, line 1: ") && said.contains("build it with --features tls"), "{said}");
-    }
-}
-
 #[test]
 fn a_topic_name_that_kafka_would_not_take_is_3() {
     let place = Place::bare();
