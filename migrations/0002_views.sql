@@ -2,7 +2,7 @@
 
 -- Who counts, and what.
 CREATE VIEW counters AS
-SELECT counter, elections, partitions, started_at FROM counter;
+SELECT counter, elections, partitions, started_at, log FROM counter;
 
 -- Times as the API and the files write them: RFC 3339, UTC, milliseconds.
 CREATE FUNCTION rfc3339(at timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE

@@ -92,13 +92,15 @@ fn audit(
     let started = Instant::now();
     let snapshot = Snapshot::open(db, counter)?;
     let found = snapshot.counter()?;
-    if found.partitions != log.partitions() {
+    if found.log != log.id() {
         return Err(AuditError::Unusable(format!(
-            "counter `{counter}` has counted a log of {} partitions, and {} has {}; audit it against its own log",
-            found.partitions,
-            log.name(),
-            log.partitions()
+            "counter `{counter}` has counted another log than the one at {}; audit it against its own log",
+            log.name()
         )));
+    }
+    if found.partitions != log.partitions() {
+        let (log, had, found) = (log.name(), found.partitions, log.partitions());
+        return Err(LogError::Repartitioned { log, had, found }.into());
     }
     let mut differences = Differences::default();
     let elections = snapshot.elections(&found.elections, &mut differences)?;

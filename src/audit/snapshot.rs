@@ -19,6 +19,7 @@ pub(super) struct Snapshot {
 
 pub(super) struct Counter {
     pub elections: Vec<String>,
+    pub log: String,
     pub partitions: u32,
 }
 
@@ -49,13 +50,13 @@ impl Snapshot {
 
     pub fn counter(&self) -> Result<Counter> {
         let mut found = None;
-        let sql = "SELECT elections, partitions FROM counter WHERE counter = $1";
+        let sql = "SELECT elections, log, partitions FROM counter WHERE counter = $1";
         self.rows("read the counter", sql, &[], &mut |row| {
-            found = Some((row.try_get(0)?, row.try_get::<_, i32>(1)?));
+            found = Some((row.try_get(0)?, row.try_get(1)?, row.try_get::<_, i32>(2)?));
             Ok(())
         })?;
         match found {
-            Some((elections, partitions)) => Ok(Counter { elections, partitions: partitions.unsigned_abs() }),
+            Some((elections, log, partitions)) => Ok(Counter { elections, log, partitions: partitions.unsigned_abs() }),
             None => {
                 let mut names: Vec<String> = Vec::new();
                 let sql = "SELECT counter FROM counter WHERE counter <> $1 ORDER BY counter";

@@ -32,8 +32,10 @@ pub(super) async fn run(settings: Settings) -> Result<ExitCode> {
     };
     migrate::verify(&store.database).await?;
     print(&format!("postgresql  {}\n", store.database.name()))?;
-    for counter in counters(&client).await? {
-        print_counter(&client, &*log, &counter).await?;
+    for (counter, counted_log) in counters(&client).await? {
+        // The end of another log says nothing of its lag.
+        let log = (counted_log == log.id()).then_some(&*log);
+        print_counter(&client, log, &counter).await?;
     }
     print_agreement(&client).await?;
     drop(client);
@@ -49,13 +51,15 @@ fn waiting(error: &anyhow::Error) -> Result<ExitCode> {
     Ok(ExitCode::from(4))
 }
 
-async fn counters(client: &Client) -> Result<Vec<String>> {
-    let rows =
-        client.query("SELECT counter FROM accounting ORDER BY counter", &[]).await.context("read the counters")?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+/// The counters, each with the id of the log that it counts.
+async fn counters(client: &Client) -> Result<Vec<(String, String)>> {
+    let sql = "SELECT counter, log FROM accounting JOIN counters USING (counter) ORDER BY counter";
+    let rows = client.query(sql, &[]).await.context("read the counters")?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-async fn print_counter(client: &Client, log: &dyn VoteLog, counter: &str) -> Result<()> {
+/// `log`: none if the counter counts another one than is looked at.
+async fn print_counter(client: &Client, log: Option<&dyn VoteLog>, counter: &str) -> Result<()> {
     let row = client
         .query_one("SELECT received, counted, rejected, holds FROM accounting WHERE counter = $1", &[&counter])
         .await
@@ -80,18 +84,24 @@ async fn print_counter(client: &Client, log: &dyn VoteLog, counter: &str) -> Res
 
     let rows = client
         .query(
-            "SELECT partition, next_offset, rfc3339(updated_at) FROM lag WHERE counter = $1 ORDER BY partition",
+            "SELECT partition, next_offset, end_offset, rfc3339(updated_at) FROM lag WHERE counter = $1 ORDER BY partition",
             &[&counter],
         )
         .await
         .context("read the positions")?;
+    if log.is_none() {
+        print("            it counts another log; the end is where it saw that one last\n")?;
+    }
     let mut table =
         Rows { columns: vec!["partition", "position", "end of log", "lag", "last commit"], rows: Vec::new() };
     for row in rows {
-        let (partition, position): (i32, i64) = (row.get(0), row.get(1));
+        let (partition, position, last_seen): (i32, i64, i64) = (row.get(0), row.get(1), row.get(2));
         // The end of the log is read from the log: a counter that has stopped cannot hide its lag.
-        let end = log.offsets(partition as u32)?.end as i64;
-        let updated: &str = row.get(2);
+        let end = match log {
+            Some(log) => log.offsets(partition as u32)?.end as i64,
+            None => last_seen,
+        };
+        let updated: &str = row.get(3);
         table.rows.push(vec![
             partition.into(),
             position.into(),

@@ -29,7 +29,7 @@ async fn partitions_added_after_the_first_vote_stop_every_count() {
     for line in ["count --drain", "setup"] {
         let refused = stage.place.fails(line, 4);
         let counted = format!(
-            "counter `native` has counted the log at {} when it had 4 partitions, and it has 5 now: ",
+            "counter `native` cannot go on: the log at {} has 5 partitions, and had 4: ",
             stage.topic.address()
         );
         assert!(refused.contains(&counted) && words.iter().all(|word| refused.contains(word)), "{line}: {refused}");
@@ -51,8 +51,18 @@ async fn a_topic_deleted_and_made_anew_is_another_log() {
     let words = format!("counter `native` has counted another log than the one at {}", stage.topic.address());
     assert!(refused.contains(&words) && refused.contains("use another counter name"), "{refused}");
     assert_eq!(stage.figure("SELECT received FROM accounting").await, 10);
+    let audit = stage.place.fails("audit", 4);
+    assert!(audit.contains(&words) && audit.contains("audit it against its own log"), "{audit}");
     stage.place.ok("count --drain --counter anew");
     stage.place.ok("audit --counter anew");
+    // Ten votes of the old topic, all counted: the new one's end is nothing to it.
+    let status = stage.place.ok("status");
+    let (anew, native) = status.split_at(status.find("counter     native").unwrap());
+    assert!(native.contains("it counts another log; the end is where it saw that one last"), "{status}");
+    assert!(!anew.contains("another log"), "{status}");
+    for counter in ["anew", "native"] {
+        assert_eq!(stage.figure(&format!("SELECT sum(lag)::bigint FROM lag WHERE counter = '{counter}'")).await, 0);
+    }
 }
 
 /// The client would go on in the new topic at the old one's offset.
