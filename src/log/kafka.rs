@@ -73,12 +73,9 @@ impl VoteLog for KafkaLog {
 
     fn offsets(&self, partition: u32) -> Result<Range<u64>> {
         client::take_reports(&self.client);
-        let ask = |wait| self.client.fetch_watermarks(&self.address.topic, partition as i32, wait);
-        let found = ask(client::LEADER_PATIENCE).or_else(|_| {
-            // The client goes on asking the leader that it knows, however long that one is gone.
-            self.client.fetch_metadata(Some(&self.address.topic), client::PATIENCE)?;
-            ask(client::PATIENCE)
-        });
+        let topic = &self.address.topic;
+        let found =
+            client::ask(&self.client, topic, |wait| self.client.fetch_watermarks(topic, partition as i32, wait));
         match found {
             Ok((start, end)) => Ok(start.max(0) as u64..end.max(0) as u64),
             Err(error) => Err(client::failed(&self.address, &self.client, &error)),

@@ -18,8 +18,8 @@ use crate::log::{LogError, Result};
 /// How long one question to the brokers may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// After so long without an answer from a partition's leader, the others are asked whether there is another.
-pub(super) const LEADER_PATIENCE: Duration = Duration::from_secs(1);
+/// After so long without an answer, it is asked for which brokers there are now.
+const FIRST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long reports of the client are waited for, once something has failed.
 const REPORTS_WAIT: Duration = Duration::from_millis(20);
@@ -209,6 +209,19 @@ pub(super) fn in_short(reason: &str) -> String {
 /// Takes what a client that only asks has to report, lest it pile up.
 pub(super) fn take_reports(client: &BaseConsumer<Context>) {
     while client.poll(Duration::ZERO).is_some() {}
+}
+
+/// Asks the brokers about a topic. The client goes on asking the broker that it knows, be it a leader or the controller,
+/// however long that one is gone: without an answer it is made to look again at who is there, and to ask once more.
+pub(super) fn ask<T, E>(
+    client: &BaseConsumer<Context>,
+    topic: &str,
+    question: impl Fn(Duration) -> std::result::Result<T, E>,
+) -> std::result::Result<T, E> {
+    question(FIRST_PATIENCE).or_else(|error| match client.fetch_metadata(Some(topic), PATIENCE) {
+        Ok(_) => question(PATIENCE),
+        Err(_) => Err(error),
+    })
 }
 
 /// A question that was not answered.

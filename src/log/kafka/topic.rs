@@ -194,6 +194,14 @@ pub(super) fn check_same(address: &KafkaAddress, client: &BaseConsumer<Context>,
 
 /// `DescribeTopics`, which alone tells a topic's id and which the safe interface does not have.
 fn ask_for_topic(client: &BaseConsumer<Context>, topic: &str) -> std::result::Result<Topic, RDKafkaErrorCode> {
+    client::ask(client, topic, |wait| ask_for_topic_once(client, topic, wait))
+}
+
+fn ask_for_topic_once(
+    client: &BaseConsumer<Context>,
+    topic: &str,
+    wait: Duration,
+) -> std::result::Result<Topic, RDKafkaErrorCode> {
     let name = CString::new(topic).expect("a topic's name has no zero byte");
     let rk = client.client().native_ptr();
     let mut names = [name.as_ptr()];
@@ -203,7 +211,7 @@ fn ask_for_topic(client: &BaseConsumer<Context>, topic: &str) -> std::result::Re
         let queue = rd::rd_kafka_queue_new(rk);
         let names = rd::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1);
         let options = rd::rd_kafka_AdminOptions_new(rk, rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
-        let wait_ms = PATIENCE.as_millis() as i32;
+        let wait_ms = wait.as_millis() as i32;
         rd::rd_kafka_AdminOptions_set_request_timeout(options, wait_ms, ptr::null_mut(), 0);
         rd::rd_kafka_DescribeTopics(rk, names, options, queue);
         let event = rd::rd_kafka_queue_poll(queue, wait_ms + 1000);
