@@ -24,6 +24,8 @@ pub fn init_log(level: LevelFilter) {
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false)
         .with_max_level(level)
+        // Where stderr is closed, its own complaint about that would be a panic.
+        .log_internal_errors(false)
         .try_init();
 }
 

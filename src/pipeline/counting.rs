@@ -99,8 +99,9 @@ impl Counting {
         let positions = Positions::default();
         let is_over = Arc::new(AtomicBool::new(false));
         let watch = self.watch(membership, Arc::clone(&stop), Arc::clone(&positions), Arc::clone(&is_over));
+        let over = Over(is_over);
         let result = self.count_share(&partitions, &stop, &positions).await;
-        is_over.store(true, Ordering::SeqCst);
+        drop(over);
         let (membership, is_change_due) = joined(watch.await);
         if result.is_err() {
             self.kept.clear();
@@ -275,6 +276,15 @@ impl Counting {
             }
             return Ok(engines);
         }
+    }
+}
+
+/// Ends the watch however the round ends: by a panic too, or the program would wait for it for ever.
+struct Over(Arc<AtomicBool>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }
 

@@ -137,4 +137,11 @@ async fn a_new_count_begins_where_the_log_does_and_says_so() {
     let done = stage.place.run("count --drain");
     assert!(!done.err.contains("starts at offset"), "it is said once: {done}");
     done.ok();
+
+    // A warning that nobody hears ends no count.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = stage.place.command("count --drain --counter unheard").stderr(writer).status().unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(stage.figure("SELECT received FROM accounting WHERE counter = 'unheard'").await, 26);
 }
