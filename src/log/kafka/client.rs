@@ -228,9 +228,9 @@ pub(super) fn ask<T, E>(
 pub(super) fn failed(address: &KafkaAddress, client: &BaseConsumer<Context>, error: &KafkaError) -> LogError {
     // The reason comes a little later than the failure.
     while client.poll(REPORTS_WAIT).is_some() {}
-    match code_of(error) {
+    let why = match code_of(error) {
         Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed) => {
-            unusable(address, error)
+            return unusable(address, error);
         }
         // A broker that has just come back may not know yet of a topic that was there. Where it is gone for good, the
         // readers hear of it, later.
@@ -238,17 +238,12 @@ pub(super) fn failed(address: &KafkaAddress, client: &BaseConsumer<Context>, err
             RDKafkaErrorCode::UnknownTopicOrPartition
             | RDKafkaErrorCode::UnknownTopic
             | RDKafkaErrorCode::UnknownPartition,
-        ) => LogError::Away { log: address.to_string(), why: "the brokers know of no such topic now".into() },
-        code => {
-            let why = client.context().take_problem().unwrap_or_else(|| match code {
-                Some(RDKafkaErrorCode::OperationTimedOut) | None => {
-                    format!("nothing came within {} s", PATIENCE.as_secs())
-                }
-                Some(code) => in_words(code),
-            });
-            LogError::Away { log: address.to_string(), why }
-        }
-    }
+        ) => "the brokers know of no such topic now".into(),
+        Some(RDKafkaErrorCode::OperationTimedOut) | None => format!("nothing came within {} s", PATIENCE.as_secs()),
+        Some(code) => in_words(code),
+    };
+    // The client forgets the topic while no broker answers: why none does is what there is to know.
+    LogError::Away { log: address.to_string(), why: client.context().take_problem().unwrap_or(why) }
 }
 
 /// The code of an error, those of administration too.
