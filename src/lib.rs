@@ -11,8 +11,9 @@
 //! 5. The [`pipeline`] reads the log, lets the engine count, and commits.
 //! 6. The [`store`] commits tallies, refusals, the roll and the position in one transaction of PostgreSQL, which
 //!    [`postgres`] finds on this machine and runs if none is given.
-//! 7. The [`page`] shows the views to all who look, live.
-//! 8. The [`audit`] counts the log again, with code of its own, and compares every row.
+//! 7. [`spark`] is to count the same log on Apache Spark; it knows how to drive it.
+//! 8. The [`page`] shows the views to all who look, live.
+//! 9. The [`audit`] counts the log again, with code of its own, and compares every row.
 //!
 //! Around it: [`cli`] is the command line, [`config`] its settings, [`telemetry`] says how all of it is doing.
 
@@ -28,6 +29,7 @@ pub mod pipeline;
 pub mod postgres;
 pub mod replay;
 pub mod simulate;
+pub mod spark;
 pub mod store;
 pub mod telemetry;
 pub mod vote;

@@ -1,0 +1,3 @@
+//! The count on Apache Spark: [`connect`] drives it.
+
+pub mod connect;
