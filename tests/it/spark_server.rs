@@ -1,0 +1,114 @@
+//! A real Spark Connect server, by `tools/spark`: one for all tests of a process, or one of a test's own to be killed
+//! and paused. When the process is gone, however it went, so are they.
+//!
+//! With `SCRUTIN_TEST_SPARK` that one is used as the shared one.
+
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use scrutin::spark::connect::{Session, SparkAddress, SparkSettings};
+
+use crate::kit::guarded_by;
+
+/// A server. Dropped, it is killed and what it has written is deleted.
+pub struct Spark {
+    address: String,
+    /// None: it is not ours.
+    own: Option<Own>,
+}
+
+struct Own {
+    folder: PathBuf,
+    _guard: ChildStdin,
+}
+
+impl Spark {
+    /// The one that all tests share. It must not be killed.
+    ///
+    /// It ends each stream of answers after a second or a few kilobytes, not after two minutes, so that what takes
+    /// longer has to be asked for again.
+    pub fn shared() -> &'static Spark {
+        static SHARED: OnceLock<Spark> = OnceLock::new();
+        SHARED.get_or_init(|| match std::env::var("SCRUTIN_TEST_SPARK") {
+            Ok(address) => Spark { address, own: None },
+            Err(_) => Spark::start(&[
+                "spark.connect.execute.reattachable.senderMaxStreamDuration=1s",
+                "spark.connect.execute.reattachable.senderMaxStreamSize=4k",
+                "spark.connect.grpc.arrow.maxBatchSize=4k",
+            ]),
+        })
+    }
+
+    /// One with these settings beside those of `tools/spark`.
+    pub fn start(settings: &[&str]) -> Spark {
+        let (folder, guard) = guarded_by(r#""$1" down --dir "$0" --delete"#, &[&tool()]);
+        let options: Vec<&str> = settings.iter().flat_map(|setting| ["--conf", setting]).collect();
+        let address = run("up", &folder, &options);
+        Spark { address, own: Some(Own { folder, _guard: guard }) }
+    }
+
+    pub fn address(&self) -> SparkAddress {
+        self.address.parse().unwrap_or_else(|error| panic!("{}: {error}", self.address))
+    }
+
+    pub async fn session(&self) -> Session {
+        Session::open(&self.address(), &SparkSettings::default()).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// SIGKILL. The server is as good as gone when it returns.
+    pub fn kill(&self) {
+        self.signal(Signal::SIGKILL);
+    }
+
+    /// SIGSTOP: it keeps its connections and says nothing.
+    pub fn pause(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    pub fn resume(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    /// Starts a killed one again, at its address and with its checkpoints, and waits until it answers.
+    pub fn start_again(&self) {
+        assert_eq!(run("up", self.folder(), &[]), self.address);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = std::fs::read_to_string(self.folder().join("pid")).unwrap();
+        kill(Pid::from_raw(pid.trim().parse().unwrap()), signal).unwrap();
+    }
+
+    fn folder(&self) -> &Path {
+        &self.own.as_ref().expect("a server of the test's own").folder
+    }
+}
+
+impl Drop for Spark {
+    /// The guard would do it too, but a moment later, when the next test has begun.
+    fn drop(&mut self) {
+        if let Some(own) = &self.own {
+            let _ = command("down", &own.folder, &["--delete"]).status();
+        }
+    }
+}
+
+fn tool() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/spark")
+}
+
+fn command(name: &str, folder: &Path, options: &[&str]) -> Command {
+    let mut command = Command::new(tool());
+    command.arg(name).arg("--dir").arg(folder).args(options).stdin(Stdio::null());
+    command
+}
+
+fn run(name: &str, folder: &Path, options: &[&str]) -> String {
+    let done = command(name, folder, options).output().expect("run tools/spark");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "tools/spark {name} {}: {}\n{said}", options.join(" "), done.status);
+    String::from_utf8(done.stdout).unwrap().trim().to_owned()
+}
