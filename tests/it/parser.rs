@@ -49,7 +49,7 @@ fn compare(seed: u64, inputs: u64) -> (u64, u64) {
 }
 
 /// A vote in one of many spellings, most often harmed a little.
-fn make_input(rng: &mut Rng, out: &mut Vec<u8>) {
+pub fn make_input(rng: &mut Rng, out: &mut Vec<u8>) {
     out.clear();
     if rng.u8(..) == 0 {
         let len = rng.usize(0..300);
@@ -208,11 +208,25 @@ fn a_vote_is_written_as_the_contract_has_it() {
 /// What must be malformed, and what must not, by both parsers.
 #[test]
 fn the_edges_of_the_contract() {
+    let plain = valid();
+    let plain = Vote::parse_any(plain.as_bytes()).unwrap();
+    for (name, value) in good() {
+        assert_eq!(Vote::parse(&value), Ok(plain.clone()), "{name}");
+        assert_eq!(Vote::parse_any(&value), Ok(plain.clone()), "{name}");
+    }
+    for (name, value) in bad() {
+        assert!(Vote::parse(&value).is_err(), "{name}");
+        assert!(Vote::parse_any(&value).is_err(), "{name}");
+    }
+}
+
+/// One vote, in many forms.
+pub fn good() -> Vec<(&'static str, Vec<u8>)> {
     let vote = valid();
     let long = |len: usize| format!("{}{}", " ".repeat(len - vote.len()), vote).into_bytes();
     let mut deep = vote.clone().into_bytes();
     deep.splice(1..1, [b"\"x\":".to_vec(), vec![b'['; 500], vec![b']'; 500], b",".to_vec()].concat());
-    let good: Vec<(&str, Vec<u8>)> = vec![
+    vec![
         ("plain", vote.clone().into_bytes()),
         ("spaces", vote.replace(':', " : ").replace("2027-04-11T08 : 31 : 12", "2027-04-11T08:31:12").into_bytes()),
         ("4096 bytes", long(4096)),
@@ -223,13 +237,14 @@ fn the_edges_of_the_contract() {
             "a huge number in an unknown field",
             vote.replacen('{', &format!("{{\"n\":1{},", "0".repeat(400)), 1).into_bytes(),
         ),
-    ];
-    for (name, value) in good {
-        let plain = Vote::parse_any(vote.as_bytes()).unwrap();
-        assert_eq!(Vote::parse(&value), Ok(plain.clone()), "{name}");
-        assert_eq!(Vote::parse_any(&value), Ok(plain), "{name}");
-    }
-    let bad: Vec<(&str, Vec<u8>)> = vec![
+    ]
+}
+
+/// What is no vote.
+pub fn bad() -> Vec<(&'static str, Vec<u8>)> {
+    let vote = valid();
+    let long = |len: usize| format!("{}{}", " ".repeat(len - vote.len()), vote).into_bytes();
+    vec![
         ("nothing", vec![]),
         ("4097 bytes", long(4097)),
         ("a megabyte", long(1 << 20)),
@@ -255,9 +270,5 @@ fn the_edges_of_the_contract() {
         ("a leap second", vote.replace("08:31:12", "08:31:60").into_bytes()),
         ("another offset", vote.replace(".345Z", ".345+00:00").into_bytes()),
         ("no milliseconds", vote.replace(".345Z", "Z").into_bytes()),
-    ];
-    for (name, value) in bad {
-        assert!(Vote::parse(&value).is_err(), "{name}");
-        assert!(Vote::parse_any(&value).is_err(), "{name}");
-    }
+    ]
 }
