@@ -22,6 +22,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 
 pub use address::KafkaAddress;
 pub use client::KafkaSettings;
+use topic::Holds;
 pub use topic::NewTopic;
 
 use super::{LogReader, LogWriter, Membership, Result, VoteLog, check_asked};
@@ -43,7 +44,7 @@ impl KafkaLog {
     /// Makes the topic if it is not there, and checks that it can be relied on. Needs a runtime of several threads: the
     /// brokers are waited for in place.
     pub async fn open(address: &KafkaAddress, settings: &KafkaSettings, new: &NewTopic) -> Result<KafkaLog> {
-        topic::create_if_missing(address, settings, new).await?;
+        topic::create_if_missing(address, settings, Holds::Votes, new).await?;
         let log = KafkaLog::open_existing(address, settings).await?;
         if let Some(asked) = new.partitions {
             check_asked(&log, asked)?;
@@ -53,9 +54,26 @@ impl KafkaLog {
 
     /// Opens a topic that must be there, and checks that it can be relied on. Needs such a runtime too.
     pub async fn open_existing(address: &KafkaAddress, settings: &KafkaSettings) -> Result<KafkaLog> {
+        KafkaLog::find(address, settings, Holds::Votes).await
+    }
+
+    /// The topic beside this one that holds running totals, of which the last of each key is kept: made if it is not
+    /// there, with as many copies as this one's brokers are good for.
+    pub async fn totals(&self, topic: &str) -> Result<KafkaLog> {
+        let address = KafkaAddress { servers: self.address.servers.clone(), topic: topic.to_owned() };
+        let new = NewTopic { partitions: Some(1), ..NewTopic::default() };
+        topic::create_if_missing(&address, &self.settings, Holds::Totals, &new).await?;
+        KafkaLog::find(&address, &self.settings, Holds::Totals).await
+    }
+
+    pub fn address(&self) -> &KafkaAddress {
+        &self.address
+    }
+
+    async fn find(address: &KafkaAddress, settings: &KafkaSettings, holds: Holds) -> Result<KafkaLog> {
         let client = settings.client(address)?;
         let topic = topic::find(address, &client)?;
-        topic::check_settings(address, settings).await?;
+        topic::check_settings(address, settings, holds).await?;
         Ok(KafkaLog {
             address: address.clone(),
             settings: settings.clone(),

@@ -1,4 +1,4 @@
-//! Makes the topic of the votes, and refuses one that would lose some.
+//! Makes the topic of the votes, or of running totals, and refuses one that would lose some.
 
 use std::ffi::{CStr, CString};
 use std::ptr;
@@ -39,8 +39,30 @@ pub(super) struct Topic {
     pub partitions: u32,
 }
 
-/// Settings that a topic must have, and what would go wrong.
-const NEEDED: [(&str, &str, &str); 5] = [
+/// What a topic is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holds {
+    Votes,
+    /// The last of each key.
+    Totals,
+}
+
+impl Holds {
+    /// Settings that the topic must have, and what would go wrong.
+    fn needed(self) -> &'static [(&'static str, &'static str, &'static str)] {
+        match self {
+            Holds::Votes => &VOTES,
+            Holds::Totals => &TOTALS,
+        }
+    }
+}
+
+const TOTALS: [(&str, &str, &str); 2] = [
+    ("cleanup.policy", "compact", "the totals of what is long counted would be deleted by age"),
+    ("unclean.leader.election.enable", "false", "totals that were taken could be lost with a broker"),
+];
+
+const VOTES: [(&str, &str, &str); 5] = [
     ("cleanup.policy", "delete", "compaction would keep the last vote of each voter and drop the first"),
     ("retention.ms", "-1", "votes would be deleted by age"),
     ("retention.bytes", "-1", "votes would be deleted by size"),
@@ -48,7 +70,12 @@ const NEEDED: [(&str, &str, &str); 5] = [
     ("unclean.leader.election.enable", "false", "votes that were taken could be lost with a broker"),
 ];
 
-pub(super) async fn create_if_missing(address: &KafkaAddress, settings: &KafkaSettings, new: &NewTopic) -> Result<()> {
+pub(super) async fn create_if_missing(
+    address: &KafkaAddress,
+    settings: &KafkaSettings,
+    holds: Holds,
+    new: &NewTopic,
+) -> Result<()> {
     let client = settings.client(address)?;
     let brokers = match describe(address, &client)? {
         Some(_) => return Ok(()),
@@ -67,7 +94,7 @@ pub(super) async fn create_if_missing(address: &KafkaAddress, settings: &KafkaSe
     let mut topic =
         rdkafka::admin::NewTopic::new(&address.topic, partitions as i32, TopicReplication::Fixed(replication as i32))
             .set("min.insync.replicas", &min_insync);
-    for (name, value, _) in NEEDED {
+    for (name, value, _) in holds.needed() {
         topic = topic.set(name, value);
     }
     let admin = admin(address, settings)?;
@@ -111,7 +138,7 @@ pub(super) fn find(address: &KafkaAddress, client: &BaseConsumer<Context>) -> Re
 }
 
 /// Refuses a topic whose settings would break a promise.
-pub(super) async fn check_settings(address: &KafkaAddress, settings: &KafkaSettings) -> Result<()> {
+pub(super) async fn check_settings(address: &KafkaAddress, settings: &KafkaSettings, holds: Holds) -> Result<()> {
     let admin = admin(address, settings)?;
     let resource = [ResourceSpecifier::Topic(&address.topic)];
     let found = admin.describe_configs(&resource, &options()).await.map_err(|error| client::undone(address, &error))?;
@@ -128,9 +155,9 @@ pub(super) async fn check_settings(address: &KafkaAddress, settings: &KafkaSetti
         None => return Err(client::gone(address)),
     };
     let mut wrong = Vec::new();
-    for (name, needed, why) in NEEDED {
+    for (name, needed, why) in holds.needed() {
         let value = found.get(name).and_then(|entry| entry.value.as_deref()).unwrap_or(needed);
-        if value != needed {
+        if value != *needed {
             wrong.push(format!("{name} is {value}, and must be {needed}: {why}"));
         }
     }
@@ -138,9 +165,13 @@ pub(super) async fn check_settings(address: &KafkaAddress, settings: &KafkaSetti
         return Ok(());
     }
     Err(LogError::Unusable(format!(
-        "the topic `{}` at {} cannot hold votes: {}; change it with kafka-configs.sh, or name another topic",
+        "the topic `{}` at {} cannot hold {}: {}; change it with kafka-configs.sh, or name another topic",
         address.topic,
         address.servers,
+        match holds {
+            Holds::Votes => "votes",
+            Holds::Totals => "running totals",
+        },
         wrong.join("; ")
     )))
 }
