@@ -22,6 +22,7 @@ mod round;
 mod worker;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -29,10 +30,12 @@ use tokio::sync::Notify;
 
 pub use ends::Ends;
 
+use crate::election::Election;
 use crate::engine::Rules;
 use crate::log::{LogError, VoteLog};
+use crate::spark::connect::SparkError;
 use crate::store::commit::CommitError;
-use crate::store::resume::{self, Entry};
+use crate::store::resume::{self, CountingEngine, Entry};
 use crate::store::{Database, Role, StoreError, elections};
 use crate::telemetry::Telemetry;
 use counting::Counting;
@@ -49,6 +52,8 @@ pub enum CountError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Commit(#[from] CommitError),
+    #[error(transparent)]
+    Spark(#[from] SparkError),
     #[error("stopped while waiting ({0}); what was not committed is counted at the next start")]
     GaveUp(String),
     /// The count cannot go on as asked; the text says what to do.
@@ -125,15 +130,22 @@ impl Stop {
     }
 }
 
-/// Counts until asked to stop, or until the log is drained. What was read is committed before it returns.
-pub async fn count(
-    log: Arc<dyn VoteLog>,
-    database: Database,
-    options: &CountOptions,
-    telemetry: Arc<Telemetry>,
-    progress: Arc<CountProgress>,
-    stop: Arc<Stop>,
-) -> Result<(), CountError> {
+/// A counter that has begun, or goes on.
+pub(crate) struct Entered {
+    pub elections: Vec<Election>,
+    pub rules: Arc<Rules>,
+    /// Of the log, by partition.
+    pub offsets: Vec<Range<u64>>,
+}
+
+/// Enters a counter that is about to count the log, and tells where it stands.
+pub(crate) async fn enter(
+    log: &Arc<dyn VoteLog>,
+    database: &Database,
+    counter: &str,
+    engine: CountingEngine,
+    progress: &CountProgress,
+) -> Result<Entered, CountError> {
     let mut client = database.connect(Role::Counter).await?;
     let elections = elections::load_all(&client).await?;
     if elections.is_empty() {
@@ -141,13 +153,14 @@ pub async fn count(
         return Err(CountError::Unusable(advice.into()));
     }
     let rules = Arc::new(Rules::new(&elections, log.partitions()).map_err(CountError::Unusable)?);
-    let asked = Arc::clone(&log);
+    let asked = Arc::clone(log);
     let offsets = blocking(move || {
         (0..asked.partitions()).map(|partition| asked.offsets(partition)).collect::<Result<Vec<_>, _>>()
     });
     let offsets = offsets.await?;
     let entry = Entry {
-        counter: &options.counter,
+        counter,
+        engine,
         log: log.as_ref(),
         rules: &rules,
         fingerprints: elections.iter().map(|election| (election.id.clone(), election.fingerprint())).collect(),
@@ -159,11 +172,24 @@ pub async fn count(
             log.name()
         );
     }
-    let (counted, rejected) = resume::totals(&client, &options.counter).await?;
+    let (counted, rejected) = resume::totals(&client, counter).await?;
     progress.counted.store(counted, Ordering::Relaxed);
     progress.rejected.store(rejected, Ordering::Relaxed);
     progress.received_before.store(counted + rejected, Ordering::Relaxed);
-    drop(client);
+    Ok(Entered { elections, rules, offsets })
+}
+
+/// Counts until asked to stop, or until the log is drained. What was read is committed before it returns.
+pub async fn count(
+    log: Arc<dyn VoteLog>,
+    database: Database,
+    options: &CountOptions,
+    telemetry: Arc<Telemetry>,
+    progress: Arc<CountProgress>,
+    stop: Arc<Stop>,
+) -> Result<(), CountError> {
+    let Entered { rules, offsets, .. } =
+        enter(&log, &database, &options.counter, CountingEngine::Native, &progress).await?;
     telemetry.set_ready(LOG);
     telemetry.set_ready(POSTGRESQL);
 
@@ -186,7 +212,7 @@ pub async fn count(
     counting.run(membership).await
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     joined(tokio::task::spawn_blocking(work).await)
 }
 

@@ -70,7 +70,6 @@ struct Statements {
     evidence: Statement,
     roll: Statement,
     compact: Statement,
-    batches: Statement,
 }
 
 impl Committer {
@@ -153,7 +152,7 @@ impl Committer {
                 [counter, &turn, &CHUNK_BYTES, &CHUNKS_PER_COMPACTION];
             transaction.execute(&statements.compact, &parameters).await.map_err(during("compact the roll"))?;
         }
-        write_batches(&transaction, statements, counter, finished).await.map_err(during("write the batches"))?;
+        write_batches(&transaction, counter, finished).await.map_err(during("write the batches"))?;
         transaction.commit().await.map_err(during("commit"))?;
         self.commits = self.commits.wrapping_add(1);
         self.know_buckets_of(rules, changes);
@@ -163,9 +162,7 @@ impl Committer {
     /// Remembers commits that no later one could take along, and how far the log goes meanwhile.
     pub async fn remember(&mut self, finished: &[BatchRow], ends: &BTreeMap<u32, u64>) -> Result<(), StoreError> {
         let transaction = self.client.transaction().await.map_err(StoreError::during("write the batches"))?;
-        write_batches(&transaction, &self.statements, &self.counter, finished)
-            .await
-            .map_err(StoreError::during("write the batches"))?;
+        write_batches(&transaction, &self.counter, finished).await.map_err(StoreError::during("write the batches"))?;
         transaction
             .execute(
                 "DELETE FROM batch WHERE counter = $1 AND committed_at < now() - $2::text::interval",
@@ -265,13 +262,6 @@ impl Statements {
                      INSERT INTO roll (counter, election, partition, chunk, ids)
                      SELECT $1, election, $2, max(chunk), string_agg(ids, ''::bytea ORDER BY chunk)
                        FROM taken GROUP BY election",
-                )
-                .await?,
-            batches: client
-                .prepare(
-                    "INSERT INTO batch (counter, committed_at, received, counted, rejected, lag, latency_ms_p50, latency_ms_p99)
-                     SELECT $1, * FROM unnest($2::timestamptz[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
-                                              $7::float8[], $8::float8[])",
                 )
                 .await?,
         })
@@ -443,12 +433,7 @@ async fn write_roll(
     copy.send(transaction, &statements.roll).await
 }
 
-async fn write_batches(
-    transaction: &Transaction<'_>,
-    statements: &Statements,
-    counter: &str,
-    batches: &[BatchRow],
-) -> SqlResult<()> {
+pub(super) async fn write_batches(transaction: &Transaction<'_>, counter: &str, batches: &[BatchRow]) -> SqlResult<()> {
     if batches.is_empty() {
         return Ok(());
     }
@@ -459,9 +444,11 @@ async fn write_batches(
     let (rejected, lag) = (column(|batch| batch.rejected), column(|batch| batch.lag));
     let p50: Vec<Option<f64>> = batches.iter().map(|batch| batch.latency_ms_p50).collect();
     let p99: Vec<Option<f64>> = batches.iter().map(|batch| batch.latency_ms_p99).collect();
-    transaction
-        .execute(&statements.batches, &[&counter, &times, &received, &counted, &rejected, &lag, &p50, &p99])
-        .await?;
+    let sql =
+        "INSERT INTO batch (counter, committed_at, received, counted, rejected, lag, latency_ms_p50, latency_ms_p99)
+               SELECT $1, * FROM unnest($2::timestamptz[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
+                                        $7::float8[], $8::float8[])";
+    transaction.execute(sql, &[&counter, &times, &received, &counted, &rejected, &lag, &p50, &p99]).await?;
     Ok(())
 }
 

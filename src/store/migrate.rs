@@ -18,6 +18,7 @@ struct Migration {
 const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "tables", sql: include_str!("../../migrations/0001_tables.sql") },
     Migration { version: 2, name: "views", sql: include_str!("../../migrations/0002_views.sql") },
+    Migration { version: 3, name: "engines", sql: include_str!("../../migrations/0003_engines.sql") },
 ];
 
 /// One key for all who set up a database of ours ("scrutin" in ASCII).

@@ -8,6 +8,7 @@ pub mod elections;
 mod error;
 pub mod migrate;
 pub mod resume;
+pub mod totals;
 
 use std::time::Duration;
 

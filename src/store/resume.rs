@@ -6,13 +6,33 @@ use futures_util::{TryStreamExt, pin_mut};
 use tokio_postgres::{Client, Row};
 
 use super::StoreError;
+use super::commit::CommitError;
 use crate::engine::{Partition, Roll, Rules};
 use crate::log::{LogError, VoteLog};
 use crate::vote::{Reason, VoterId};
 
+/// What counts under a counter's name, and what it keeps in the tables to go on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CountingEngine {
+    /// The roll and the evidence.
+    Native,
+    /// Nothing: that is in Spark's checkpoint.
+    Spark,
+}
+
+impl CountingEngine {
+    pub const fn code(self) -> &'static str {
+        match self {
+            CountingEngine::Native => "native",
+            CountingEngine::Spark => "spark",
+        }
+    }
+}
+
 /// A counter about to count a log.
 pub struct Entry<'a> {
     pub counter: &'a str,
+    pub engine: CountingEngine,
     pub log: &'a dyn VoteLog,
     pub rules: &'a Rules,
     /// Of the elections that the rules were made of; one that was changed meanwhile is refused.
@@ -33,22 +53,31 @@ pub struct Position {
 /// Enters a counter and its partitions, or checks that it is the one that counted this log before. Gives the partitions
 /// that it begins behind offset 0, and where.
 pub async fn enter_counter(client: &mut Client, entry: &Entry<'_>) -> Result<BTreeMap<u32, u64>, StoreError> {
-    let Entry { counter, log, rules, fingerprints, starts } = entry;
+    let Entry { counter, engine, log, rules, fingerprints, starts } = entry;
     let during = StoreError::during;
     let elections: Vec<&str> = rules.elections.iter().map(|election| election.id.as_str()).collect();
     let transaction = client.transaction().await.map_err(during("enter the counter"))?;
     transaction
         .execute(
-            "INSERT INTO counter (counter, elections, log, partitions) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-            &[counter, &elections, &log.id(), &(rules.partitions as i32)],
+            "INSERT INTO counter (counter, elections, log, partitions, engine) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT DO NOTHING",
+            &[counter, &elections, &log.id(), &(rules.partitions as i32), &engine.code()],
         )
         .await
         .map_err(during("enter the counter"))?;
     let row = transaction
-        .query_one("SELECT elections, log, partitions FROM counter WHERE counter = $1", &[counter])
+        .query_one("SELECT elections, log, partitions, engine FROM counter WHERE counter = $1", &[counter])
         .await
         .map_err(during("read the counter"))?;
     let (known, counted_log, partitions): (Vec<String>, &str, i32) = (row.get(0), row.get(1), row.get(2));
+    let found: &str = row.get(3);
+    if found != engine.code() {
+        return Err(StoreError::Unusable(format!(
+            "counter `{counter}` is counted by the engine {found}, and {} cannot go on where that one is; use another \
+             counter name, which counts from the start of the log",
+            engine.code()
+        )));
+    }
     // From here on no election of this counter can be changed; one may have been since it was read.
     for row in transaction
         .query("SELECT election, fingerprint FROM election WHERE election = ANY ($1)", &[&elections])
@@ -149,6 +178,21 @@ pub async fn take(
         ))),
         None => Ok(taken),
     }
+}
+
+/// Makes sure that nobody has taken the partitions since.
+pub async fn check_taken(client: &Client, counter: &str, taken: &BTreeMap<u32, Position>) -> Result<(), CommitError> {
+    let rows = client
+        .query("SELECT partition, taken FROM position WHERE counter = $1", &[&counter])
+        .await
+        .map_err(StoreError::during("read the positions"))?;
+    for row in rows {
+        let (partition, found) = (row.get::<_, i32>(0) as u32, row.get::<_, i64>(1) as u64);
+        if taken.get(&partition).is_some_and(|position| position.taken != found) {
+            return Err(CommitError::Superseded { counter: counter.to_owned(), partition });
+        }
+    }
+    Ok(())
 }
 
 /// The next offset of each partition that the counter has.

@@ -1,0 +1,140 @@
+//! Commits running totals, with the positions that they reach, in one transaction.
+//!
+//! Unlike what the native engine finds, a total is not added but put in place of a smaller one: applied twice, or late,
+//! it changes nothing. Whoever has taken the partitions last commits, as in [`commit`](super::commit).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
+
+use tokio_postgres::{Client, Transaction};
+
+use super::commit::{self, BatchRow, CommitError};
+use super::resume::Position;
+use super::{Database, Role, StoreError};
+use crate::spark::totals::{Changes, Group, Reached};
+
+/// Writes one counter's totals over one connection.
+pub struct TotalsCommitter {
+    counter: String,
+    client: Client,
+}
+
+/// Where the totals of a commit reach.
+pub struct Reach<'a> {
+    pub taken: &'a BTreeMap<u32, Position>,
+    /// Of the partitions that have a record.
+    pub reached: &'a BTreeMap<u32, Reached>,
+    /// Ends of the log.
+    pub ends: &'a BTreeMap<u32, u64>,
+}
+
+impl TotalsCommitter {
+    pub async fn connect(database: &Database, counter: &str) -> Result<TotalsCommitter, StoreError> {
+        Ok(TotalsCommitter { counter: counter.to_owned(), client: database.connect(Role::Counter).await? })
+    }
+
+    /// Commits the totals if the partitions are still this process's.
+    pub async fn commit(
+        &mut self,
+        changes: &Changes<'_>,
+        reach: &Reach<'_>,
+        batch: Option<&BatchRow>,
+    ) -> Result<(), CommitError> {
+        let TotalsCommitter { counter, client } = self;
+        let during = StoreError::during;
+        let transaction = client.transaction().await.map_err(during("begin a commit"))?;
+        commit::take_turn(&transaction, counter).await.map_err(during("take a turn to commit"))?;
+        move_positions(&transaction, counter, reach).await?;
+        raise_tally(&transaction, counter, changes).await.map_err(during("write the tally"))?;
+        raise_timeline(&transaction, counter, changes).await.map_err(during("write the timeline"))?;
+        raise_refusals(&transaction, counter, changes).await.map_err(during("write the refusals"))?;
+        commit::write_batches(&transaction, counter, batch.map(std::slice::from_ref).unwrap_or_default())
+            .await
+            .map_err(during("write the batches"))?;
+        transaction.commit().await.map_err(during("commit"))?;
+        Ok(())
+    }
+}
+
+async fn move_positions(transaction: &Transaction<'_>, counter: &str, reach: &Reach<'_>) -> Result<(), CommitError> {
+    let mut partitions: Vec<i32> = Vec::new();
+    let (mut taken, mut next, mut received, mut counted, mut ends) = (vec![], vec![], vec![], vec![], vec![]);
+    for (&partition, position) in reach.taken {
+        let reached = reach.reached.get(&partition).copied().unwrap_or_default();
+        let end = reach.ends.get(&partition).copied().unwrap_or(0);
+        partitions.push(partition as i32);
+        taken.push(position.taken as i64);
+        // One without a record stays where it is.
+        next.push(if reached.received == 0 { position.next_offset } else { reached.next_offset } as i64);
+        received.push(reached.received as i64);
+        counted.push(reached.counted as i64);
+        ends.push(end as i64);
+    }
+    let moved = transaction
+        .query(
+            "UPDATE position p
+                SET next_offset = n.next_offset, gaps = n.next_offset - p.first_offset - n.received, counted = n.counted,
+                    rejected = n.received - n.counted, end_offset = greatest(n.end_offset, n.next_offset),
+                    updated_at = CASE WHEN p.next_offset < n.next_offset THEN now() ELSE p.updated_at END
+               FROM unnest($2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
+                    AS n (partition, taken, next_offset, received, counted, end_offset)
+              WHERE p.counter = $1 AND p.partition = n.partition AND p.taken = n.taken AND p.next_offset <= n.next_offset
+          RETURNING p.partition",
+            &[&counter, &partitions, &taken, &next, &received, &counted, &ends],
+        )
+        .await
+        .map_err(StoreError::during("move the positions"))?;
+    let moved: BTreeSet<i32> = moved.iter().map(|row| row.get(0)).collect();
+    match partitions.iter().find(|partition| !moved.contains(partition)) {
+        None => Ok(()),
+        Some(lost) => Err(CommitError::Superseded { counter: counter.to_owned(), partition: *lost as u32 }),
+    }
+}
+
+type SqlResult = Result<(), tokio_postgres::Error>;
+
+async fn raise_tally(transaction: &Transaction<'_>, counter: &str, changes: &Changes<'_>) -> SqlResult {
+    let (mut elections, mut regions, mut choices, mut channels, mut votes) = (vec![], vec![], vec![], vec![], vec![]);
+    for (group, count) in &changes.tally {
+        if let Group::Tally { election, region, choice, channel } = group {
+            elections.push(election.as_str());
+            regions.push(region.as_str());
+            choices.push(choice.as_str());
+            channels.push(channel.as_str());
+            votes.push(*count as i64);
+        }
+    }
+    let sql = "INSERT INTO tally AS t (counter, election, region, choice, channel, votes)
+               SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[])
+                   ON CONFLICT (counter, election, region, choice, channel)
+                   DO UPDATE SET votes = excluded.votes WHERE t.votes < excluded.votes";
+    transaction.execute(sql, &[&counter, &elections, &regions, &choices, &channels, &votes]).await.map(drop)
+}
+
+async fn raise_timeline(transaction: &Transaction<'_>, counter: &str, changes: &Changes<'_>) -> SqlResult {
+    let (mut elections, mut buckets, mut regions, mut choices, mut votes) = (vec![], vec![], vec![], vec![], vec![]);
+    for (group, count) in &changes.timeline {
+        if let Group::Timeline { election, bucket_ms, region, choice } = group {
+            elections.push(election.as_str());
+            buckets.push(commit::time(*bucket_ms));
+            regions.push(region.as_str());
+            choices.push(choice.as_str());
+            votes.push(*count as i64);
+        }
+    }
+    let sql = "INSERT INTO timeline AS t (counter, election, bucket, region, choice, votes)
+               SELECT $1, * FROM unnest($2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::bigint[])
+                   ON CONFLICT (counter, election, bucket, region, choice)
+                   DO UPDATE SET votes = excluded.votes WHERE t.votes < excluded.votes";
+    transaction.execute(sql, &[&counter, &elections, &buckets, &regions, &choices, &votes]).await.map(drop)
+}
+
+async fn raise_refusals(transaction: &Transaction<'_>, counter: &str, changes: &Changes<'_>) -> SqlResult {
+    let reasons: Vec<&str> = changes.rejections.iter().map(|(reason, ..)| reason.code()).collect();
+    let buckets: Vec<SystemTime> = changes.rejections.iter().map(|(_, at, _)| commit::time(*at)).collect();
+    let votes: Vec<i64> = changes.rejections.iter().map(|(.., votes)| *votes as i64).collect();
+    let sql = "INSERT INTO rejection AS r (counter, reason, bucket, votes)
+               SELECT $1, * FROM unnest($2::text[], $3::timestamptz[], $4::bigint[])
+                   ON CONFLICT (counter, reason, bucket) DO UPDATE SET votes = excluded.votes WHERE r.votes < excluded.votes";
+    transaction.execute(sql, &[&counter, &reasons, &buckets, &votes]).await.map(drop)
+}
