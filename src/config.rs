@@ -37,7 +37,7 @@ pub struct CommonArgs {
     #[arg(long, global = true, env = "SCRUTIN_DATABASE_URL", hide_env = true, value_name = "URL")]
     pub database_url: Option<String>,
 
-    /// Name under which the count stands in the tables [default: native]
+    /// Name under which the count stands in the tables [default: native, or spark where that counts]
     #[arg(long, global = true, env = "SCRUTIN_COUNTER", hide_env = true, value_name = "NAME")]
     pub counter: Option<String>,
 
@@ -115,6 +115,8 @@ pub struct Settings {
     /// None: a private PostgreSQL in the data folder.
     pub database_url: Option<String>,
     pub counter: String,
+    /// Whether somebody has asked for it, or it is only what holds otherwise.
+    pub is_counter_given: bool,
     /// None: as many as the log has; 4 if it is made anew.
     pub partitions: Option<u32>,
     pub workers: usize,
@@ -167,7 +169,9 @@ impl Settings {
             folder => LogSettings::Embedded(folder.map_or_else(|| data_dir.join("log"), PathBuf::from)),
         };
         let is_given = args.counter.is_some();
-        let counter = args.counter.or(file.counter).unwrap_or_else(|| "native".into());
+        let counter = args.counter.or(file.counter);
+        let is_counter_given = counter.is_some();
+        let counter = counter.unwrap_or_else(|| "native".into());
         crate::election::check_code(&counter).map_err(|what| at("counter", is_given, what))?;
         let is_given = args.log_level.is_some();
         let log_level = args.log_level.or(file.log_level).unwrap_or_else(|| "warn".into());
@@ -184,6 +188,7 @@ impl Settings {
                 .flatten()
                 .find(|url| !url.is_empty()),
             counter,
+            is_counter_given,
             partitions: args.partitions.or(file.partitions),
             workers: args.workers.or(file.workers).unwrap_or(2).max(1),
             listen: args.listen.or(file.listen).unwrap_or_else(|| ([127, 0, 0, 1], 8080).into()),

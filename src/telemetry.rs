@@ -45,6 +45,8 @@ pub struct Metrics {
     pub page_clients: Gauge,
     pub database_reconnects: Counter,
     pub rebalances: Counter,
+    pub spark_batch_seconds: Histogram,
+    pub spark_state_rows: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -75,6 +77,9 @@ impl Metrics {
             page_clients: Gauge::default(),
             database_reconnects: Counter::default(),
             rebalances: Counter::default(),
+            // 63 ms to 17 minutes by doubling.
+            spark_batch_seconds: Histogram::new(exponential_buckets(0.063, 2.0, 15)),
+            spark_state_rows: Gauge::default(),
         };
         // A counter is written with `_total` at its end.
         let m = &metrics;
@@ -95,6 +100,12 @@ impl Metrics {
         registry.register("page_clients", "Viewers that follow the page live", m.page_clients.clone());
         registry.register("database_reconnects", "Connections to PostgreSQL made anew", m.database_reconnects.clone());
         registry.register("rebalances", "Changes of this process's share of the partitions", m.rebalances.clone());
+        registry.register("spark_batch_seconds", "Seconds that Spark took for a batch", m.spark_batch_seconds.clone());
+        registry.register(
+            "spark_state_rows",
+            "Rows that Spark remembers, voters among them",
+            m.spark_state_rows.clone(),
+        );
         metrics
     }
 

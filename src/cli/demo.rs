@@ -125,6 +125,7 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
         votes: Some(Arc::clone(&sent)),
         telemetry: Some(Arc::clone(&telemetry)),
         registered: Some(election.registered()),
+        ..View::default()
     });
     let start = Instant::now();
     let stop_count = Arc::new(Stop::default());

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use super::table::grouped;
 use crate::pipeline::CountProgress;
 use crate::simulate::Progress as VotesProgress;
+use crate::spark::count::SparkProgress;
 use crate::telemetry::Telemetry;
 
 /// How often the line is written anew on a terminal; elsewhere a line is added every so often.
@@ -22,6 +23,7 @@ const ELSEWHERE: Duration = Duration::from_secs(10);
 pub(super) struct View {
     pub count: Option<Arc<CountProgress>>,
     pub votes: Option<Arc<VotesProgress>>,
+    pub spark: Option<Arc<SparkProgress>>,
     pub telemetry: Option<Arc<Telemetry>>,
     /// Registered voters, for the turnout.
     pub registered: Option<u64>,
@@ -95,6 +97,14 @@ impl View {
             }
         }
         parts.push(format!("{} votes/s", grouped(rate as i64)));
+        if let Some(spark) = &self.spark {
+            parts.push(format!("batch {:.1} s", spark.batch_ms.load(Ordering::Relaxed) as f64 / 1000.0));
+            parts.push(format!(
+                "state {} rows, {} MB",
+                grouped(spark.state_rows.load(Ordering::Relaxed) as i64),
+                grouped(spark.state_bytes.load(Ordering::Relaxed) as i64 / 1_000_000)
+            ));
+        }
         let problems = self.telemetry.iter().flat_map(|telemetry| telemetry.parts());
         for (name, problem) in problems.filter_map(|part| Some((part.name, part.problem?))) {
             parts.push(format!("waiting for {name}: {problem}"));

@@ -18,6 +18,7 @@ mod proxy; // a TCP connection in between, to be cut
 mod run; // runs the program as a user does
 mod schema; // the published schema of a vote against the parser
 mod spark; // the client of Spark Connect, on a real Spark
+mod spark_count; // Spark counts the same votes as the native engine
 mod spark_job; // the count in SQL against the native one, record by record
 mod spark_server; // a real Spark, to be killed and paused
 mod store; // migrations, roles and their walls, elections
