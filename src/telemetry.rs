@@ -45,6 +45,7 @@ pub struct Metrics {
     pub page_clients: Gauge,
     pub database_reconnects: Counter,
     pub rebalances: Counter,
+    pub counters_apart_votes: Family<CounterLabel, Gauge>,
     pub spark_batch_seconds: Histogram,
     pub spark_state_rows: Gauge,
 }
@@ -52,6 +53,11 @@ pub struct Metrics {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PartitionLabel {
     pub partition: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CounterLabel {
+    pub other: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -77,6 +83,7 @@ impl Metrics {
             page_clients: Gauge::default(),
             database_reconnects: Counter::default(),
             rebalances: Counter::default(),
+            counters_apart_votes: Family::default(),
             // 63 ms to 17 minutes by doubling.
             spark_batch_seconds: Histogram::new(exponential_buckets(0.063, 2.0, 15)),
             spark_state_rows: Gauge::default(),
@@ -100,6 +107,11 @@ impl Metrics {
         registry.register("page_clients", "Viewers that follow the page live", m.page_clients.clone());
         registry.register("database_reconnects", "Connections to PostgreSQL made anew", m.database_reconnects.clone());
         registry.register("rebalances", "Changes of this process's share of the partitions", m.rebalances.clone());
+        registry.register(
+            "counters_apart_votes",
+            "Votes and refusals in which another counter at the same positions differs from this one",
+            m.counters_apart_votes.clone(),
+        );
         registry.register("spark_batch_seconds", "Seconds that Spark took for a batch", m.spark_batch_seconds.clone());
         registry.register(
             "spark_state_rows",

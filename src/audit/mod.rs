@@ -3,6 +3,8 @@
 //! It shares no counting code with the engine: it has its own parser, rules, partitioner and roll, all as plain as
 //! can be, on the standard library's maps. Whatever both get wrong they get wrong independently.
 //!
+//! Of a count on Spark there is no roll and no evidence in the tables to be compared.
+//!
 //! The tables are read in one snapshot, so a count that goes on meanwhile does not disturb. Memory is that of the
 //! roll and the evidence of the partitions in hand (two at a time), and of the totals.
 
@@ -112,6 +114,7 @@ fn audit(
     let audit = Audit {
         log,
         laws: &laws,
+        has_roll: found.has_roll,
         work,
         positions: Mutex::new(positions.iter().rev().cloned().collect()),
         snapshot: Mutex::new(snapshot),
@@ -151,6 +154,7 @@ fn audit(
 struct Audit<'a> {
     log: &'a dyn VoteLog,
     laws: &'a Laws,
+    has_roll: bool,
     work: &'a Progress,
     /// Those that nobody has begun; the next is the last.
     positions: Mutex<Vec<Position>>,
@@ -192,7 +196,7 @@ impl Audit<'_> {
         let mut differences = Differences::default();
         compare::position(position, &recount, &mut differences);
         let recount::Recount { totals, rolls, evidence, records, counted, rejected, .. } = recount;
-        {
+        if self.has_roll {
             let snapshot = lock(&self.snapshot);
             compare::roll(&snapshot, self.laws, position.partition, rolls, &mut differences)?;
             compare::evidence(&snapshot, position.partition, evidence, &mut differences)?;

@@ -21,6 +21,8 @@ pub(super) struct Counter {
     pub elections: Vec<String>,
     pub log: String,
     pub partitions: u32,
+    /// Whether it keeps roll and evidence in the tables; Spark keeps the roll to itself, and no evidence.
+    pub has_roll: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -50,13 +52,15 @@ impl Snapshot {
 
     pub fn counter(&self) -> Result<Counter> {
         let mut found = None;
-        let sql = "SELECT elections, log, partitions FROM counter WHERE counter = $1";
+        let sql = "SELECT elections, log, partitions, engine <> 'spark' FROM counter WHERE counter = $1";
         self.rows("read the counter", sql, &[], &mut |row| {
-            found = Some((row.try_get(0)?, row.try_get(1)?, row.try_get::<_, i32>(2)?));
+            found = Some((row.try_get(0)?, row.try_get(1)?, row.try_get::<_, i32>(2)?, row.try_get(3)?));
             Ok(())
         })?;
         match found {
-            Some((elections, log, partitions)) => Ok(Counter { elections, log, partitions: partitions.unsigned_abs() }),
+            Some((elections, log, partitions, has_roll)) => {
+                Ok(Counter { elections, log, partitions: partitions.unsigned_abs(), has_roll })
+            }
             None => {
                 let mut names: Vec<String> = Vec::new();
                 let sql = "SELECT counter FROM counter WHERE counter <> $1 ORDER BY counter";

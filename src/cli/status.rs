@@ -115,18 +115,38 @@ async fn print_counter(client: &Client, log: Option<&dyn VoteLog>, counter: &str
 
 async fn print_agreement(client: &Client) -> Result<()> {
     let rows = client
-        .query("SELECT counter, other, partitions_apart, votes_apart FROM agreement ORDER BY 1, 2", &[])
+        .query(
+            "SELECT counter, other, partitions_apart, votes_apart, timeline_apart, refusals_apart
+               FROM agreement WHERE comparable ORDER BY 1, 2",
+            &[],
+        )
         .await
         .context("read the agreement")?;
     for row in rows {
-        let (counter, other, partitions, votes): (&str, &str, i64, i64) =
-            (row.get(0), row.get(1), row.get(2), row.get(3));
-        let verdict = match (partitions, votes) {
-            (0, 0) => "agree".to_owned(),
-            (0, votes) => format!("DIFFER by {} votes", grouped(votes)),
-            (partitions, _) => format!("one is still catching up in {partitions} partitions"),
+        let (counter, other, partitions): (&str, &str, i64) = (row.get(0), row.get(1), row.get(2));
+        let [votes, timeline, refusals]: [i64; 3] = [row.get(3), row.get(4), row.get(5)];
+        let is_equal = (votes, timeline, refusals) == (0, 0, 0);
+        let verdict = match partitions {
+            0 if is_equal => "agree in every row".to_owned(),
+            0 => format!(
+                "DIFFER by {} votes in the tally, {} in the timeline, {} refusals; {}",
+                grouped(votes),
+                grouped(timeline),
+                grouped(refusals),
+                first_difference(client, counter, other).await?
+            ),
+            partitions => format!("one is still catching up in {partitions} partitions"),
         };
         print(&format!("\nagreement   {counter} and {other}: {verdict}\n"))?;
     }
     Ok(())
+}
+
+async fn first_difference(client: &Client, counter: &str, other: &str) -> Result<String> {
+    let sql = "SELECT kind, key, votes, other_votes FROM disagreement WHERE counter = $1 AND other = $2 ORDER BY kind, key LIMIT 1";
+    let row = client.query_opt(sql, &[&counter, &other]).await.context("read the differences")?;
+    Ok(row.map_or_else(String::new, |row| {
+        let (kind, key, votes, other_votes): (&str, &str, i64, i64) = (row.get(0), row.get(1), row.get(2), row.get(3));
+        format!("as {kind} {key}: {} and {}", grouped(votes), grouped(other_votes))
+    }))
 }

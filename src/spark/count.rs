@@ -28,8 +28,8 @@ use crate::pipeline::{self, CountError, CountProgress, Ends, Entered, LOG, POSTG
 use crate::store::commit::{BatchRow, CommitError};
 use crate::store::resume::{self, CountingEngine, Position};
 use crate::store::totals::{Reach, TotalsCommitter};
-use crate::store::{Database, Role};
-use crate::telemetry::Telemetry;
+use crate::store::{Database, Role, agreement};
+use crate::telemetry::{CounterLabel, Telemetry};
 
 /// A part of the program as [`Telemetry`] knows it.
 pub const SPARK: &str = "spark";
@@ -271,14 +271,18 @@ impl Counting {
             let next = Look::at(query).await?;
             let is_drained = !look.is_active && self.options.drain && !is_stopping && query.failure().await?.is_none();
             // Nothing was under way while the topic was read.
-            if is_drained || (look.is_idle && next.is_idle && look.batch() == next.batch()) {
+            let is_all_done = is_drained || (look.is_idle && next.is_idle && look.batch() == next.batch());
+            if is_all_done {
                 self.tallies_mut().totals.settle_all();
             } else if let Some(ends) = &look.ends {
                 self.tallies_mut().totals.settle_until(ends);
                 self.done = ends.clone();
             }
-            self.commit().await?;
+            let has_committed = self.commit().await?;
             self.measure_lag();
+            if is_all_done && has_committed {
+                self.compare().await?;
+            }
             if !look.is_active {
                 return self.ended(query, is_drained, is_stopping).await;
             }
@@ -384,14 +388,16 @@ impl Counting {
     }
 
     /// Commits what is settled, if it is the state after a batch and no earlier one than was committed before.
-    async fn commit(&mut self) -> Result<(), CountError> {
-        let Some(tallies) = self.tallies.as_mut().filter(|tallies| tallies.totals.has_changed()) else { return Ok(()) };
+    async fn commit(&mut self) -> Result<bool, CountError> {
+        let Some(tallies) = self.tallies.as_mut().filter(|tallies| tallies.totals.has_changed()) else {
+            return Ok(false);
+        };
         let mut reached = tallies.totals.reached();
         let is_behind = self.taken.iter().any(|(partition, position)| {
             reached.get(partition).is_some_and(|reached| reached.next_offset < position.next_offset)
         });
         if is_behind || !tallies.totals.adds_up() {
-            return Ok(());
+            return Ok(false);
         }
         // Behind the last record there may be offsets without one.
         for (partition, reached) in &mut reached {
@@ -436,6 +442,24 @@ impl Counting {
         self.count.counted.store(counted, Ordering::Relaxed);
         self.count.rejected.store(rejected, Ordering::Relaxed);
         self.count.commits.fetch_add(1, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// Measures whether the other counters that stand where this one does agree with it.
+    async fn compare(&self) -> Result<(), CountError> {
+        let client = self.database.connect(Role::Reader).await?;
+        for (other, apart) in agreement::of(&client, &self.options.counter).await? {
+            self.telemetry
+                .metrics
+                .counters_apart_votes
+                .get_or_create(&CounterLabel { other: other.clone() })
+                .set(apart);
+            if apart != 0 {
+                tracing::warn!(
+                    "this count and `{other}` differ by {apart} votes and refusals; `scrutin status` says where"
+                );
+            }
+        }
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Here are the ways in: addresses, sessions and their roles. What the counters write is the pipeline's business.
 
+pub mod agreement;
 pub mod commit;
 mod copy;
 pub mod elections;

@@ -65,11 +65,33 @@ impl Night {
 #[tokio::test(flavor = "multi_thread")]
 async fn both_counts_have_the_same_rows() {
     let night = Night::begin(100_000).await;
-    night.stage.place.ok(&format!("simulate --seed 3 --speed max {FAULTS}"));
+    night.stage.place.ok(&format!("simulate --seed 3 --speed max --truth truth.json {FAULTS}"));
     let said = night.stage.place.ok(&night.on_spark("--drain"));
     assert!(said.contains("0 left in the log"), "{said}");
     night.stage.place.ok("count --drain");
     night.agree().await;
+    let status = night.stage.place.ok("status");
+    assert!(status.contains("native and spark: agree in every row"), "{status}");
+    let audit = night.stage.place.ok("audit --counter spark --truth truth.json");
+    assert!(audit.contains("clean") && audit.contains("every total is that of the ground truth"), "{audit}");
+
+    // Not one vote may be moved unseen.
+    let owner = night.stage.kit.owner().await;
+    for (table, row) in [
+        ("tally", "election = 'pres-2027' AND region = '75' AND choice = 'C03' AND channel = 'booth'"),
+        (
+            "timeline",
+            "(election, bucket, region, choice) = (SELECT election, bucket, region, choice FROM timeline LIMIT 1)",
+        ),
+        ("rejection", "(reason, bucket) = (SELECT reason, bucket FROM rejection LIMIT 1)"),
+    ] {
+        let change = |by: &str| format!("UPDATE {table} SET votes = votes {by} WHERE counter = 'spark' AND {row}");
+        owner.execute(&change("+ 1"), &[]).await.unwrap();
+        let status = night.stage.place.ok("status");
+        assert!(status.contains("native and spark: DIFFER") && status.contains(&format!("as {table} ")), "{status}");
+        night.stage.place.fails("audit --counter spark", 1);
+        owner.execute(&change("- 1"), &[]).await.unwrap();
+    }
     let refused: i64 =
         night.stage.figure("SELECT votes FROM refusals WHERE counter = 'spark' AND reason = 'already_voted'").await;
     assert!(refused > 1000, "{refused} double votes");
