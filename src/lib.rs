@@ -11,7 +11,7 @@
 //! 5. The [`pipeline`] reads the log, lets the engine count, and commits.
 //! 6. The [`store`] commits tallies, refusals, the roll and the position in one transaction of PostgreSQL, which
 //!    [`postgres`] finds on this machine and runs if none is given.
-//! 7. [`spark`] is to count the same log on Apache Spark; it knows how to drive it.
+//! 7. [`spark`] has Apache Spark count the same log, as a second count under a name of its own.
 //! 8. The [`page`] shows the views to all who look, live.
 //! 9. The [`audit`] counts the log again, with code of its own, and compares every row.
 //!

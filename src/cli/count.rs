@@ -58,6 +58,15 @@ struct SparkArgs {
     /// Topic for the running totals, at the brokers of the log; made if it is not there
     #[arg(long, env = "SCRUTIN_TALLIES", hide_env = true, value_name = "TOPIC", default_value = "tallies")]
     tallies: String,
+    /// Votes in a batch of Spark's, at most: of a backlog, more are counted faster, and fewer are seen sooner
+    #[arg(
+        long,
+        env = "SCRUTIN_BATCH_VOTES", hide_env = true,
+        value_name = "N",
+        default_value_t = 1_000_000,
+        value_parser = clap::value_parser!(u64).range(1..),
+    )]
+    batch_votes: u64,
     /// A setting of Spark's for its session, as spark.sql.shuffle.partitions=8; can be given more than once
     #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
     spark_conf: Vec<(String, String)>,
@@ -126,6 +135,7 @@ impl Count {
             address: server.with_token(spark.spark_token.clone()).map_err(UsageError)?,
             checkpoint,
             tallies: spark.tallies.clone(),
+            batch_votes: spark.batch_votes,
             settings: spark.spark_conf.clone(),
             drain: args.drain,
         };

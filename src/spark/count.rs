@@ -44,9 +44,6 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 /// A query that ends by itself so often without having done a batch is not started again.
 const FAILURES_MAX: u32 = 5;
 
-/// Records of a batch: as many as are there make one of a backlog that no memory holds.
-const BATCH_RECORDS_MAX: &str = "1000000";
-
 /// What Spark must do as it does here, whatever the server is set to.
 const SETTINGS: [(&str, &str); 4] = [
     ("spark.sql.ansi.enabled", "true"),
@@ -69,6 +66,8 @@ pub struct SparkCountOptions {
     pub checkpoint: String,
     /// The topic, beside the log's, that the totals go to.
     pub tallies: String,
+    /// In a batch, at most: a backlog in one would be more than any memory holds.
+    pub batch_votes: u64,
     /// Settings of Spark's for the session.
     pub settings: Vec<(String, String)>,
     /// Stop once all that is in the log at the start is counted.
@@ -227,7 +226,7 @@ impl Counting {
         for (key, value) in SETTINGS.into_iter().chain(own) {
             session.set(key, value).await?;
         }
-        let kafka = self.log.address();
+        let (kafka, batch_votes) = (self.log.address(), self.options.batch_votes.to_string());
         let log = Relation::stream(
             "kafka",
             [
@@ -236,7 +235,7 @@ impl Counting {
                 ("subscribe", kafka.topic.as_str()),
                 ("startingOffsets", "earliest"),
                 ("failOnDataLoss", "true"),
-                ("maxOffsetsPerTrigger", BATCH_RECORDS_MAX),
+                ("maxOffsetsPerTrigger", batch_votes.as_str()),
             ],
         );
         let job = Job { elections: &self.elections, partitions: self.log.partitions(), count: &self.id };
@@ -494,9 +493,27 @@ impl Look {
     }
 }
 
-/// The offsets of the one topic that is read: `{"votes":{"0":17}}`.
+/// The offsets of the one topic that is read: `{"votes":{"0":17}}`, which Spark Connect gives as a text of JSON.
 fn ends(progress: &Progress) -> Option<BTreeMap<u32, u64>> {
-    let topics = progress.sources.iter().find_map(|source| source.end_offset.as_object())?;
-    let offsets = topics.values().next().and_then(Value::as_object)?;
+    let end = &progress.sources.first()?.end_offset;
+    let topics = match end {
+        Value::String(text) => serde_json::from_str(text).ok()?,
+        other => other.clone(),
+    };
+    let offsets = topics.as_object()?.values().next().and_then(Value::as_object)?;
     offsets.iter().map(|(partition, end)| Some((partition.parse().ok()?, end.as_u64()?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_are_read_as_json_and_as_a_text_of_it() {
+        for end in [r#"{"votes":{"0":17,"1":0}}"#, r#""{\"votes\":{\"0\":17,\"1\":0}}""#] {
+            let json = format!(r#"{{"batchId":1,"timestamp":"","sources":[{{"endOffset":{end}}}]}}"#);
+            let progress: Progress = serde_json::from_str(&json).unwrap();
+            assert_eq!(ends(&progress), Some([(0, 17), (1, 0)].into()), "{end}");
+        }
+    }
 }

@@ -2,8 +2,12 @@
 //! beside it.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
 
 use crate::kafka::Stage;
+use crate::run::{PATIENCE, Place, Running};
 use crate::spark_server::Spark;
 
 /// A share of the ballots with every kind of fault. Of the double votes, most come in the same batch as the first.
@@ -12,16 +16,21 @@ const FAULTS: &str = "--faults none --fault redelivery=0.02 --fault double_vote=
     --fault unknown_channel=0.005 --fault too_early=0.005 --fault too_late=0.005 --fault delay=0.02";
 
 /// An election, and a folder of the stage's for Spark's checkpoint.
-struct Night {
+struct Night<'a> {
     stage: Stage,
-    spark: &'static Spark,
+    spark: &'a Spark,
 }
 
-impl Night {
-    async fn begin(voters: u32) -> Night {
-        let night = Night { stage: Stage::new().await, spark: Spark::shared() };
+impl Night<'_> {
+    async fn begin(spark: &Spark, voters: u32) -> Night<'_> {
+        let night = Night { stage: Stage::new().await, spark };
         night.stage.place.ok(&format!("setup --voters {voters} --day 1h --partitions 3"));
         night
+    }
+
+    /// All votes of the day, at so many times its speed.
+    fn votes(&self, speed: &str) -> Running {
+        self.stage.place.start(&format!("simulate --seed 3 --speed {speed} --truth truth.json {FAULTS}"))
     }
 
     /// The command line of the count on Spark.
@@ -51,6 +60,67 @@ impl Night {
         tables
     }
 
+    /// Waits until so many more votes can be seen than now, and sees to it that what can be seen adds up.
+    async fn until_more(&self, votes: i64, driver: &mut Running) {
+        let (wanted, deadline) = (self.received().await + votes, Instant::now() + PATIENCE);
+        while self.received().await < wanted {
+            driver.must_run();
+            assert!(Instant::now() < deadline, "{} votes are seen, not {wanted}", self.received().await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.adds_up().await;
+    }
+
+    async fn adds_up(&self) {
+        let sql = "SELECT count(*) FROM accounting a WHERE counter = 'spark' AND NOT (holds AND counted =
+                       (SELECT coalesce(sum(votes), 0) FROM timeline t WHERE t.counter = a.counter))";
+        assert_eq!(self.stage.figure(sql).await, 0, "received = counted + refused, in all tables");
+    }
+
+    async fn received(&self) -> i64 {
+        self.stage.figure("SELECT coalesce(sum(received), 0)::bigint FROM accounting WHERE counter = 'spark'").await
+    }
+
+    /// Kills the driver again and again, and Spark now and then, each when some more votes can be seen.
+    async fn of_kills(spark: &Spark, kills: u32, voters: u32) {
+        let night = Night::begin(spark, voters).await;
+        let seed = fastrand::u64(..1_000_000);
+        println!("kills by seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        // The day is longer than the test, which ends it when it has killed enough.
+        let mut voting = night.votes("1");
+        for kill in 0..kills {
+            let mut driver = night.stage.place.start(&night.on_spark(""));
+            night.until_more(random.i64(1..50), &mut driver).await;
+            match kill % 4 {
+                1 => {
+                    spark.kill();
+                    spark.start_again();
+                    night.until_more(1, &mut driver).await;
+                    driver.killed();
+                }
+                3 => {
+                    driver.killed();
+                    spark.kill();
+                    spark.start_again();
+                }
+                _ => driver.killed(),
+            }
+        }
+        voting.must_run();
+        // A stop as it should be, and on to the end.
+        let mut driver = night.stage.place.start(&night.on_spark(""));
+        night.until_more(1, &mut driver).await;
+        driver.signal(Signal::SIGTERM);
+        driver.end().ok();
+        night.adds_up().await;
+        voting.killed();
+        night.votes("max").end().ok();
+        night.stage.place.ok(&night.on_spark("--drain --batch-votes 20000"));
+        night.stage.place.ok("count --drain");
+        night.agree().await;
+    }
+
     /// Both counters have the same rows.
     async fn agree(&self) {
         let (native, spark) = (self.tables("native").await, self.tables("spark").await);
@@ -64,8 +134,8 @@ impl Night {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_counts_have_the_same_rows() {
-    let night = Night::begin(100_000).await;
-    night.stage.place.ok(&format!("simulate --seed 3 --speed max --truth truth.json {FAULTS}"));
+    let night = Night::begin(Spark::shared(), 300_000).await;
+    night.votes("max").end().ok();
     let said = night.stage.place.ok(&night.on_spark("--drain"));
     assert!(said.contains("0 left in the log"), "{said}");
     night.stage.place.ok("count --drain");
@@ -95,4 +165,51 @@ async fn both_counts_have_the_same_rows() {
     let refused: i64 =
         night.stage.figure("SELECT votes FROM refusals WHERE counter = 'spark' AND reason = 'already_voted'").await;
     assert!(refused > 1000, "{refused} double votes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_driver_and_spark_killed_at_random_moments_count_every_vote_once() {
+    Night::of_kills(&Spark::start(&[]), 4, 100_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes"]
+async fn soak_the_driver_and_spark_killed_twenty_times_count_every_vote_once() {
+    Night::of_kills(&Spark::start(&[]), 20, 1_000_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_drivers_the_first_yields() {
+    let night = Night::begin(Spark::shared(), 60_000).await;
+    night.votes("max").end().ok();
+    let mut first = night.stage.place.start(&night.on_spark("--batch-votes 1500"));
+    night.until_more(1, &mut first).await;
+    let second = night.stage.place.start(&night.on_spark("--drain"));
+    let said = first.end().fails(5);
+    assert!(said.contains("taken over by another count named `spark`"), "{said}");
+    second.end().ok();
+    night.stage.place.ok("count --drain");
+    night.agree().await;
+
+    // Neither engine goes on where the other one is.
+    let said = night.stage.place.fails("count --counter spark", 4);
+    assert!(said.contains("counter `spark` is counted by the engine spark"), "{said}");
+    let said = night.stage.place.fails(&night.on_spark("--counter native"), 4);
+    assert!(said.contains("counter `native` is counted by the engine native"), "{said}");
+}
+
+#[test]
+fn what_spark_needs_is_asked_for() {
+    let place = Place::bare();
+    let on_kafka = "count --engine spark --log kafka://127.0.0.1:1/votes";
+    for (line, words) in [
+        ("count --engine spark --spark sc://127.0.0.1:1 --checkpoint c", "a log on Kafka"),
+        (on_kafka, "--spark sc://host:port"),
+        (&format!("{on_kafka} --spark sc://127.0.0.1:1"), "--checkpoint PATH"),
+        (&format!("{on_kafka} --spark http://127.0.0.1:1 --checkpoint c"), "expected sc://host:port"),
+        (&format!("{on_kafka} --spark sc://one --checkpoint c --spark-token secret"), "in the clear"),
+    ] {
+        let said = place.fails(line, 2);
+        assert!(said.contains(words) && !said.contains("secret"), "{line}: {said}");
+    }
 }
