@@ -168,6 +168,7 @@ async fn both_counts_have_the_same_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes"]
 async fn the_driver_and_spark_killed_at_random_moments_count_every_vote_once() {
     Night::of_kills(&Spark::start(&[]), 4, 100_000).await;
 }
