@@ -1,7 +1,7 @@
 //! Commits running totals, with the positions that they reach, in one transaction.
 //!
 //! Unlike what the native engine finds, a total is not added but put in place of a smaller one: applied twice, or late,
-//! it changes nothing. Whoever has taken the partitions last commits, as in [`commit`](super::commit).
+//! it changes nothing. Whoever has taken the partitions last commits, as in [`super::commit`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
