@@ -52,7 +52,7 @@ impl Snapshot {
 
     pub fn counter(&self) -> Result<Counter> {
         let mut found = None;
-        let sql = "SELECT elections, log, partitions, engine <> 'spark' FROM counter WHERE counter = $1";
+        let sql = "SELECT elections, log, partitions, counted_by <> 'spark' FROM counter WHERE counter = $1";
         self.rows("read the counter", sql, &[], &mut |row| {
             found = Some((row.try_get(0)?, row.try_get(1)?, row.try_get::<_, i32>(2)?, row.try_get(3)?));
             Ok(())

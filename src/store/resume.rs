@@ -59,14 +59,14 @@ pub async fn enter_counter(client: &mut Client, entry: &Entry<'_>) -> Result<BTr
     let transaction = client.transaction().await.map_err(during("enter the counter"))?;
     transaction
         .execute(
-            "INSERT INTO counter (counter, elections, log, partitions, engine) VALUES ($1, $2, $3, $4, $5)
+            "INSERT INTO counter (counter, elections, log, partitions, counted_by) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT DO NOTHING",
             &[counter, &elections, &log.id(), &(rules.partitions as i32), &engine.code()],
         )
         .await
         .map_err(during("enter the counter"))?;
     let row = transaction
-        .query_one("SELECT elections, log, partitions, engine FROM counter WHERE counter = $1", &[counter])
+        .query_one("SELECT elections, log, partitions, counted_by FROM counter WHERE counter = $1", &[counter])
         .await
         .map_err(during("read the counter"))?;
     let (known, counted_log, partitions): (Vec<String>, &str, i32) = (row.get(0), row.get(1), row.get(2));
