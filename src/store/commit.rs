@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio_postgres::{Client, Statement, Transaction};
+use tokio_postgres::{Client, Statement, ToStatement, Transaction};
 
 use super::copy::CopyRows;
 use super::resume::Position;
@@ -70,6 +70,7 @@ struct Statements {
     evidence: Statement,
     roll: Statement,
     compact: Statement,
+    batches: Statement,
 }
 
 impl Committer {
@@ -152,7 +153,9 @@ impl Committer {
                 [counter, &turn, &CHUNK_BYTES, &CHUNKS_PER_COMPACTION];
             transaction.execute(&statements.compact, &parameters).await.map_err(during("compact the roll"))?;
         }
-        write_batches(&transaction, counter, finished).await.map_err(during("write the batches"))?;
+        write_batches(&transaction, &statements.batches, counter, finished)
+            .await
+            .map_err(during("write the batches"))?;
         transaction.commit().await.map_err(during("commit"))?;
         self.commits = self.commits.wrapping_add(1);
         self.know_buckets_of(rules, changes);
@@ -162,7 +165,9 @@ impl Committer {
     /// Remembers commits that no later one could take along, and how far the log goes meanwhile.
     pub async fn remember(&mut self, finished: &[BatchRow], ends: &BTreeMap<u32, u64>) -> Result<(), StoreError> {
         let transaction = self.client.transaction().await.map_err(StoreError::during("write the batches"))?;
-        write_batches(&transaction, &self.counter, finished).await.map_err(StoreError::during("write the batches"))?;
+        write_batches(&transaction, &self.statements.batches, &self.counter, finished)
+            .await
+            .map_err(StoreError::during("write the batches"))?;
         transaction
             .execute(
                 "DELETE FROM batch WHERE counter = $1 AND committed_at < now() - $2::text::interval",
@@ -264,6 +269,7 @@ impl Statements {
                        FROM taken GROUP BY election",
                 )
                 .await?,
+            batches: client.prepare(WRITE_BATCHES).await?,
         })
     }
 }
@@ -433,7 +439,18 @@ async fn write_roll(
     copy.send(transaction, &statements.roll).await
 }
 
-pub(super) async fn write_batches(transaction: &Transaction<'_>, counter: &str, batches: &[BatchRow]) -> SqlResult<()> {
+pub(super) const WRITE_BATCHES: &str =
+    "INSERT INTO batch (counter, committed_at, received, counted, rejected, lag, latency_ms_p50, latency_ms_p99)
+     SELECT $1, * FROM unnest($2::timestamptz[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
+                              $7::float8[], $8::float8[])";
+
+/// `statement` is [`WRITE_BATCHES`], prepared or not.
+pub(super) async fn write_batches(
+    transaction: &Transaction<'_>,
+    statement: &(impl ToStatement + ?Sized),
+    counter: &str,
+    batches: &[BatchRow],
+) -> SqlResult<()> {
     if batches.is_empty() {
         return Ok(());
     }
@@ -444,11 +461,7 @@ pub(super) async fn write_batches(transaction: &Transaction<'_>, counter: &str, 
     let (rejected, lag) = (column(|batch| batch.rejected), column(|batch| batch.lag));
     let p50: Vec<Option<f64>> = batches.iter().map(|batch| batch.latency_ms_p50).collect();
     let p99: Vec<Option<f64>> = batches.iter().map(|batch| batch.latency_ms_p99).collect();
-    let sql =
-        "INSERT INTO batch (counter, committed_at, received, counted, rejected, lag, latency_ms_p50, latency_ms_p99)
-               SELECT $1, * FROM unnest($2::timestamptz[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
-                                        $7::float8[], $8::float8[])";
-    transaction.execute(sql, &[&counter, &times, &received, &counted, &rejected, &lag, &p50, &p99]).await?;
+    transaction.execute(statement, &[&counter, &times, &received, &counted, &rejected, &lag, &p50, &p99]).await?;
     Ok(())
 }
 

@@ -48,7 +48,7 @@ impl TotalsCommitter {
         raise_tally(&transaction, counter, changes).await.map_err(during("write the tally"))?;
         raise_timeline(&transaction, counter, changes).await.map_err(during("write the timeline"))?;
         raise_refusals(&transaction, counter, changes).await.map_err(during("write the refusals"))?;
-        commit::write_batches(&transaction, counter, batch.map(std::slice::from_ref).unwrap_or_default())
+        commit::write_batches(&transaction, commit::WRITE_BATCHES, counter, batch.map_or(&[], std::slice::from_ref))
             .await
             .map_err(during("write the batches"))?;
         transaction.commit().await.map_err(during("commit"))?;
