@@ -146,6 +146,16 @@ fn a_partition_has_one_writer() {
     log.writer(&[0, 1]).map(|_| ()).unwrap();
 }
 
+/// As a program holds it that is being started while a writer ends.
+#[test]
+fn a_copy_of_a_lock_does_not_outlive_it() {
+    let dir = TempDir::new().unwrap();
+    let lock = writer::take_lock(dir.path()).unwrap();
+    let _copy = lock.0.try_clone().unwrap();
+    drop(lock);
+    writer::take_lock(dir.path()).unwrap();
+}
+
 #[test]
 fn the_number_of_partitions_is_fixed() {
     let dir = TempDir::new().unwrap();

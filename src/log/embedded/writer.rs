@@ -29,7 +29,7 @@ struct PartitionWriter {
     codec: Codec,
     segment_bytes: u64,
     packed: Vec<u8>,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Writer {
@@ -177,11 +177,21 @@ fn open_file(path: &Path) -> Result<File> {
     options.open(path).map_err(|e| io_error("open", path, e))
 }
 
-fn take_lock(folder: &Path) -> Result<File> {
+/// Held by the one process that writes to a partition.
+pub(super) struct Lock(pub(super) File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a program that is being started elsewhere in this process holds a copy for a moment.
+        let _ = self.0.unlock();
+    }
+}
+
+pub(super) fn take_lock(folder: &Path) -> Result<Lock> {
     let path = folder.join("lock");
     let file = open_file(&path)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(LogError::Unusable(format!(
             "another process is writing to {}; a partition has one writer",
             folder.display()
