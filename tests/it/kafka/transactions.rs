@@ -34,11 +34,21 @@ impl Transactions<'_> {
     }
 
     fn commit(&self) {
-        self.producer.commit_transaction(PATIENCE).unwrap();
+        self.until_marked(|| self.producer.commit_transaction(PATIENCE).unwrap());
     }
 
     fn abort(&self) {
-        self.producer.abort_transaction(PATIENCE).unwrap();
+        self.until_marked(|| self.producer.abort_transaction(PATIENCE).unwrap());
+    }
+
+    /// The broker writes a transaction's marker after it has said that the transaction has ended.
+    fn until_marked(&self, end: impl FnOnce()) {
+        let ((_, before), deadline) = (self.topic.offsets(0), Instant::now() + PATIENCE);
+        end();
+        while self.topic.offsets(0).1 <= before {
+            assert!(Instant::now() < deadline, "no marker comes behind offset {before}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
