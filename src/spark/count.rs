@@ -253,10 +253,11 @@ impl Counting {
 
     /// Asks the query how it is, and commits what it has done, until a stop or its end.
     async fn watch(&mut self, query: &StreamingQuery) -> Result<(), CountError> {
-        let mut look = Look::at(query).await?;
-        self.telemetry.set_ready(SPARK);
+        let mut before: Option<Look> = None;
         let mut stopping_at = None;
         loop {
+            let look = Look::at(query).await?;
+            self.telemetry.set_ready(SPARK);
             let is_stopping = self.stop.is_asked();
             if is_stopping && look.is_active {
                 // The batch in hand is waited for; what comes after it is counted at the next start.
@@ -266,32 +267,32 @@ impl Counting {
                 }
             }
             self.note(&look);
-            self.read_tallies().await?;
-            let next = Look::at(query).await?;
-            let is_drained = !look.is_active && self.options.drain && !is_stopping && query.failure().await?.is_none();
-            // Nothing was under way while the topic was read.
-            let is_all_done = is_drained || (look.is_idle && next.is_idle && look.batch() == next.batch());
-            if is_all_done {
+            // Nothing was under way while the topic was read last.
+            if before.is_some_and(|before| before.is_idle && look.is_idle && before.batch() == look.batch()) {
                 self.tallies_mut().totals.settle_all();
-            } else if let Some(ends) = &look.ends {
+            }
+            self.read_tallies().await?;
+            let is_drained = !look.is_active && self.options.drain && !is_stopping && query.failure().await?.is_none();
+            if let Some(ends) = &look.ends {
                 self.tallies_mut().totals.settle_until(ends);
                 self.done = ends.clone();
             }
+            if is_drained {
+                self.tallies_mut().totals.settle_all();
+            }
             let has_committed = self.commit().await?;
             self.measure_lag();
-            if is_all_done && has_committed {
+            if has_committed && (look.is_idle || is_drained) {
                 self.compare().await?;
             }
             if !look.is_active {
                 return self.ended(query, is_drained, is_stopping).await;
             }
-            look = next;
-            if look.is_active {
+            before = Some(look);
+            if is_stopping {
+                tokio::time::sleep(POLL).await;
+            } else {
                 let _ = tokio::time::timeout(POLL, self.stop.asked()).await;
-                if self.stop.is_asked() {
-                    tokio::time::sleep(POLL).await;
-                }
-                look = Look::at(query).await?;
             }
         }
     }
