@@ -186,9 +186,10 @@ pub const PROBE: &str = "SELECT json_build_object('elections', (SELECT count(*) 
 const AUDIT_ROW: &str = "SELECT rfc3339(audited_at) AS audited_at, recounted, differences, summary
    FROM last_audit WHERE counter = $1::text";
 
-const AGREEMENT_ROWS: &str = "SELECT counter, other, partitions_apart, votes_apart,
-        partitions_apart = 0 AND votes_apart = 0 AS agree
-   FROM agreement WHERE counter = $1::text OR other = $1::text ORDER BY counter, other";
+/// Without the timeline, which is too large to be compared for every look; `scrutin status` and the audit do.
+const AGREEMENT_ROWS: &str = "SELECT counter, other, partitions_apart, votes_apart, refusals_apart,
+        partitions_apart = 0 AND votes_apart = 0 AND refusals_apart = 0 AS agree
+   FROM agreement WHERE comparable AND $1::text IN (counter, other) ORDER BY counter, other";
 
 pub static STATUS: LazyLock<String> = LazyLock::new(|| {
     about_count(&format!(

@@ -255,6 +255,43 @@ async fn the_api_gives_exact_figures() {
 }
 
 #[tokio::test]
+async fn counters_of_the_same_log_are_compared() {
+    let kit = kit_with_votes().await;
+    let owner = kit.owner().await;
+    let copy = "
+        INSERT INTO counter (counter, elections, log, partitions) SELECT 'twin', elections, log, partitions FROM counter;
+        INSERT INTO counter (counter, elections, log, partitions)
+             SELECT 'stranger', elections, 'another log', partitions FROM counter WHERE counter = 'native';
+        INSERT INTO position (counter, partition, first_offset, next_offset, gaps, counted, rejected, end_offset)
+             SELECT 'twin', partition, first_offset, next_offset, gaps, counted, rejected, end_offset FROM position;
+        INSERT INTO tally SELECT 'twin', election, region, choice, channel, votes FROM tally;
+        INSERT INTO rejection SELECT 'twin', reason, bucket, votes FROM rejection";
+    owner.batch_execute(copy).await.unwrap();
+    let page = Page::start(kit.db()).await;
+    let found = async || page.ok("/api/v1/status").await["agreement"].clone();
+    let twin = |agree: bool, partitions: u32, votes: u32, refusals: u32| {
+        json!([{"counter": "native", "other": "twin", "partitions_apart": partitions, "votes_apart": votes,
+                "refusals_apart": refusals, "agree": agree}])
+    };
+    assert_eq!(found().await, twin(true, 0, 0, 0));
+    owner.execute("UPDATE rejection SET votes = 0 WHERE counter = 'twin' AND reason = 'malformed'", &[]).await.unwrap();
+    assert_eq!(found().await, twin(false, 0, 0, 1));
+    owner.execute("UPDATE tally SET votes = votes + 2 WHERE counter = 'twin' AND votes = 3", &[]).await.unwrap();
+    let apart = found().await;
+    assert!(apart[0]["agree"] == false && apart[0]["votes_apart"].as_u64() > Some(0), "{apart}");
+    owner
+        .execute(
+            "UPDATE position SET next_offset = next_offset + 1, gaps = gaps + 1, end_offset = end_offset + 1
+                    WHERE counter = 'twin' AND partition = 0",
+            &[],
+        )
+        .await
+        .unwrap();
+    assert_eq!(found().await[0]["partitions_apart"], 1);
+    page.stop().await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_answered_says_why() {
     let kit = kit_with_votes().await;
     let page = Page::start(kit.db()).await;

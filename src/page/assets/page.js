@@ -156,8 +156,9 @@ function showBooks(data) {
   } else {
     notes.push("Not audited yet.");
   }
-  for (const { counter, other, agree, partitions_apart, votes_apart } of data.agreement) {
-    const how = agree ? "agree" : partitions_apart ? "are not equally far yet" : `differ by ${plural(votes_apart, "vote", "votes")}`;
+  for (const { counter, other, agree, partitions_apart, votes_apart, refusals_apart } of data.agreement) {
+    const differ = `differ by ${plural(votes_apart, "vote", "votes")} and ${plural(refusals_apart, "refusal", "refusals")}`;
+    const how = agree ? "agree" : partitions_apart ? "are not equally far yet" : differ;
     notes.push(`The counts ${counter} and ${other} ${how}.`);
   }
   say(byId("audit"), notes.join(" "));
