@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
@@ -21,9 +21,13 @@ use crate::log::{LogError, Membership, Result};
 /// A member that is not heard of for ten seconds is taken for dead.
 const DEFAULTS: &[(&str, &str)] = &[("session.timeout.ms", "10000"), ("heartbeat.interval.ms", "1000")];
 
+/// Without brokers the group cannot be left, and now and then librdkafka does not give it up.
+const LEAVE_WAIT: Duration = Duration::from_secs(5);
+
 pub(super) struct Member {
     address: KafkaAddress,
-    consumer: BaseConsumer<GroupContext>,
+    /// Shared with nobody, so that it can be kept from being dropped.
+    consumer: Arc<BaseConsumer<GroupContext>>,
     /// None until the group has decided for the first time.
     owned: Option<BTreeSet<u32>>,
 }
@@ -96,7 +100,7 @@ impl Member {
         let consumer: BaseConsumer<GroupContext> =
             config.create_with_context(GroupContext::default()).map_err(|error| unusable(&log.address, &error))?;
         consumer.subscribe(&[&log.address.topic]).map_err(|error| unusable(&log.address, &error))?;
-        Ok(Member { address: log.address.clone(), consumer, owned: None })
+        Ok(Member { address: log.address.clone(), consumer: Arc::new(consumer), owned: None })
     }
 
     fn list(&self, partitions: impl IntoIterator<Item = i32>) -> TopicPartitionList {
@@ -205,5 +209,20 @@ impl Drop for Member {
             tracing::debug!("{error}");
         }
         self.consumer.context().is_leaving.store(true, Ordering::SeqCst);
+        if let Err(error) = self.consumer.close_queue() {
+            tracing::debug!("librdkafka: {error}");
+        }
+        let deadline = Instant::now() + LEAVE_WAIT;
+        while !self.consumer.closed() && Instant::now() < deadline {
+            let _ = self.consumer.poll(LEAVE_WAIT / 100);
+        }
+        if !self.consumer.closed() {
+            tracing::warn!("the group of {} cannot be told that this process leaves it", self.address);
+            #[expect(
+                clippy::mem_forget,
+                reason = "its own drop would wait for ever; the group gives the member up by itself"
+            )]
+            std::mem::forget(Arc::clone(&self.consumer));
+        }
     }
 }
