@@ -25,6 +25,15 @@ there() { command -v "$1" >/dev/null 2>&1; }
 
 now() { date +%s; }
 
+# The numbers from 1; `seq` counts down to 0 on some systems.
+count_to() {
+    number=1
+    while [ "$number" -le "$1" ]; do
+        echo "$number"
+        number=$((number + 1))
+    done
+}
+
 # == Java and what Maven brings
 
 # Sets `java` and `java_version`.

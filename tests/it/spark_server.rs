@@ -44,9 +44,19 @@ impl Spark {
 
     /// One with these settings beside those of `tools/spark`.
     pub fn start(settings: &[&str]) -> Spark {
-        let (folder, guard) = guarded_by(r#""$1" down --dir "$0" --delete"#, &[&tool()]);
         let options: Vec<&str> = settings.iter().flat_map(|setting| ["--conf", setting]).collect();
-        let address = run("up", &folder, &options);
+        Spark::start_with(&options)
+    }
+
+    /// A standalone cluster of so many workers, with one core each.
+    pub fn cluster(workers: u32) -> Spark {
+        Spark::start_with(&["--workers", &workers.to_string(), "--cores", "1", "--memory", "512m"])
+    }
+
+    /// One with these options of `tools/spark up`.
+    pub fn start_with(options: &[&str]) -> Spark {
+        let (folder, guard) = guarded_by(r#""$1" down --dir "$0" --delete"#, &[&tool()]);
+        let address = run("up", &folder, options);
         Spark { address, own: Some(Own { folder, _guard: guard }) }
     }
 
@@ -60,25 +70,35 @@ impl Spark {
 
     /// SIGKILL. The server is as good as gone when it returns.
     pub fn kill(&self) {
-        self.signal(Signal::SIGKILL);
+        self.signal("pid", Signal::SIGKILL);
+    }
+
+    /// SIGKILL to a worker of a cluster; they count from 1. What it has started ends by itself.
+    pub fn kill_worker(&self, worker: u32) {
+        self.signal(&format!("worker-{worker}/pid"), Signal::SIGKILL);
     }
 
     /// SIGSTOP: it keeps its connections and says nothing.
     pub fn pause(&self) {
-        self.signal(Signal::SIGSTOP);
+        self.signal("pid", Signal::SIGSTOP);
     }
 
     pub fn resume(&self) {
-        self.signal(Signal::SIGCONT);
+        self.signal("pid", Signal::SIGCONT);
     }
 
-    /// Starts a killed one again, at its address and with its checkpoints, and waits until it answers.
+    /// Starts what was killed again, at its address and with its checkpoints, and waits until it answers.
     pub fn start_again(&self) {
         assert_eq!(run("up", self.folder(), &[]), self.address);
     }
 
-    fn signal(&self, signal: Signal) {
-        let pid = std::fs::read_to_string(self.folder().join("pid")).unwrap();
+    /// What it has said since it was started last.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder().join("server.log")).unwrap()
+    }
+
+    fn signal(&self, file: &str, signal: Signal) {
+        let pid = std::fs::read_to_string(self.folder().join(file)).unwrap();
         kill(Pid::from_raw(pid.trim().parse().unwrap()), signal).unwrap();
     }
 
