@@ -136,6 +136,7 @@ impl Count {
             checkpoint,
             tallies: spark.tallies.clone(),
             batch_votes: spark.batch_votes,
+            kafka: client.for_java()?,
             settings: spark.spark_conf.clone(),
             drain: args.drain,
         };

@@ -11,6 +11,7 @@
 mod address;
 mod client;
 mod group;
+mod java;
 mod reader;
 mod topic;
 mod writer;

@@ -68,6 +68,8 @@ pub struct SparkCountOptions {
     pub tallies: String,
     /// In a batch, at most: a backlog in one would be more than any memory holds.
     pub batch_votes: u64,
+    /// By which Spark's own clients of Kafka reach the log, beside its address, by Kafka's names.
+    pub kafka: BTreeMap<String, String>,
     /// Settings of Spark's for the session.
     pub settings: Vec<(String, String)>,
     /// Stop once all that is in the log at the start is counted.
@@ -226,23 +228,27 @@ impl Counting {
         for (key, value) in SETTINGS.into_iter().chain(own) {
             session.set(key, value).await?;
         }
-        let (kafka, batch_votes) = (self.log.address(), self.options.batch_votes.to_string());
+        let (address, batch_votes) = (self.log.address(), self.options.batch_votes.to_string());
+        let mut brokers: BTreeMap<String, String> =
+            self.options.kafka.iter().map(|(name, value)| (format!("kafka.{name}"), value.clone())).collect();
+        brokers.insert("kafka.bootstrap.servers".to_owned(), address.servers.clone());
+        let source = [
+            ("kafka.isolation.level", "read_committed"),
+            ("subscribe", address.topic.as_str()),
+            ("startingOffsets", "earliest"),
+            ("failOnDataLoss", "true"),
+            ("maxOffsetsPerTrigger", batch_votes.as_str()),
+        ];
         let log = Relation::stream(
             "kafka",
-            [
-                ("kafka.bootstrap.servers", kafka.servers.as_str()),
-                ("kafka.isolation.level", "read_committed"),
-                ("subscribe", kafka.topic.as_str()),
-                ("startingOffsets", "earliest"),
-                ("failOnDataLoss", "true"),
-                ("maxOffsetsPerTrigger", batch_votes.as_str()),
-            ],
+            brokers.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(source),
         );
         let job = Job { elections: &self.elections, partitions: self.log.partitions(), count: &self.id };
         let tallies = job.define(session, log).await?;
-        let write = StreamWrite::new("kafka", tallies)
+        let write = StreamWrite::new("kafka", tallies);
+        let write = brokers.iter().fold(write, |write, (name, value)| write.option(name, value));
+        let write = write
             .name(&format!("scrutin-{}", self.options.counter))
-            .option("kafka.bootstrap.servers", &kafka.servers)
             .option("kafka.acks", "all")
             .option("topic", &self.options.tallies)
             .checkpoint(&self.options.checkpoint)

@@ -1,7 +1,7 @@
 //! librdkafka's settings: the user's, and those that a count rests on; and what it reports.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -59,7 +59,9 @@ const OURS: &[&str] = &[
 /// The user's settings of the client, by librdkafka's names.
 #[derive(Clone, Debug, Default)]
 pub struct KafkaSettings {
-    properties: BTreeMap<String, String>,
+    /// The file that they are from.
+    pub(super) path: PathBuf,
+    pub(super) properties: BTreeMap<String, String>,
 }
 
 impl KafkaSettings {
@@ -80,7 +82,7 @@ impl KafkaSettings {
             check(name, value).map_err(at)?;
             properties.insert(name.to_owned(), value.to_owned());
         }
-        Ok(KafkaSettings { properties })
+        Ok(KafkaSettings { path: path.to_owned(), properties })
     }
 
     /// A client that asks, and reads nothing.
