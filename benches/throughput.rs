@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use kit::cost::{peak_memory_mb, reset_peak_memory};
 use kit::{
-    PARTITIONS, Stage, WORKERS, check, folder_bytes, is_bench, is_wanted, median, one, peak_memory_mb, plan,
-    reset_peak_memory, send, steady, steady_plan,
+    PARTITIONS, Stage, WORKERS, check, folder_bytes, is_bench, is_wanted, median, one, plan, send, steady, steady_plan,
 };
 use scrutin::engine::{Changes, Engine, Partition, Roll, Rules};
 use scrutin::log::{EmbeddedLog, VoteLog};
@@ -108,13 +108,13 @@ async fn backlog(voters: u64, minutes: i64, seed: u64) -> Value {
         .expect("the engine does not panic");
 
     let progress = Arc::new(CountProgress::default());
-    reset_peak_memory();
+    reset_peak_memory(std::process::id());
     let start = Instant::now();
     stage.count(true, Arc::default(), Arc::clone(&progress)).await;
     let counted = start.elapsed();
-    let peak_memory_mb = peak_memory_mb();
+    let peak_memory_mb = peak_memory_mb(std::process::id());
     let database = stage.database();
-    check(&database, &truth).await;
+    check(&database, "native", &truth).await;
 
     let start = Instant::now();
     stage.count(true, Arc::default(), Arc::default()).await;

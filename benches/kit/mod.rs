@@ -2,6 +2,11 @@
 
 #![allow(dead_code, reason = "each bench uses its part")]
 
+pub mod broker;
+pub mod cost;
+pub mod seen;
+pub mod spark_server;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -124,18 +129,6 @@ pub fn send(plan: &Plan, faults: &FaultRates, log: &dyn VoteLog, speed: Speed) -
     simulate::run(plan, faults, &delivery).expect("make the votes").expect("nobody stops it")
 }
 
-/// Begins to measure the peak of this process's memory anew, where the system can.
-pub fn reset_peak_memory() {
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
-}
-
-/// Peak of resident memory since then, PostgreSQL not included; none where the system does not tell.
-pub fn peak_memory_mb() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? / 1024)
-}
-
 /// An election whose day is as long as is said, with about so many votes a second.
 pub fn steady_plan(votes_per_second: u64, day: Duration) -> Plan {
     // Turnout is about 3 in 4, and the pace over the day is not even: the mean is what was asked for.
@@ -159,7 +152,7 @@ pub async fn steady(plan: Plan, stage: Stage) -> Value {
     };
     let (truth, ()) = tokio::join!(follow, stage.count(false, Arc::clone(&stop), Arc::clone(&progress)));
     let database = stage.database();
-    check(&database, &truth).await;
+    check(&database, "native", &truth).await;
     let sql = "SELECT max(p) FROM (SELECT latency_ms_p99 AS p, sum(received) OVER (ORDER BY latency_ms_p99) AS upto,
                                           sum(received) OVER () AS total FROM batch) b WHERE upto <= total * 0.99";
     let p99: f64 = one::<Option<f64>>(&database, sql).await.unwrap_or_default();
@@ -178,13 +171,14 @@ pub async fn steady(plan: Plan, stage: Stage) -> Value {
     })
 }
 
-/// The tables are what the generator meant.
-pub async fn check(database: &Database, truth: &Truth) {
+/// The counter's tables are what the generator meant.
+pub async fn check(database: &Database, counter: &str, truth: &Truth) {
     let client = database.connect(Role::Reader).await.expect("connect");
     let rows = client
         .query(
-            "SELECT region, choice, sum(votes)::bigint FROM results_by_region GROUP BY 1, 2 HAVING sum(votes) > 0",
-            &[],
+            "SELECT region, choice, sum(votes)::bigint FROM results_by_region WHERE counter = $1
+              GROUP BY 1, 2 HAVING sum(votes) > 0",
+            &[&counter],
         )
         .await
         .expect("read the results");

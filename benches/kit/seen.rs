@@ -1,0 +1,102 @@
+//! When votes can be seen, as somebody who looks at the tables sees it, whoever counts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use scrutin::log::VoteLog;
+use scrutin::store::{Database, Role};
+use tokio::task::JoinHandle;
+
+use super::PARTITIONS;
+
+/// Between two looks: latencies are told as up to so much longer than they are.
+const LOOK: Duration = Duration::from_millis(4);
+
+/// Looks how far a counter is, again and again.
+pub struct Watch {
+    began_at_ms: i64,
+    stop: Arc<AtomicBool>,
+    looking: JoinHandle<Vec<Look>>,
+}
+
+/// How far each partition was, and when that was known.
+struct Look {
+    at_ms: i64,
+    next_offsets: [u64; PARTITIONS as usize],
+}
+
+/// In milliseconds from the append.
+#[derive(Clone, Copy, Debug)]
+pub struct Latency {
+    pub votes: usize,
+    pub p50: i64,
+    pub p99: i64,
+    pub max: i64,
+}
+
+impl Watch {
+    pub fn begin(database: Database, counter: &'static str) -> Watch {
+        let stop = Arc::new(AtomicBool::new(false));
+        let looking = tokio::spawn({
+            let stop = Arc::clone(&stop);
+            async move {
+                let client = database.connect(Role::Owner).await.expect("connect");
+                let sql = "SELECT partition, next_offset FROM position WHERE counter = $1";
+                let statement = client.prepare(sql).await.expect("prepare");
+                let mut looks: Vec<Look> = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let rows = client.query(&statement, &[&counter]).await.expect("look");
+                    let mut next_offsets = [0; PARTITIONS as usize];
+                    for row in rows {
+                        next_offsets[row.get::<_, i32>(0) as usize] = row.get::<_, i64>(1) as u64;
+                    }
+                    if looks.last().is_none_or(|last| last.next_offsets != next_offsets) {
+                        looks.push(Look { at_ms: now_ms(), next_offsets });
+                    }
+                    tokio::time::sleep(LOOK).await;
+                }
+                looks
+            }
+        });
+        Watch { began_at_ms: now_ms(), stop, looking }
+    }
+
+    /// Once the count has seen all that is in the log: how long each record took that was appended so long after the
+    /// beginning, or later.
+    pub async fn end(self, log: &dyn VoteLog, lead_in: Duration) -> Latency {
+        self.stop.store(true, Ordering::Relaxed);
+        let looks = self.looking.await.expect("the watch does not panic");
+        tokio::task::block_in_place(|| latency(log, self.began_at_ms + lead_in.as_millis() as i64, &looks))
+    }
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_millis() as i64
+}
+
+fn latency(log: &dyn VoteLog, from_ms: i64, looks: &[Look]) -> Latency {
+    let mut waits = Vec::new();
+    for partition in 0..PARTITIONS {
+        let end = log.offsets(partition).expect("offsets").end;
+        let mut reader = log.reader(&[(partition, 0)]).expect("read the log");
+        let (mut next, mut look) = (0, 0);
+        while next < end {
+            let Some(batch) = reader.fetch(Duration::from_secs(30)).expect("read the log") else { continue };
+            for record in batch.records() {
+                while looks[look].next_offsets[partition as usize] <= record.offset {
+                    look += 1;
+                    assert!(look < looks.len(), "offset {} of partition {partition} was never seen", record.offset);
+                }
+                if record.appended_at_ms >= from_ms {
+                    waits.push(looks[look].at_ms - record.appended_at_ms);
+                }
+            }
+            next = batch.next_offset;
+            reader.recycle(batch);
+        }
+    }
+    waits.sort_unstable();
+    let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize];
+    Latency { votes: waits.len(), p50: at(0.5), p99: at(0.99), max: at(1.0) }
+}

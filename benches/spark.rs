@@ -1,0 +1,277 @@
+//! How fast Spark counts beside the native engine: the same votes of the same topic, with the broker, PostgreSQL and Spark
+//! on this machine.
+//!
+//! `cargo bench --bench spark` measures and writes the raw figures to `benches/results/`; `cargo test` runs the same
+//! small. Every figure is given only after the tables of both counters were found equal to the generator's truth, and to
+//! each other in every row. Both count exactly once; PostgreSQL syncs every commit to disk, and Spark its checkpoint as it
+//! does by default. One counts after the other, never both at a time.
+
+mod kit;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kit::broker::{Broker, KAFKA};
+use kit::cost::{Cost, peak_memory_mb, reset_peak_memory};
+use kit::seen::{Latency, Watch};
+use kit::spark_server::SparkServer;
+use kit::{PARTITIONS, Stage, WORKERS, check, is_bench, is_wanted, median, one, plan, send, steady_plan};
+use scrutin::election::Election;
+use scrutin::log::{KafkaLog, VoteLog};
+use scrutin::pipeline::{CountProgress, Stop};
+use scrutin::simulate::{FaultRates, Plan, Speed, Truth};
+use scrutin::spark::count::{self as spark, SparkCountOptions};
+use scrutin::telemetry::Telemetry;
+use serde_json::{Value, json};
+
+struct Scale {
+    voters: u64,
+    runs: usize,
+    /// Voters of each run of the scaling.
+    scaling_voters: u64,
+    scaling: &'static [(&'static str, &'static [&'static str])],
+    steady_votes_per_second: u64,
+    /// Both get going before they are measured: a query of Spark's needs some seconds for its first batches.
+    lead_in: Duration,
+    steady: Duration,
+}
+
+const FULL: Scale = Scale {
+    voters: 6_800_000,
+    runs: 3,
+    scaling_voters: 2_700_000,
+    scaling: &[
+        ("one core", &["--cores", "1", "--memory", "4g"]),
+        ("two cores", &["--cores", "2", "--memory", "4g"]),
+        ("a cluster, one worker of one core", &["--workers", "1", "--cores", "1", "--memory", "3g"]),
+        ("a cluster, two workers of one core", &["--workers", "2", "--cores", "1", "--memory", "3g"]),
+    ],
+    steady_votes_per_second: 10_000,
+    lead_in: Duration::from_secs(30),
+    steady: Duration::from_secs(60),
+};
+const SMALL: Scale = Scale {
+    voters: 20_000,
+    runs: 1,
+    scaling_voters: 20_000,
+    scaling: &[],
+    steady_votes_per_second: 500,
+    lead_in: Duration::ZERO,
+    steady: Duration::from_secs(5),
+};
+
+fn main() {
+    let mut scale = if is_bench() { FULL } else { SMALL };
+    scale.voters = kit::voters(scale.voters);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("make a runtime");
+    let figures = runtime.block_on(measure(&scale));
+    kit::report(
+        "spark",
+        &json!({
+            "command": if is_bench() { "cargo bench --bench spark" } else { "cargo test --benches" },
+            "machine": kit::machine(),
+            "kafka": KAFKA,
+            "spark": "4.2.0, local[2], heap of 4 GB, on the same machine, where nothing else is said",
+            "delivery": "exactly once; PostgreSQL with fsync",
+            "partitions": PARTITIONS, "native_workers": WORKERS,
+            "figures": figures,
+        }),
+    );
+}
+
+async fn measure(scale: &Scale) -> Vec<Value> {
+    let broker = Broker::start();
+    let mut figures = Vec::new();
+    if is_wanted("backlog") || is_wanted("steady") {
+        let server = SparkServer::start(&["--cores", "2", "--memory", "4g"]);
+        // The JVMs compile what they run often; nobody measures them before they have.
+        if is_bench() {
+            backlog(&broker, &server, scale.scaling_voters, 99).await;
+        }
+        if is_wanted("backlog") {
+            let mut runs = Vec::new();
+            for run in 0..scale.runs {
+                runs.push(backlog(&broker, &server, scale.voters, run as u64 + 1).await);
+            }
+            figures.push(
+                json!({ "what": "backlog, a day of 5 minutes, compression lz4", "median": median(&runs), "runs": runs }),
+            );
+        }
+        if is_wanted("steady") {
+            figures.push(steady(&broker, &server, scale).await);
+        }
+    }
+    if is_wanted("scaling") {
+        for (name, options) in scale.scaling {
+            let server = SparkServer::start(options);
+            let stage = Set::up(&broker, &plan(scale.scaling_voters / 4, 300_000, 98)).await;
+            stage.whole_on_spark(&server).await;
+            let stage = Set::up(&broker, &plan(scale.scaling_voters, 300_000, 7)).await;
+            let took = stage.whole_on_spark(&server).await;
+            figures.push(json!({ "what": format!("backlog on Spark, {name}"), "options": options.join(" "), "votes_per_second": took }));
+        }
+    }
+    figures
+}
+
+const AGREE: &str = "SELECT count(*) = 1 AND bool_and(comparable)
+        AND sum(partitions_apart + votes_apart + timeline_apart + refusals_apart) = 0 FROM agreement";
+
+/// A stage, and its log as Spark's driver takes it.
+struct Set {
+    stage: Stage,
+    log: KafkaLog,
+    truth: Option<Truth>,
+}
+
+impl Set {
+    /// With all votes of the plan in the log.
+    async fn up(broker: &Broker, plan: &Plan) -> Set {
+        let mut set = Set::empty(broker, plan.election()).await;
+        let (log, plan) = (set.log.clone(), plan.clone());
+        let send = move || send(&plan, &FaultRates::demo(), &log, Speed::Max);
+        set.truth = Some(tokio::task::spawn_blocking(send).await.expect("the generator does not panic"));
+        set
+    }
+
+    async fn empty(broker: &Broker, election: &Election) -> Set {
+        let mut log = None;
+        let stage = Stage::set(election, async |folder| {
+            Arc::new(log.insert(broker.log(folder, "lz4").await).clone()) as Arc<dyn VoteLog>
+        })
+        .await;
+        Set { stage, log: log.expect("it was made"), truth: None }
+    }
+
+    fn topic(&self) -> &str {
+        &self.log.address().topic
+    }
+
+    async fn count_on_spark(&self, server: &SparkServer, drain: bool, stop: Arc<Stop>, progress: Arc<CountProgress>) {
+        let options = SparkCountOptions {
+            counter: "spark".into(),
+            address: server.address.clone(),
+            checkpoint: server.checkpoint(self.topic()).display().to_string(),
+            tallies: format!("{}-tallies", self.topic()),
+            batch_votes: 1_000_000,
+            kafka: BTreeMap::new(),
+            settings: Vec::new(),
+            drain,
+        };
+        let progress = (progress, Arc::default());
+        let database = self.stage.database();
+        spark::count(self.log.clone(), database, options, Telemetry::new(), progress, stop).await.expect("count");
+    }
+
+    /// Votes a second of a whole count by Spark; the stage is struck after it.
+    async fn whole_on_spark(self, server: &SparkServer) -> f64 {
+        let start = Instant::now();
+        self.count_on_spark(server, true, Arc::default(), Arc::default()).await;
+        let took = start.elapsed();
+        let truth = self.truth.as_ref().expect("the votes are made");
+        check(&self.stage.database(), "spark", truth).await;
+        let rate = truth.records as f64 / took.as_secs_f64();
+        self.stage.strike().await;
+        rate
+    }
+
+    /// Both have counted the same, in every row, and what is true.
+    async fn check_both(&self, truth: &Truth) {
+        let database = self.stage.database();
+        check(&database, "native", truth).await;
+        check(&database, "spark", truth).await;
+        let agree: bool = one(&database, AGREE).await;
+        assert!(agree, "both counters have the same rows");
+    }
+}
+
+/// A backlog, counted by the one and then by the other.
+async fn backlog(broker: &Broker, server: &SparkServer, voters: u64, seed: u64) -> Value {
+    let set = Set::up(broker, &plan(voters, 300_000, seed)).await;
+    let truth = set.truth.as_ref().expect("the votes are made");
+    let own = std::process::id();
+
+    reset_peak_memory(own);
+    let native = Cost::begin(&[]);
+    set.stage.count(true, Arc::default(), Arc::default()).await;
+    let native = native.end(truth.records);
+    let native_peak_memory_mb = peak_memory_mb(own);
+
+    let pids = [server.pid()];
+    reset_peak_memory(own);
+    reset_peak_memory(server.pid());
+    let on_spark = Cost::begin(&pids);
+    set.count_on_spark(server, true, Arc::default(), Arc::default()).await;
+    let on_spark = on_spark.end(truth.records);
+    let (driver_peak_memory_mb, spark_peak_memory_mb) = (peak_memory_mb(own), peak_memory_mb(server.pid()));
+
+    set.check_both(truth).await;
+    let records = truth.records;
+    set.stage.strike().await;
+    json!({
+        "records": records,
+        "native_votes_per_second": native.rate,
+        "native_cpu_seconds_per_million_votes": native.own,
+        "native_peak_memory_mb": native_peak_memory_mb,
+        "spark_votes_per_second": on_spark.rate,
+        "spark_cpu_seconds_per_million_votes": on_spark.others,
+        "spark_driver_cpu_seconds_per_million_votes": on_spark.own,
+        "spark_peak_memory_mb": spark_peak_memory_mb,
+        "spark_driver_peak_memory_mb": driver_peak_memory_mb,
+        "native_to_spark": native.rate / on_spark.rate,
+    })
+}
+
+/// Votes at the pace of their day, counted as they come: by the one, and then by the other.
+async fn steady(broker: &Broker, server: &SparkServer, scale: &Scale) -> Value {
+    let plan = steady_plan(scale.steady_votes_per_second, scale.lead_in + scale.steady);
+    let set = Set::empty(broker, plan.election()).await;
+    let (stop, progress) = (Arc::new(Stop::default()), Arc::new(CountProgress::default()));
+    let count = set.stage.count(false, Arc::clone(&stop), Arc::clone(&progress));
+    let (native, records) = follow(&set, "native", &plan, scale.lead_in, count, &stop, &progress).await;
+    set.stage.strike().await;
+
+    let set = Set::empty(broker, plan.election()).await;
+    let (stop, progress) = (Arc::new(Stop::default()), Arc::new(CountProgress::default()));
+    let count = set.count_on_spark(server, false, Arc::clone(&stop), Arc::clone(&progress));
+    let (on_spark, _) = follow(&set, "spark", &plan, scale.lead_in, count, &stop, &progress).await;
+    set.stage.strike().await;
+    json!({
+        "what": "steady pace, append to visible",
+        "note": "of every vote after the lead-in, as somebody sees it who looks at the tables every 4 ms",
+        "lead_in_seconds": scale.lead_in.as_secs(),
+        "votes_per_second": records as f64 / (scale.lead_in + scale.steady).as_secs_f64(),
+        "votes_measured": native.votes,
+        "native_latency_ms_p50": native.p50, "native_latency_ms_p99": native.p99, "native_latency_ms_max": native.max,
+        "spark_latency_ms_p50": on_spark.p50, "spark_latency_ms_p99": on_spark.p99, "spark_latency_ms_max": on_spark.max,
+    })
+}
+
+/// Sends the votes of the day while a counter counts, and stops it once it has counted all. Also gives how many there
+/// were.
+async fn follow(
+    set: &Set,
+    counter: &'static str,
+    plan: &Plan,
+    lead_in: Duration,
+    count: impl Future<Output = ()>,
+    stop: &Stop,
+    progress: &CountProgress,
+) -> (Latency, u64) {
+    let watch = Watch::begin(set.stage.database(), counter);
+    let (log, plan) = (set.log.clone(), plan.clone());
+    let sent = async {
+        let send = move || send(&plan, &FaultRates::demo(), &log, Speed::Times(1.0));
+        let truth = tokio::task::spawn_blocking(send).await.expect("the generator does not panic");
+        while progress.received() < truth.records {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        stop.ask();
+        truth
+    };
+    let (truth, ()) = tokio::join!(sent, count);
+    check(&set.stage.database(), counter, &truth).await;
+    (watch.end(&set.log, lead_in).await, truth.records)
+}
