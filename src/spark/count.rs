@@ -260,7 +260,7 @@ impl Counting {
     /// Asks the query how it is, and commits what it has done, until a stop or its end.
     async fn watch(&mut self, query: &StreamingQuery) -> Result<(), CountError> {
         let mut before: Option<Look> = None;
-        let mut stopping_at = None;
+        let (mut stopping_at, mut whole_after) = (None, None);
         loop {
             let look = Look::at(query).await?;
             self.telemetry.set_ready(SPARK);
@@ -274,7 +274,9 @@ impl Counting {
             }
             self.note(&look);
             // Nothing was under way while the topic was read last.
-            if before.is_some_and(|before| before.is_idle && look.is_idle && before.batch() == look.batch()) {
+            let is_quiet =
+                before.is_some_and(|before| before.is_idle && look.is_idle && before.batch() == look.batch());
+            if is_quiet {
                 self.tallies_mut().totals.settle_all();
             }
             self.read_tallies().await?;
@@ -294,6 +296,10 @@ impl Counting {
             if !look.is_active {
                 return self.ended(query, is_drained, is_stopping).await;
             }
+            if is_quiet && whole_after != Some(look.batch()) {
+                self.check_whole().await?;
+                whole_after = Some(look.batch());
+            }
             before = Some(look);
             if is_stopping {
                 tokio::time::sleep(POLL).await;
@@ -312,14 +318,19 @@ impl Counting {
             return Ok(());
         }
         if is_drained {
-            let is_whole = self.tallies_mut().totals.adds_up();
-            if !is_whole || self.has_skipped().await? {
-                return Err(self.incomplete());
-            }
-            return Ok(());
+            return self.check_whole().await;
         }
         let server = self.options.address.to_string();
         Err(SparkError::SessionLost { server, cause: "its query was stopped from elsewhere".into() }.into())
+    }
+
+    /// Fails if the totals are not those of all that the query has counted.
+    async fn check_whole(&mut self) -> Result<(), CountError> {
+        let is_whole = self.tallies_mut().totals.adds_up();
+        if !is_whole || self.has_skipped().await? {
+            return Err(self.incomplete());
+        }
+        Ok(())
     }
 
     /// Whether there is a record behind the totals that the query must have counted.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::broker::Broker;
-use crate::kafka::Stage;
+use crate::kafka::{Stage, Topic, ballots};
 use crate::run::{PATIENCE, Place, Running, real_file};
 use crate::spark_server::Spark;
 
@@ -283,6 +283,23 @@ async fn of_two_drivers_the_first_yields() {
     assert!(said.contains("counter `spark` is counted by the engine spark"), "{said}");
     let said = night.stage.place.fails(&night.on_spark("--counter native"), 4);
     assert!(said.contains("counter `native` is counted by the engine native"), "{said}");
+}
+
+/// What Spark has written once, with the checkpoint that is kept, it does not write again.
+#[tokio::test(flavor = "multi_thread")]
+async fn totals_that_were_lost_are_told() {
+    let night = Night::begin(Broker::shared(), Spark::shared(), 3_000).await;
+    night.votes("max").end().ok();
+    night.drained_on_spark("");
+    let tallies = format!("{}-tallies", night.stage.topic.name);
+    Topic::on(Broker::shared().address(), &tallies).delete().await;
+    night.stage.topic.append_votes(&ballots(0..500), 3).await;
+    for more in ["", "--drain"] {
+        let said = night.stage.place.start(&night.on_spark(more)).end_within(5 * PATIENCE).fails(4);
+        let words = format!("/{tallies} are not all that Spark has written");
+        assert!(said.contains(&words), "{said}");
+    }
+    night.adds_up().await;
 }
 
 #[cfg(feature = "tls")]
