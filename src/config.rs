@@ -37,6 +37,10 @@ pub struct CommonArgs {
     #[arg(long, global = true, env = "SCRUTIN_DATABASE_URL", hide_env = true, value_name = "URL")]
     pub database_url: Option<String>,
 
+    /// File with the password for that address, which need not be in it then
+    #[arg(long, global = true, env = "SCRUTIN_DATABASE_PASSWORD_FILE", hide_env = true, value_name = "FILE")]
+    pub database_password_file: Option<PathBuf>,
+
     /// Name under which the count stands in the tables [default: native, or spark where that counts]
     #[arg(long, global = true, env = "SCRUTIN_COUNTER", hide_env = true, value_name = "NAME")]
     pub counter: Option<String>,
@@ -98,6 +102,7 @@ struct ConfigFile {
     log: Option<String>,
     kafka_config: Option<PathBuf>,
     database_url: Option<String>,
+    database_password_file: Option<PathBuf>,
     counter: Option<String>,
     partitions: Option<u32>,
     replication: Option<u32>,
@@ -114,6 +119,7 @@ pub struct Settings {
     pub log: LogSettings,
     /// None: a private PostgreSQL in the data folder.
     pub database_url: Option<String>,
+    pub database_password_file: Option<PathBuf>,
     pub counter: String,
     /// Whether somebody has asked for it, or it is only what holds otherwise.
     pub is_counter_given: bool,
@@ -187,6 +193,7 @@ impl Settings {
                 .into_iter()
                 .flatten()
                 .find(|url| !url.is_empty()),
+            database_password_file: args.database_password_file.or(file.database_password_file),
             counter,
             is_counter_given,
             partitions: args.partitions.or(file.partitions),
@@ -195,6 +202,17 @@ impl Settings {
             log_level,
         })
     }
+}
+
+/// The secret that a file holds, without the end of its line.
+pub fn read_secret(path: &Path) -> Result<String, FileError> {
+    let text =
+        std::fs::read_to_string(path).map_err(|source| FileError::Unreadable { path: path.to_owned(), source })?;
+    let secret = text.trim_end_matches(['\r', '\n']);
+    if secret.is_empty() {
+        return Err(FileError::Whole { path: path.to_owned(), what: "is empty; expected a password".into() });
+    }
+    Ok(secret.to_owned())
 }
 
 /// An address without the password that somebody has put into it.

@@ -5,6 +5,7 @@
 mod audit;
 mod count;
 mod demo;
+mod health;
 mod open;
 mod progress;
 mod rejected;
@@ -81,6 +82,8 @@ enum Command {
     Audit(audit::Args),
     /// List or export the refused votes
     Rejected(rejected::Args),
+    /// Ask the page that runs here whether all it needs is there; exit 4 if not
+    Health(health::Args),
 }
 
 /// Something wrong with the command line that only the command itself can see.
@@ -111,6 +114,7 @@ pub fn main() -> ExitCode {
             Command::Results(args) => unless_interrupted(results::run(args, settings)).await,
             Command::Audit(args) => unless_interrupted(audit::run(args, settings)).await,
             Command::Rejected(args) => unless_interrupted(rejected::run(args, settings)).await,
+            Command::Health(args) => health::run(args, settings).await,
             Command::Status => unless_interrupted(status::run(settings)).await,
         }
     });

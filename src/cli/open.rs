@@ -8,7 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_postgres::Client;
 
 use super::table::say;
-use crate::config::{LogSettings, Settings};
+use crate::config::{LogSettings, Settings, read_secret};
 use crate::log::kafka::NewTopic;
 use crate::log::{EmbeddedLog, KafkaLog, PARTITIONS, VoteLog};
 use crate::pipeline::Stop;
@@ -25,7 +25,13 @@ impl Store {
     /// The given database, or the private one, started if need be.
     pub async fn open(settings: &Settings) -> Result<Store> {
         match &settings.database_url {
-            Some(url) => Ok(Store { database: Database::parse(url)?, cluster: None }),
+            Some(url) => {
+                let mut database = Database::parse(url)?;
+                if let Some(file) = &settings.database_password_file {
+                    database = database.with_password(&read_secret(file)?);
+                }
+                Ok(Store { database, cluster: None })
+            }
             None => {
                 let cluster = Cluster::start(&settings.data_dir).await?;
                 Ok(Store { database: cluster.database(), cluster: Some(cluster) })

@@ -1,13 +1,14 @@
 //! `scrutin setup`.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
 
 use super::open::{Store, open_log};
 use super::table::{grouped, print};
-use super::votes::DayArgs;
-use crate::config::Settings;
+use super::votes::{DayArgs, Source};
+use crate::config::{Settings, read_secret};
 use crate::election::Election;
 use crate::store::{Role, elections, migrate, resume};
 
@@ -15,15 +16,27 @@ use crate::store::{Role, elections, migrate, resume};
 pub(super) struct Args {
     /// Folder with election.toml, regions.csv and choices.csv [default: the built-in presidential election]
     #[arg(long, value_name = "DIR")]
-    election: Option<std::path::PathBuf>,
+    election: Option<PathBuf>,
+    /// File of real results, whose election is loaded instead; `replay results` with the same file casts its votes
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["election", "voters"])]
+    results: Option<PathBuf>,
     /// Scale the registered voters to so many in all
     #[arg(long, value_name = "N")]
     voters: Option<u64>,
     #[command(flatten)]
     day: DayArgs,
+    /// Leave an election as it is that is there already, on the day on which it was laid
+    #[arg(long)]
+    keep_election: bool,
     /// Make database, roles and log ready, but load no election
-    #[arg(long, conflicts_with_all = ["election", "voters", "day", "opens_at"])]
+    #[arg(long, conflicts_with_all = ["election", "results", "voters", "day", "opens_at", "keep_election"])]
     no_election: bool,
+    /// Let the role scrutin_counter, which may count, log in by itself with the password in this file
+    #[arg(long, env = "SCRUTIN_COUNTER_PASSWORD_FILE", hide_env = true, value_name = "FILE")]
+    counter_password_file: Option<PathBuf>,
+    /// Let the role scrutin_reader, which may read the views and nothing else, log in with the password in this file
+    #[arg(long, env = "SCRUTIN_READER_PASSWORD_FILE", hide_env = true, value_name = "FILE")]
+    reader_password_file: Option<PathBuf>,
 }
 
 /// Can be run again at any time: it changes only what is not as asked for.
@@ -31,11 +44,21 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     // What is wrong with the folder is said before anything is made.
     let election = match args.no_election {
         true => None,
-        false => Some(election(&args)?),
+        false => Some(election(&args, &settings.data_dir)?),
     };
+    let files = [(Role::Counter, &args.counter_password_file), (Role::Reader, &args.reader_password_file)];
+    let mut passwords = Vec::new();
+    for (role, file) in files {
+        if let Some(file) = file {
+            passwords.push((role, read_secret(file)?));
+        }
+    }
     let log = open_log(&settings).await?;
     let store = Store::open(&settings).await?;
     migrate::setup(&store.database).await?;
+    for (role, password) in &passwords {
+        migrate::let_log_in(&store.database, *role, password).await?;
+    }
     let mut owner = store.client(Role::Owner).await?;
     resume::check_partitions(&owner, &*log).await?;
     print(&format!("log         {}, {} partitions\n", log.name(), log.partitions()))?;
@@ -43,8 +66,12 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     if let Some(command) = store.psql_command() {
         print(&format!("            {command}\n"))?;
     }
-    if let Some(election) = election {
-        elections::save(&mut owner, &election).await?;
+    if let Some(mut election) = election {
+        let known = elections::load_all(&owner).await?.into_iter().find(|known| known.id == election.id);
+        match known {
+            Some(known) if args.keep_election => election = known,
+            _ => elections::save(&mut owner, &election).await?,
+        }
         print(&format!(
             "election    {}: {}, {} regions, {} registered\n",
             election.id,
@@ -58,7 +85,12 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn election(args: &Args) -> Result<Election> {
+fn election(args: &Args, data_dir: &Path) -> Result<Election> {
+    if let Some(file) = &args.results {
+        let source = Source::Results { file: file.clone() };
+        // What is not said of the votes changes nothing of the election.
+        return Ok(source.open(1, &args.day.of_replay(), data_dir)?.election().clone());
+    }
     let mut election = super::votes::base_election(args.election.as_deref(), args.voters)?;
     if let Some(day) = args.day.day(election.closes_at_ms - election.opens_at_ms) {
         day.put_into(&mut election);

@@ -214,6 +214,11 @@ impl DayArgs {
         let opens_at_ms = self.opens_at.unwrap_or_else(|| now_ms() / 1000 * 1000);
         Some(Day::laid(opens_at_ms, self.day.map_or(length_ms, |day| day.as_millis() as i64)))
     }
+
+    /// The day of a replay; yesterday where nothing was asked.
+    pub fn of_replay(&self) -> Day {
+        self.day(TWELVE_HOURS_MS).unwrap_or_else(|| Day::laid(yesterday_ms() + 8 * HOUR_MS, TWELVE_HOURS_MS))
+    }
 }
 
 const HOUR_MS: i64 = 3_600_000;
@@ -455,11 +460,14 @@ pub(super) async fn replay(args: ReplayArgs, settings: Settings) -> Result<ExitC
             bucket_seconds: known.bucket_seconds,
             title: Some(known.title.clone()),
         },
-        None => day.day(TWELVE_HOURS_MS).unwrap_or_else(|| Day::laid(yesterday_ms() + 8 * HOUR_MS, TWELVE_HOURS_MS)),
+        None => day.of_replay(),
     };
     when.title = title.or(when.title);
     let votes = source.open(how.seed, &when, &settings.data_dir)?;
-    elections::save(&mut client, votes.election()).await?;
+    // Whoever has loaded it with `setup` may do without the owner's rights from then on.
+    if known != Some(votes.election()) {
+        elections::save(&mut client, votes.election()).await?;
+    }
     drop(client);
     store.close().await?;
     send(votes, how, log, stop).await

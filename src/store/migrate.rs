@@ -51,6 +51,24 @@ pub async fn setup(db: &Database) -> Result<(), StoreError> {
     grant(&mut client).await
 }
 
+/// Lets a role of a database that is set up log in by itself, with that password, of which the server gets to know a
+/// verifier only. Whoever counts may look, too.
+pub async fn let_log_in(db: &Database, role: Role, password: &str) -> Result<(), StoreError> {
+    let client = db.connect(Role::Owner).await?;
+    let name = role.name().expect("only the owner has no role of its own");
+    let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());
+    let mut sql = format!("ALTER ROLE {name} LOGIN PASSWORD '{verifier}'");
+    if role == Role::Counter {
+        let with = if splits_membership(&client).await.map_err(StoreError::during("ask for the version"))? {
+            " WITH SET TRUE, INHERIT FALSE"
+        } else {
+            ""
+        };
+        sql.push_str(&format!("; GRANT {} TO {name}{with}", Role::Reader.name().unwrap_or_default()));
+    }
+    client.batch_execute(&sql).await.map_err(StoreError::during("let the roles log in"))
+}
+
 /// Refuses a database that has not been set up, or not by this version of the program. Changes nothing.
 ///
 /// A user who may not look at the version is let through: what they may do, they can do.
@@ -191,10 +209,7 @@ async fn create_and_join(client: &Client, role: Role, name: &str) -> Result<(), 
     if client.query_opt("SELECT 1 FROM pg_roles WHERE rolname = $1", &[&name]).await?.is_none() {
         client.batch_execute(&format!("CREATE ROLE {name} NOLOGIN")).await?;
     }
-    // Since version 16 membership alone does not let a session become the role; before it, it does.
-    let splits_membership =
-        client.query_one("SELECT current_setting('server_version_num')::int >= 160000", &[]).await?;
-    let (right, with) = match splits_membership.get(0) {
+    let (right, with) = match splits_membership(client).await? {
         true => ("SET", " WITH SET TRUE, INHERIT FALSE"),
         false => ("MEMBER", ""),
     };
@@ -213,6 +228,12 @@ async fn create_and_join(client: &Client, role: Role, name: &str) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// Since version 16 membership alone does not let a session become the role; before it, it does.
+async fn splits_membership(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    let sql = "SELECT current_setting('server_version_num')::int >= 160000";
+    Ok(client.query_one(sql, &[]).await?.get(0))
 }
 
 /// What a superuser has to run where the user of the address may not.

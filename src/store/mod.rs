@@ -128,6 +128,12 @@ impl Database {
         Database { config }
     }
 
+    /// The same with a password of its own.
+    pub fn with_password(mut self, password: &str) -> Database {
+        self.config.password(password);
+        self
+    }
+
     /// What to call it in messages, `host:port/name`; without user and password.
     pub fn name(&self) -> String {
         match self.config.get_dbname() {

@@ -1,0 +1,131 @@
+//! What the containers need: passwords in files, roles that log in by themselves, an election that stays, and health.
+
+use scrutin::store::{Database, Role};
+
+use crate::kit::Kit;
+use crate::run::{Place, Running};
+
+/// Each part with its own login: who sets up, who counts, who looks and makes votes.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_role_logs_in_with_a_password_of_its_own() {
+    let kit = Kit::empty().await;
+    let place = Place::of(&kit);
+    place.write("counter-password", "secret of the counter\n");
+    place.write("reader-password", "secret of the 'reader'");
+    place.ok(
+        "setup --voters 5000 --day 10m --counter-password-file counter-password --reader-password-file reader-password",
+    );
+    let run_as = |role: &str, line: &str| {
+        let mut command = place.command(line);
+        command.env("DATABASE_URL", kit.url_as(role, "no password"));
+        command.env("SCRUTIN_DATABASE_PASSWORD_FILE", format!("{role}-password"));
+        Running::start(command).end()
+    };
+    // The files are called after the roles.
+    for role in ["counter", "reader"] {
+        std::fs::rename(place.path(&format!("{role}-password")), place.path(&format!("scrutin_{role}-password")))
+            .unwrap();
+    }
+    run_as("scrutin_reader", "simulate --speed max --truth truth.json").ok();
+    run_as("scrutin_counter", "count --drain").ok();
+    let said = run_as("scrutin_counter", "audit --truth truth.json").ok();
+    assert!(said.contains("clean"), "{said}");
+    assert!(run_as("scrutin_reader", "results").ok().contains("votes"));
+    let refused = run_as("scrutin_reader", "count --drain").fails(4);
+    assert!(refused.contains("permission denied"), "{refused}");
+    // It may neither set up nor take the other one's place.
+    run_as("scrutin_counter", "setup --voters 1").fails(4);
+
+    let reader = Database::parse(&kit.url_as("scrutin_reader", "")).unwrap().with_password("secret of the 'reader'");
+    let client = reader.connect(Role::Owner).await.unwrap();
+    for (sql, code) in [
+        ("SELECT * FROM results", None),
+        ("SELECT * FROM health", None),
+        ("SELECT * FROM tally", Some("42501")),
+        ("SELECT ids FROM roll", Some("42501")),
+        ("SELECT value FROM rejected_vote", Some("42501")),
+        ("INSERT INTO audit VALUES ('native', now(), 1, 0, '')", Some("25006")),
+        ("BEGIN READ WRITE; INSERT INTO audit VALUES ('native', now(), 1, 0, '')", Some("42501")),
+        ("SET ROLE scrutin_counter", Some("42501")),
+        ("BEGIN READ WRITE; ALTER ROLE scrutin_counter PASSWORD 'mine'", Some("42501")),
+        ("SET statement_timeout TO '20ms'; SELECT pg_sleep(60)", Some("57014")),
+    ] {
+        let done = client.batch_execute(sql).await;
+        let found = done.err().map(|error| error.code().unwrap().code().to_owned());
+        assert_eq!(found.as_deref(), code, "{sql}");
+        client.batch_execute("ROLLBACK; RESET ALL; SET search_path TO scrutin").await.unwrap();
+    }
+    let row = client.query_one("SELECT current_setting('statement_timeout')", &[]).await.unwrap();
+    assert_eq!(row.get::<_, &str>(0), "10s", "a query that nobody waits for ends by itself");
+    drop(client);
+    // The roles are the whole server's.
+    for role in ["scrutin_counter", "scrutin_reader"] {
+        kit.owner().await.batch_execute(&format!("ALTER ROLE {role} NOLOGIN PASSWORD NULL")).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_file_that_holds_none_is_refused() {
+    let kit = Kit::empty().await;
+    let place = Place::of(&kit);
+    place.write("empty", "\n");
+    for line in ["setup --reader-password-file nowhere", "setup --counter-password-file nowhere"] {
+        assert!(place.fails(line, 3).contains("cannot read nowhere"), "{line}");
+    }
+    for line in ["setup --reader-password-file empty", "setup --database-password-file empty"] {
+        assert!(place.fails(line, 3).contains("empty: is empty; expected a password"), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_election_that_is_there_stays_on_its_day() {
+    let kit = Kit::empty().await;
+    let place = Place::of(&kit);
+    let day = async || -> String {
+        let owner = kit.owner().await;
+        let sql = "SELECT string_agg(election || rfc3339(opens_at) || rfc3339(closes_at), ' ') FROM election";
+        owner.query_one(sql, &[]).await.unwrap().get(0)
+    };
+    place.ok("setup --voters 2000 --opens-at 2027-04-11T08:00:00Z --day 10m --keep-election");
+    let first = day().await;
+    place.ok("simulate --speed max --truth truth.json");
+    place.ok("count --drain");
+    place.ok("setup --voters 9000 --day 20m --keep-election");
+    assert_eq!(day().await, first);
+    // Without it, it would have been another one, and that is not let happen under a count.
+    assert!(place.fails("setup --voters 9000 --day 20m", 4).contains("is being counted"));
+    place.ok("simulate --speed max --truth truth.json");
+    place.ok("count --drain");
+    place.ok("audit --truth truth.json");
+}
+
+/// A file of real results: its election first, so that counters can begin, and then its votes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_election_of_real_results_can_be_set_up_before_its_votes() {
+    let kit = Kit::empty().await;
+    let place = Place::of(&kit);
+    let head = "region_code,region_name,registered,abstentions,blank,null,candidate,votes";
+    place.write("mayor.csv", format!("{head}\nN,North,100,30,5,5,Ada,40\nN,North,100,30,5,5,Ben,20\n"));
+    place.ok("setup --results mayor.csv --day 10m --keep-election");
+    place.ok("count --drain");
+    place.ok("replay results mayor.csv --speed max --truth truth.json");
+    place.ok("setup --results mayor.csv --day 10m --keep-election");
+    place.ok("count --drain");
+    assert!(place.ok("audit --truth truth.json").contains("clean"));
+    let results = place.ok("results --format csv");
+    assert!(results.contains("Ada,40") && results.contains("Ben,20"), "{results}");
+    place.fails("setup --results mayor.csv --voters 10", 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_that_of_the_page_that_runs_here() {
+    let kit = Kit::new().await;
+    let place = Place::of(&kit);
+    let page = place.start("serve");
+    let address = page.page().address();
+    assert!(place.ok(&format!("health --listen {address}")).contains("\"ready\":true"));
+    let everywhere = address.replace("127.0.0.1", "0.0.0.0");
+    assert!(place.ok(&format!("health --alive --listen {everywhere}")).contains("\"alive\":true"));
+    page.interrupted().ok();
+    assert!(place.fails(&format!("health --listen {address}"), 4).contains("reach the page at"));
+}
