@@ -226,7 +226,7 @@ fn views() -> BTreeSet<String> {
 }
 
 /// What SQL in the code reads from, but for what the same code defines by WITH, and functions.
-fn relations(code: &str) -> Vec<&str> {
+pub fn relations(code: &str) -> Vec<&str> {
     let tokens: Vec<&str> = sql_tokens(code);
     let defined: BTreeSet<&str> = tokens
         .windows(3)

@@ -6,6 +6,7 @@ mod architecture; // the walls between the modules
 mod audit; // the audit finds every kind of tampering, and nothing where there is none
 mod broker; // real Kafka brokers, to be killed and paused, and the test of that
 mod crash; // the program killed at every step and at random, and the truth all the same
+mod deploy; // the dashboards, alerts and containers of `docker compose up`
 mod kafka; // the log on Kafka: topics, groups, transactions, TLS, outages, and other people's clients
 mod kafka_crash; // counting from Kafka: everything killed, frozen and cut off, and the truth all the same
 mod kit; // one private server a test process, one fresh database a test

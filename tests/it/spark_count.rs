@@ -178,6 +178,7 @@ async fn both_counts_have_the_same_rows() {
     assert!(status.contains("native and spark: agree in every row"), "{status}");
     let audit = night.stage.place.ok("audit --counter spark --truth truth.json");
     assert!(audit.contains("clean") && audit.contains("every total is that of the ground truth"), "{audit}");
+    crate::deploy::show_all_of(&night.stage.kit).await;
 
     // Not one vote may be moved unseen.
     let owner = night.stage.kit.owner().await;

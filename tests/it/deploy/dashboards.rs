@@ -1,0 +1,403 @@
+//! Every query of every dashboard, asked of a real count as the reader, gives rows with the columns that its panel needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use scrutin::store::Role;
+use serde_json::Value;
+use tokio_postgres::Client;
+
+use super::files::{dashboards, list, text};
+use super::grafana::{Choice, Kind, Table, View};
+use crate::architecture::relations;
+use crate::kit::Kit;
+use crate::run::Place;
+
+/// The candidates that a chart has a place for, each with a query for name and colour.
+const SLOTS: usize = 12;
+
+/// A day of votes with every kind of fault, counted twice, and audited: the count of a kit of its own.
+pub async fn counted_day() -> (Kit, Place) {
+    let kit = Kit::empty().await;
+    let place = Place::of(&kit);
+    place.ok("setup --voters 20000 --day 10m");
+    place.ok("simulate --speed max --fault double_vote=0.01 --truth truth.json");
+    place.ok("count --drain");
+    place.ok("count --drain --counter spark");
+    place.ok("audit --truth truth.json");
+    (kit, place)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_query_gives_what_its_panel_needs() {
+    let (kit, _place) = counted_day().await;
+    show_all_of(&kit).await;
+}
+
+/// Before the first vote a dashboard may be empty; it must not be broken.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_fails_before_the_first_vote() {
+    let kit = Kit::empty().await;
+    Place::of(&kit).ok("setup");
+    let reader = kit.db().connect(Role::Reader).await.unwrap();
+    for (_, board) in dashboards() {
+        let nothing = || Choice::These(vec![String::new()]);
+        let variables = list(&board["templating"], "list").iter().map(|it| (text(it, "name").to_owned(), nothing()));
+        let view = View { variables: variables.collect(), ..whole_day(&reader).await };
+        for (_, sql) in queries(&board) {
+            Table::ask(&reader, &view.expand(sql)).await;
+        }
+    }
+}
+
+/// An election of three candidates in two regions, with codes that mean somebody else in each, and no place on any map.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_election_with_local_candidates_is_shown_too() {
+    let kit = Kit::empty().await;
+    let place = Place::of(&kit);
+    place.write(
+        "mayors.csv",
+        "region_code,region_name,registered,abstentions,blank,null,candidate,candidate_id,votes\n\
+         N,North,1000,300,5,5,Ada O'Neil,1,400\nN,North,1000,300,5,5,Ben,2,290\nS,South,900,200,0,0,Cleo,1,700\n",
+    );
+    place.ok("replay results mayors.csv --day 10m --speed max --fault double_vote=0.05");
+    place.ok("count --drain");
+    place.ok("count --drain --counter spark");
+    show_all_of(&kit).await;
+}
+
+/// More candidates than a chart has places for: those with most votes have them.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_candidates_the_first_twelve_have_a_line() {
+    let kit = Kit::empty().await;
+    let place = Place::of(&kit);
+    let rows = (1..=15).map(|n| format!("N,North,1510,300,5,5,Candidate {n},{}\n", 10 * n));
+    let head = "region_code,region_name,registered,abstentions,blank,null,candidate,votes\n";
+    place.write("many.csv", head.to_owned() + &rows.collect::<String>());
+    place.ok("replay results many.csv --day 10m --speed max --fault double_vote=0.05");
+    place.ok("count --drain");
+    place.ok("count --drain --counter spark");
+    show_all_of(&kit).await;
+
+    let reader = kit.db().connect(Role::Reader).await.unwrap();
+    let boards = dashboards();
+    let (_, night) = boards.iter().find(|(name, _)| name == "election-night").unwrap();
+    let view = look_at(&reader, night, true).await;
+    let mut lines = Vec::new();
+    for (panel, sql) in queries(night) {
+        if panel == "Shares over time" && sql.starts_with("SELECT name, color") {
+            lines.extend(
+                Table::ask(&reader, &view.expand(sql)).await.values("name").into_iter().flatten().map(str::to_owned),
+            );
+        }
+    }
+    let expected: Vec<String> = (4..=15).map(|n| format!("Candidate {n}")).collect();
+    assert_eq!(lines, expected, "in the order of the ballot");
+}
+
+/// Looks at all dashboards of what a kit's database has counted, with everything chosen and with one of each.
+pub async fn show_all_of(kit: &Kit) {
+    let reader = kit.db().connect(Role::Reader).await.unwrap_or_else(|error| panic!("{error}"));
+    let views: BTreeSet<String> = {
+        let sql = "SELECT viewname::text FROM pg_views WHERE schemaname = 'scrutin'";
+        reader.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+    };
+    for (name, board) in dashboards() {
+        for (_, sql) in queries(&board) {
+            let read = relations(sql);
+            let strange = read.iter().find(|relation| !views.contains(**relation));
+            assert_eq!(strange, None, "{name} reads what is no view: {sql}");
+        }
+        for choose_all in [true, false] {
+            let view = look_at(&reader, &board, choose_all).await;
+            for annotation in list(&board["annotations"], "list") {
+                let table = Table::ask(&reader, &view.expand(text(&annotation["target"], "rawSql"))).await;
+                let kinds = [table.kind("time"), table.kind("text")];
+                assert_eq!(kinds, [Some(Kind::Time), Some(Kind::Text)], "{annotation}");
+            }
+            for panel in list(&board, "panels").iter().filter(|panel| panel["type"] != "row") {
+                Shown::of(&reader, &view, panel).await.check(&format!("{name}, {}", text(panel, "title")));
+            }
+        }
+    }
+}
+
+/// A time range with all of the votes and commits in it.
+async fn whole_day(reader: &Client) -> View {
+    let sql = "SELECT rfc3339(least(min(opens_at), now()) - interval '1 minute'), rfc3339(greatest(max(closes_at), now()) + interval '1 minute')
+                 FROM elections";
+    let row = reader.query_one(sql, &[]).await.unwrap();
+    View { from: row.get(0), to: row.get(1), interval_seconds: 10, ..View::default() }
+}
+
+/// The dashboard as it is opened: each variable asks with those before it.
+async fn look_at(reader: &Client, board: &Value, choose_all: bool) -> View {
+    let mut view = whole_day(reader).await;
+    for variable in list(&board["templating"], "list") {
+        let (name, sql) = (text(variable, "name"), text(variable, "query"));
+        let table = Table::ask(reader, &view.expand(sql)).await;
+        assert!(!table.rows.is_empty(), "{name}: {sql}");
+        let column = if table.kind("__value").is_some() { "__value" } else { &table.columns[0].0 };
+        let first = table.values(column)[0].expect("a value").to_owned();
+        let chosen = match variable["allValue"].as_str() {
+            Some(all) if choose_all => Choice::All(all.to_owned()),
+            _ => Choice::These(vec![first]),
+        };
+        view.variables.insert(name.to_owned(), chosen);
+    }
+    view
+}
+
+/// All SQL of a dashboard, each with what it is for.
+fn queries(board: &Value) -> Vec<(String, &str)> {
+    let mut found = Vec::new();
+    for variable in list(&board["templating"], "list") {
+        found.push((format!("variable {}", text(variable, "name")), text(variable, "query")));
+    }
+    for annotation in list(&board["annotations"], "list") {
+        found.push((format!("annotation {}", text(annotation, "name")), text(&annotation["target"], "rawSql")));
+    }
+    for panel in list(board, "panels") {
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            found.push((text(panel, "title").to_owned(), text(target, "rawSql")));
+        }
+    }
+    found
+}
+
+/// A panel and the answers to its queries.
+struct Shown<'a> {
+    panel: &'a Value,
+    answers: BTreeMap<&'a str, (&'a str, Table)>,
+}
+
+impl<'a> Shown<'a> {
+    async fn of(reader: &Client, view: &View, panel: &'a Value) -> Shown<'a> {
+        let mut answers = BTreeMap::new();
+        for target in list(panel, "targets") {
+            let table = Table::ask(reader, &view.expand(text(target, "rawSql"))).await;
+            answers.insert(text(target, "refId"), (text(target, "format"), table));
+        }
+        Shown { panel, answers }
+    }
+
+    fn check(&self, name: &str) {
+        let transformations: Vec<&Value> = self.panel["transformations"].as_array().into_iter().flatten().collect();
+        let configs: BTreeSet<&str> =
+            transformations.iter().filter_map(|it| it["options"]["configRefId"].as_str()).collect();
+        // What is drawn, and not only how it is drawn.
+        let data: Vec<(&str, &Table)> = self
+            .answers
+            .iter()
+            .filter(|(id, _)| !configs.contains(*id))
+            .map(|(_, (format, table))| (*format, table))
+            .collect();
+        assert!(!data.is_empty(), "{name}");
+        let fields: BTreeSet<String> = data.iter().flat_map(|(format, table)| fields(name, format, table)).collect();
+        let numbers = |table: &Table| table.columns.iter().filter(|(_, kind)| *kind == Kind::Number).count();
+        for (_, table) in &data {
+            assert!(!table.rows.is_empty(), "{name} is empty");
+            assert!(table.columns.iter().all(|(_, kind)| *kind != Kind::Bool), "{name}: true and false are no words");
+        }
+        let (format, table) = data[0];
+        let is_in_rows = transformations.iter().any(|it| it["id"] == "rowsToFields");
+        match text(self.panel, "type") {
+            "timeseries" => {
+                assert!(data.iter().all(|(format, table)| *format == "time_series" && numbers(table) > 0), "{name}");
+            }
+            "state-timeline" => {
+                assert_eq!((format, table.columns.len()), ("table", 2), "{name}");
+                assert_eq!((table.columns[0].1, table.columns[1].1), (Kind::Time, Kind::Text), "{name}");
+            }
+            "geomap" => {
+                for layer in list(&self.panel["options"], "layers") {
+                    for column in [text(&layer["location"], "latitude"), text(&layer["location"], "longitude")] {
+                        assert_eq!(table.kind(column), Some(Kind::Number), "{name}: {column}");
+                        assert!(table.values(column).iter().all(Option::is_some), "{name}: {column}");
+                    }
+                    let style = &layer["config"]["style"];
+                    assert_eq!(table.kind(text(&style["size"], "field")), Some(Kind::Number), "{name}");
+                    assert_eq!(table.kind(text(&style["color"], "field")), Some(Kind::Text), "{name}");
+                }
+            }
+            "barchart" => {
+                let x = text(&self.panel["options"], "xField");
+                assert!(table.kind(x).is_some_and(|kind| kind != Kind::Number) && numbers(table) > 0, "{name}: {x}");
+            }
+            "stat" | "bargauge" | "piechart" if is_in_rows => {}
+            "stat" => assert_eq!(table.rows.len(), 1, "{name}"),
+            "table" => assert_eq!(format, "table", "{name}"),
+            other => panic!("{name}: nothing is known of a panel of the type {other}"),
+        }
+        for transformation in &transformations {
+            self.check_transformation(name, transformation, &fields, data[0].1);
+        }
+        for rule in list(&self.panel["fieldConfig"], "overrides") {
+            assert_eq!(rule["matcher"]["id"], "byName", "{name}");
+            let field = text(&rule["matcher"], "options");
+            assert!(fields.contains(field), "{name}: an override of {field}, which is not among {fields:?}");
+        }
+    }
+
+    fn check_transformation(&self, name: &str, it: &Value, fields: &BTreeSet<String>, data: &Table) {
+        let options = &it["options"];
+        let mapped = |key: &str| {
+            let found = list(options, "mappings").iter().find(|mapping| mapping["handlerKey"] == key);
+            found.map(|mapping| text(mapping, "fieldName"))
+        };
+        match text(it, "id") {
+            "rowsToFields" => {
+                let (label, value) = (mapped("field.name").unwrap(), mapped("field.value").unwrap());
+                assert_eq!(data.kind(label), Some(Kind::Text), "{name}: {label}");
+                let labels: BTreeSet<_> = data.values(label).into_iter().map(Option::unwrap).collect();
+                assert_eq!(labels.len(), data.rows.len(), "{name}: two rows of one name");
+                assert!(data.values(value).iter().all(Option::is_some), "{name}: {value}");
+                // Words are shown only if the panel asks for more than numbers.
+                let shows_words = self.panel["options"]["reduceOptions"]["fields"] == "/.*/";
+                assert_eq!(data.kind(value) == Some(Kind::Text), shows_words, "{name}");
+                if let Some(color) = mapped("color") {
+                    are_colors(name, data, color);
+                }
+            }
+            "configFromData" => {
+                let (_, config) = &self.answers[text(options, "configRefId")];
+                let matcher = &options["applyTo"];
+                let (label, color) = match mapped("displayName") {
+                    Some(label) => (label, mapped("color").unwrap()),
+                    None => (mapped("mappings.value").unwrap(), mapped("mappings.color").unwrap()),
+                };
+                assert_eq!(config.kind(label), Some(Kind::Text), "{name}: {label}");
+                are_colors(name, config, color);
+                let wanted = text(matcher, "options");
+                if matcher["id"] == "byName" {
+                    // A place of its own for each candidate that there is, up to the last place.
+                    let number: usize = wanted.parse().expect("the place of a candidate");
+                    assert!((1..=SLOTS).contains(&number), "{name}");
+                    assert_eq!(config.rows.len() == 1, fields.contains(wanted), "{name}: place {wanted}");
+                } else {
+                    assert_eq!(matcher["id"], "byRegexp", "{name}");
+                    let names = wanted.trim_matches('/').trim_start_matches('^').trim_end_matches('$');
+                    for field in names.trim_matches(['(', ')']).split('|') {
+                        let known: BTreeSet<_> = config.values(label).into_iter().collect();
+                        let shown = data.values(field);
+                        let strange = shown.iter().find(|value| value.is_some() && !known.contains(*value));
+                        assert_eq!(strange, None, "{name}: {field} has a value without a colour");
+                    }
+                }
+            }
+            other => panic!("{name}: nothing is known of the transformation {other}"),
+        }
+    }
+}
+
+/// What Grafana calls the columns, or the series if they are drawn over time.
+fn fields(name: &str, format: &str, table: &Table) -> Vec<String> {
+    let columns = table.columns.iter().map(|(column, _)| column.clone());
+    if format == "table" {
+        return columns.collect();
+    }
+    let time = table.kind("time");
+    assert!(time == Some(Kind::Time) || time == Some(Kind::Number), "{name}: {:?}", table.columns);
+    let times: Vec<Option<&str>> = table.values("time");
+    assert!(times.iter().all(Option::is_some), "{name}");
+    let number = |text: &str| text.parse::<f64>().ok();
+    let is_sorted = times.is_sorted_by(|a, b| match (a.and_then(number), b.and_then(number)) {
+        (Some(a), Some(b)) => a <= b,
+        _ => a <= b,
+    });
+    assert!(is_sorted, "{name}: the times are not in order");
+    let texts: Vec<&str> =
+        table.columns.iter().filter(|(_, kind)| *kind == Kind::Text).map(|(column, _)| column.as_str()).collect();
+    match texts[..] {
+        [] => columns.filter(|column| column != "time").collect(),
+        // The values of `metric` are the names of the series.
+        ["metric"] => table.values("metric").into_iter().flatten().map(str::to_owned).collect(),
+        _ => panic!("{name}: only `metric` may be a word in a series: {texts:?}"),
+    }
+}
+
+fn are_colors(name: &str, table: &Table, column: &str) {
+    for color in table.values(column).into_iter().flatten() {
+        let is_color = color.len() == 7 && color.starts_with('#');
+        assert!(is_color, "{name}: {color} is no colour");
+    }
+}
+
+#[test]
+fn the_dashboards_are_whole() {
+    let boards = dashboards();
+    let uids: BTreeSet<&str> = boards.iter().map(|(_, board)| text(board, "uid")).collect();
+    assert_eq!(uids.len(), boards.len());
+    for (name, board) in &boards {
+        assert_eq!(text(board, "uid"), format!("scrutin-{name}"));
+        assert_eq!((&board["schemaVersion"], &board["editable"]), (&42.into(), &false.into()), "{name}");
+        assert!(board.get("id").is_none(), "{name}: the id is Grafana's to give");
+        assert!(!text(board, "description").is_empty() && list(board, "tags").contains(&"scrutin".into()), "{name}");
+        let links = list(board, "links");
+        assert!(links.iter().any(|link| link["type"] == "dashboards" && link["tags"][0] == "scrutin"), "{name}");
+        check_addresses(name, board, &uids);
+
+        let mut ids = BTreeSet::new();
+        let mut cells = BTreeSet::new();
+        for panel in list(board, "panels") {
+            let title = text(panel, "title");
+            assert!(ids.insert(panel["id"].as_u64().unwrap()), "{name}, {title}: its id is another one's too");
+            let place = |side: &str| panel["gridPos"][side].as_u64().unwrap();
+            assert!(place("x") + place("w") <= 24, "{name}, {title} is too wide");
+            for x in place("x")..place("x") + place("w") {
+                for y in place("y")..place("y") + place("h") {
+                    assert!(cells.insert((x, y)), "{name}, {title} lies on another one");
+                }
+            }
+            if panel["type"] != "row" {
+                assert!(text(panel, "description").len() > 10, "{name}, {title} says what it shows");
+                let is_ours = |it: &Value| it["datasource"]["uid"] == "scrutin";
+                assert!(is_ours(panel) && list(panel, "targets").iter().all(is_ours), "{name}, {title}");
+                check_unit(name, panel);
+            }
+        }
+        let height = cells.iter().map(|(_, y)| y + 1).max().unwrap();
+        assert_eq!(cells.len() as u64, 24 * height, "{name} has a hole");
+        check_variables(name, board);
+    }
+    let night = &boards.iter().find(|(name, _)| name == "election-night").unwrap().1;
+    assert_eq!(night["refresh"], "1s");
+    let asked: Vec<&str> = list(&night["templating"], "list").iter().map(|it| text(it, "name")).collect();
+    assert!(["election", "counter", "region", "candidate"].iter().all(|name| asked.contains(name)), "{asked:?}");
+}
+
+/// A figure has a unit; words have none.
+fn check_unit(name: &str, panel: &Value) {
+    let unit = &panel["fieldConfig"]["defaults"]["unit"];
+    let shows_words = panel["options"]["reduceOptions"]["fields"].as_str().is_some_and(|fields| !fields.is_empty())
+        || panel["type"] == "state-timeline"
+        || panel["title"] == "Where they differ";
+    assert!(unit.is_string() || shows_words, "{name}, {} has no unit", panel["title"]);
+}
+
+fn check_variables(name: &str, board: &Value) {
+    let known: BTreeSet<&str> = list(&board["templating"], "list").iter().map(|it| text(it, "name")).collect();
+    let all = board.to_string();
+    for used in all.split("${").skip(1) {
+        let used = used.split([':', '}']).next().unwrap();
+        assert!(known.contains(used) || used.starts_with("__"), "{name} uses ${{{used}}}, which is no variable");
+    }
+    for variable in known {
+        let uses = all.matches(&format!("${{{variable}:")).count() + all.matches(&format!("${{{variable}}}")).count();
+        assert!(uses > 0, "{name}: nothing uses the variable {variable}");
+    }
+}
+
+/// Addresses of dashboards lead to one that there is.
+fn check_addresses(name: &str, value: &Value, uids: &BTreeSet<&str>) {
+    match value {
+        Value::Object(fields) => fields.values().for_each(|value| check_addresses(name, value, uids)),
+        Value::Array(values) => values.iter().for_each(|value| check_addresses(name, value, uids)),
+        Value::String(text) => {
+            if let Some(rest) = text.strip_prefix("/d/") {
+                let uid = rest.split(['?', '/']).next().unwrap();
+                assert!(uids.contains(uid), "{name} leads to {uid}, which is not there");
+            }
+        }
+        _ => {}
+    }
+}
