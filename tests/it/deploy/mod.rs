@@ -1,6 +1,7 @@
 //! What `docker compose up` brings up: dashboards and alerts asked of a real count as Grafana asks them, and compose.yaml
 //! held to its rules. No container is started.
 
+mod alerts; // each alert is quiet while all is well, and fires when it is not
 mod dashboards; // every query of every dashboard gives what its panel needs
 mod files; // the files by which Grafana is set up, and YAML
 mod grafana; // a dashboard's queries as Grafana sends them

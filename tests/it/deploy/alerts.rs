@@ -1,0 +1,133 @@
+//! Each alert is quiet while all is well, and fires when it is not; and how Grafana is set up to tell.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use scrutin::store::Role;
+use serde_json::Value;
+use tokio_postgres::Client;
+
+use super::dashboards::counted_day;
+use super::files::{dashboards, list, text, yaml};
+use super::grafana::{Kind, Table};
+use crate::architecture::relations;
+
+const PROVISIONING: &str = "deploy/grafana/provisioning";
+
+/// An alert as its file has it: a query, and above what its figure must not be.
+struct Rule {
+    uid: String,
+    sql: String,
+    limit: f64,
+}
+
+fn rules() -> Vec<Rule> {
+    let file = yaml(&format!("{PROVISIONING}/alerting/rules.yaml"));
+    let rules = list(&list(&file, "groups")[0], "rules");
+    let rules = rules.iter().map(|rule| {
+        let [query, condition] = list(rule, "data") else { panic!("a query and a condition: {rule}") };
+        assert_eq!((text(query, "refId"), text(query, "datasourceUid")), ("A", "scrutin"));
+        assert_eq!((text(condition, "refId"), text(condition, "datasourceUid")), ("C", "__expr__"));
+        assert_eq!((text(rule, "condition"), text(&condition["model"], "expression")), ("C", "A"));
+        let evaluator = &condition["model"]["conditions"][0]["evaluator"];
+        assert_eq!(text(evaluator, "type"), "gt");
+        Rule {
+            uid: text(rule, "uid").to_owned(),
+            sql: text(&query["model"], "rawSql").to_owned(),
+            limit: evaluator["params"][0].as_f64().unwrap(),
+        }
+    });
+    rules.collect()
+}
+
+/// The alerts that fire, each with what it fires for.
+async fn firing(reader: &Client) -> BTreeMap<String, Vec<String>> {
+    let mut firing: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for rule in rules() {
+        // `$` would be a variable of the environment's, in a file that sets Grafana up.
+        assert!(!rule.sql.contains('$'), "{}", rule.sql);
+        let table = Table::ask(reader, &rule.sql).await;
+        let kinds: Vec<Kind> = table.columns.iter().map(|(_, kind)| *kind).collect();
+        assert_eq!(kinds, [Kind::Text, Kind::Number], "{}: a name and its figure", rule.uid);
+        assert!(!table.rows.is_empty(), "{}", rule.uid);
+        for row in &table.rows {
+            let figure: f64 = row[1].as_deref().expect("a figure").parse().unwrap();
+            if figure > rule.limit {
+                firing.entry(rule.uid.clone()).or_default().push(row[0].clone().unwrap());
+            }
+        }
+    }
+    firing
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alerts_fire_when_they_should_and_only_then() {
+    let (kit, _place) = counted_day().await;
+    let owner = kit.owner().await;
+    let reader = kit.db().connect(Role::Reader).await.unwrap();
+    let none: [&str; 0] = [];
+    let fire = async |sql: &str| {
+        owner.batch_execute(sql).await.unwrap_or_else(|error| panic!("{error:?}\n{sql}"));
+        let firing = firing(&reader).await;
+        firing.into_iter().map(|(uid, names)| format!("{uid} {}", names.join(", "))).collect::<Vec<_>>()
+    };
+    assert_eq!(fire("SELECT 1").await, none);
+
+    let cell = "(election, region, choice, channel) = 
+                    (SELECT election, region, choice, channel FROM tally WHERE counter = 'native' ORDER BY 1, 2, 3, 4 LIMIT 1)";
+    let change = |by: &str| format!("UPDATE tally SET votes = votes {by} WHERE counter = 'native' AND {cell}");
+    let apart = ["scrutin-differ native and spark", "scrutin-identity native"];
+    assert_eq!(fire(&change("+ 1")).await, apart);
+    assert_eq!(fire(&change("- 1")).await, none);
+
+    // The other counter sees how far the log goes, though the one that has stopped does not.
+    let ahead = "UPDATE position SET updated_at = now() - interval '61 seconds' WHERE counter = 'native';
+                 UPDATE position SET end_offset = end_offset + 5 WHERE counter = 'spark' AND partition = 0";
+    assert_eq!(fire(ahead).await, ["scrutin-stalled native"]);
+    let behind = "UPDATE position SET end_offset = end_offset - 5 WHERE counter = 'spark' AND partition = 0";
+    assert_eq!(fire(behind).await, none);
+
+    let waiting = "UPDATE position SET end_offset = end_offset + 10001, updated_at = now() WHERE counter = 'native' AND partition = 1;
+                   INSERT INTO batch VALUES ('native', now() - interval '90 seconds', 0, 0, 0, 5000),
+                                            ('native', now() - interval '30 seconds', 0, 0, 0, 10001),
+                                            ('spark', now() - interval '90 seconds', 0, 0, 0, 20000),
+                                            ('spark', now() - interval '30 seconds', 0, 0, 0, 10001)";
+    assert_eq!(fire(waiting).await, ["scrutin-lag native"]);
+    let caught_up = "UPDATE position SET end_offset = next_offset";
+    assert_eq!(fire(caught_up).await, none);
+
+    let refused = "INSERT INTO batch VALUES ('spark', now(), 20000, 10000, 10000, 0)";
+    assert_eq!(fire(refused).await, ["scrutin-refusals spark"]);
+}
+
+#[test]
+fn grafana_is_set_up_to_read_and_to_tell() {
+    let sources = yaml(&format!("{PROVISIONING}/datasources/scrutin.yaml"));
+    let [source] = list(&sources, "datasources") else { panic!("one data source") };
+    assert_eq!((text(source, "uid"), text(source, "type")), ("scrutin", "grafana-postgresql-datasource"));
+    assert_eq!((text(source, "user"), &source["editable"]), ("scrutin_reader", &Value::Bool(false)));
+    assert_eq!(text(&source["secureJsonData"], "password"), "$__file{/run/secrets/reader-password}");
+
+    let boards = yaml(&format!("{PROVISIONING}/dashboards/scrutin.yaml"));
+    let provider = &list(&boards, "providers")[0];
+    assert_eq!((&provider["allowUiUpdates"], &provider["disableDeletion"]), (&false.into(), &true.into()));
+
+    let points = yaml(&format!("{PROVISIONING}/alerting/contact-points.yaml"));
+    let policies = yaml(&format!("{PROVISIONING}/alerting/policies.yaml"));
+    assert_eq!(text(&list(&points, "contactPoints")[0], "name"), text(&list(&policies, "policies")[0], "receiver"));
+
+    let file = yaml(&format!("{PROVISIONING}/alerting/rules.yaml"));
+    let group = &list(&file, "groups")[0];
+    // Two folders of one title would be made.
+    assert_ne!(text(group, "folder"), text(provider, "folder"));
+    let uids: BTreeSet<String> = rules().into_iter().map(|rule| rule.uid).collect();
+    assert_eq!(uids.len(), 5);
+    let boards: Vec<String> = dashboards().iter().map(|(_, board)| format!("/d/{}", text(board, "uid"))).collect();
+    for rule in list(group, "rules") {
+        let annotations = &rule["annotations"];
+        assert!(text(annotations, "summary").len() > 10 && text(annotations, "description").len() > 10);
+        assert!(boards.contains(&text(annotations, "dashboard").to_owned()), "{rule}");
+        assert!(["critical", "warning"].contains(&text(&rule["labels"], "severity")), "{rule}");
+        let sql = text(&rule["data"][0]["model"], "rawSql");
+        assert!(relations(sql).iter().all(|view| ["health", "comparison"].contains(view)), "{sql}");
+    }
+}
