@@ -1,0 +1,44 @@
+# The program, with TLS, in an image of its own: no root, no compiler, nothing to write to.
+#
+#   docker build -t scrutin .
+#   docker buildx build --platform linux/amd64,linux/arm64 -t scrutin .
+
+FROM rust:1.95-slim-bookworm AS build
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends g++ gcc libc6-dev libssl-dev make pkg-config \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+
+# What others have written is built first, and again only when the list of it changes.
+COPY Cargo.toml Cargo.lock ./
+RUN mkdir -p src benches tests/it \
+    && echo 'fn main() {}' | tee src/main.rs tests/it/main.rs >/dev/null \
+    && for bench in $(sed -n '/^\[\[bench\]\]/{n;s/^name = "\(.*\)"/\1/p}' Cargo.toml); do touch "benches/$bench.rs"; done \
+    && touch src/lib.rs \
+    && cargo build --release --locked --features tls --bin scrutin
+
+COPY src src
+COPY migrations migrations
+COPY elections elections
+RUN touch src/main.rs src/lib.rs \
+    && cargo build --release --locked --features tls --bin scrutin \
+    && strip target/release/scrutin
+
+FROM debian:bookworm-slim
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates libssl3 \
+    && rm -rf /var/lib/apt/lists/* \
+    && groupadd --gid 10001 scrutin \
+    && useradd --uid 10001 --gid scrutin --no-create-home --home-dir /data --shell /usr/sbin/nologin scrutin \
+    && install -d -m 1777 /data
+COPY --from=build /src/target/release/scrutin /usr/local/bin/scrutin
+COPY deploy/scrutin/ /usr/local/lib/scrutin/
+COPY LICENSE /usr/share/doc/scrutin/
+ENV SCRUTIN_DATA_DIR=/data SCRUTIN_LISTEN=0.0.0.0:8080
+USER 10001:10001
+VOLUME /data
+EXPOSE 8080
+# For what serves the page: `serve`, and `count --serve`.
+HEALTHCHECK --interval=5s --timeout=6s --start-period=60s --retries=6 CMD ["scrutin", "health"]
+ENTRYPOINT ["scrutin"]
+CMD ["serve"]
