@@ -2,6 +2,7 @@
 //! held to its rules. No container is started.
 
 mod alerts; // each alert is quiet while all is well, and fires when it is not
+mod compose; // compose.yaml, and what it must not have
 mod dashboards; // every query of every dashboard gives what its panel needs
 mod files; // the files by which Grafana is set up, and YAML
 mod grafana; // a dashboard's queries as Grafana sends them
