@@ -48,6 +48,7 @@ lint: ## Check form, lints, docs, and the dependencies' licences
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps --document-private-items
 	tools/check-dependencies
+	tools/check-dashboards
 
 clean: ## Delete what was built; the demo's votes and count in scrutin-data stay
 	cargo clean

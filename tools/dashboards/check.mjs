@@ -1,0 +1,58 @@
+// Holds each dashboard against the types of @grafana/schema: the dashboard, its variables, annotations and panels, and the
+// options of each kind of panel. As a literal of TypeScript, a field that the type does not have is an error too.
+//
+// node check.mjs DASHBOARD.json…      run by tools/check-dashboards, in a folder that has the packages
+import fs from 'node:fs';
+import path from 'node:path';
+import ts from 'typescript';
+
+const kinds = {
+  barchart: 'barchart/panelcfg/x/BarChartPanelCfg',
+  bargauge: 'bargauge/panelcfg/x/BarGaugePanelCfg',
+  geomap: 'geomap/panelcfg/x/GeomapPanelCfg',
+  piechart: 'piechart/panelcfg/x/PieChartPanelCfg',
+  stat: 'stat/panelcfg/x/StatPanelCfg',
+  'state-timeline': 'statetimeline/panelcfg/x/StateTimelinePanelCfg',
+  table: 'table/panelcfg/x/TablePanelCfg',
+  timeseries: 'timeseries/panelcfg/x/TimeSeriesPanelCfg',
+};
+const name = (kind) => kind.replace('-', '');
+
+const types = `
+${Object.entries(kinds).map(([kind, file]) => `import type * as ${name(kind)} from '@grafana/schema/dist/types/raw/composable/${file}_types.gen.d.ts';`).join('\n')}
+import type { AnnotationQuery, Dashboard, DataQuery, Panel, RowPanel } from '@grafana/schema';
+
+// JSON has the words of an enum, and not its names.
+type Plain<T> = T extends string ? \`\${T}\`
+  : T extends number | boolean | null | undefined ? T
+  : T extends (infer U)[] ? Plain<U>[]
+  : T extends object ? { [K in keyof T]: Plain<T[K]> } : T;
+
+// What the data source for PostgreSQL takes; it is not in the schema.
+interface Query extends DataQuery { editorMode: 'code'; format: 'table' | 'time_series'; rawQuery: true; rawSql: string }
+type Typed<Kind extends string, Options, Custom = Record<string, unknown>> =
+  Omit<Panel<Record<string, unknown>, Custom>, 'type' | 'options' | 'targets'> & { type: Kind; options: Options; targets: Query[] };
+type Panels = RowPanel
+${Object.keys(kinds).map((kind) => `  | Typed<'${kind}', ${name(kind)}.Options${kind === 'geomap' || kind === 'stat' || kind === 'bargauge' ? '' : `, ${name(kind)}.FieldConfig`}>`).join('\n')};
+export type Checked = Plain<Omit<Dashboard, 'panels' | 'annotations'> & { panels: Panels[]; annotations: { list: AnnotationQuery<Query>[] } }>;
+`;
+
+fs.writeFileSync('types.ts', types);
+const files = process.argv.slice(2).map((file) => {
+  const checked = path.basename(file, '.json') + '.checked.ts';
+  fs.writeFileSync(checked, `import type { Checked } from './types';\nexport const dashboard: Checked = ${fs.readFileSync(file, 'utf8')};\n`);
+  return checked;
+});
+const program = ts.createProgram(files, {
+  noEmit: true, strict: true, exactOptionalPropertyTypes: true, skipLibCheck: true,
+  module: ts.ModuleKind.ESNext, moduleResolution: ts.ModuleResolutionKind.Bundler, target: ts.ScriptTarget.ES2022, types: [],
+});
+const found = ts.getPreEmitDiagnostics(program);
+for (const one of found) {
+  const at = one.file?.getLineAndCharacterOfPosition(one.start);
+  // The literal begins on the second line of its file.
+  const place = at ? `${path.basename(one.file.fileName).replace('.checked.ts', '.json')}:${at.line}: ` : '';
+  console.error(place + ts.flattenDiagnosticMessageText(one.messageText, '\n'));
+}
+console.log(`${files.length - new Set(found.map((one) => one.file?.fileName)).size} of ${files.length} dashboards fit Grafana's schema`);
+process.exitCode = found.length === 0 && files.length > 0 ? 0 : 1;
