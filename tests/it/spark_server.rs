@@ -92,6 +92,7 @@ impl Spark {
         assert_eq!(run("up", self.folder(), &[]), self.address);
     }
 
+    #[cfg(feature = "tls")]
     /// What it has said since it was started last.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder().join("server.log")).unwrap()
