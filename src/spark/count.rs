@@ -10,6 +10,7 @@
 //! has not brought into PostgreSQL it finds in the topic when it starts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -36,6 +37,9 @@ pub const SPARK: &str = "spark";
 
 /// How often the query is asked how it is.
 const POLL: Duration = Duration::from_millis(200);
+
+/// How long the log may take to show what is at an offset.
+const LOOK_WAIT: Duration = Duration::from_secs(30);
 
 /// Between two tries to go on, longer each time.
 const WAIT_FIRST: Duration = Duration::from_millis(500);
@@ -326,11 +330,20 @@ impl Counting {
 
     /// Fails if the totals are not those of all that the query has counted.
     async fn check_whole(&mut self) -> Result<(), CountError> {
-        let is_whole = self.tallies_mut().totals.adds_up();
+        let is_whole = self.tallies_mut().totals.adds_up() && !self.falls_short();
         if !is_whole || self.has_skipped().await? {
             return Err(self.incomplete());
         }
         Ok(())
+    }
+
+    /// Whether more was counted or refused before than the totals say.
+    fn falls_short(&self) -> bool {
+        let reached = self.tallies.as_ref().expect("no thread reads it").totals.reached();
+        let (counted, received) =
+            reached.values().fold((0, 0), |(counted, received), it| (counted + it.counted, received + it.received));
+        counted < self.count.counted.load(Ordering::Relaxed)
+            || received.saturating_sub(counted) < self.count.rejected.load(Ordering::Relaxed)
     }
 
     /// Whether there is a record behind the totals that the query must have counted.
@@ -342,7 +355,7 @@ impl Counting {
             for (partition, position) in taken {
                 let end = done.get(&partition).copied().unwrap_or(0);
                 let next = reached.get(&partition).map_or(position.next_offset, |reached| reached.next_offset);
-                if next < end && log.reader(&[(partition, next)])?.fetch(POLL)?.is_some_and(|batch| !batch.is_empty()) {
+                if next < end && holds_record(&log, partition, next..end)? {
                     return Ok(true);
                 }
             }
@@ -406,6 +419,7 @@ impl Counting {
 
     /// Commits what is settled, if it is the state after a batch and no earlier one than was committed before.
     async fn commit(&mut self) -> Result<bool, CountError> {
+        let falls_short = self.falls_short();
         let Some(tallies) = self.tallies.as_mut().filter(|tallies| tallies.totals.has_changed()) else {
             return Ok(false);
         };
@@ -413,7 +427,7 @@ impl Counting {
         let is_behind = self.taken.iter().any(|(partition, position)| {
             reached.get(partition).is_some_and(|reached| reached.next_offset < position.next_offset)
         });
-        if is_behind || !tallies.totals.adds_up() {
+        if is_behind || !tallies.totals.adds_up() || falls_short {
             return Ok(false);
         }
         // Behind the last record there may be offsets without one.
@@ -479,6 +493,20 @@ impl Counting {
         }
         Ok(())
     }
+}
+
+/// Whether there is a record at one of the offsets, or only what is none: markers of transactions, and what was aborted.
+fn holds_record(log: &KafkaLog, partition: u32, offsets: Range<u64>) -> Result<bool, LogError> {
+    let mut reader = log.reader(&[(partition, offsets.start)])?;
+    let deadline = Instant::now() + LOOK_WAIT;
+    while Instant::now() < deadline {
+        match reader.fetch(POLL)? {
+            Some(batch) if batch.is_empty() && batch.next_offset < offsets.end => {}
+            Some(batch) => return Ok(batch.records().any(|record| record.offset < offsets.end)),
+            None => {}
+        }
+    }
+    Err(LogError::Away { log: log.name(), why: format!("partition {partition} cannot be read at {}", offsets.start) })
 }
 
 /// What [`SparkError::Failed`] says of a query that has ended by itself.
