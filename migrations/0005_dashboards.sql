@@ -81,13 +81,18 @@ SELECT s.counter, r.election, r.region, r.name AS region_name, r.registered, s.v
 CREATE VIEW audits AS
 SELECT counter, audited_at, recounted, differences, summary FROM audit;
 
--- Whether two counters agree, in a word. Those of different logs or elections need not.
+-- Whether two counters agree, in a word. Those of different logs or elections need not. Materialized: the tables are large,
+-- and are not to be compared anew wherever one of the figures stands.
 CREATE VIEW comparison AS
-SELECT counter, other, votes_apart, timeline_apart, refusals_apart, partitions_apart,
-       votes_apart + timeline_apart + refusals_apart AS apart,
+WITH compared AS MATERIALIZED (
+    SELECT counter, other, votes_apart, timeline_apart, refusals_apart, partitions_apart, comparable FROM agreement
+), summed AS (
+    SELECT *, votes_apart + timeline_apart + refusals_apart AS apart FROM compared
+)
+SELECT counter, other, votes_apart, timeline_apart, refusals_apart, partitions_apart, apart,
        CASE WHEN NOT comparable THEN 'not comparable' WHEN partitions_apart > 0 THEN 'catching up'
-            WHEN votes_apart + timeline_apart + refusals_apart > 0 THEN 'differ' ELSE 'agree' END AS verdict
-  FROM agreement;
+            WHEN apart > 0 THEN 'differ' ELSE 'agree' END AS verdict
+  FROM summed;
 
 -- How each counter is doing, for alerts.
 --   waiting          votes in the log that it has not committed, by the furthest end that any counter of the log has seen

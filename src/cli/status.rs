@@ -116,26 +116,25 @@ async fn print_counter(client: &Client, log: Option<&dyn VoteLog>, counter: &str
 async fn print_agreement(client: &Client) -> Result<()> {
     let rows = client
         .query(
-            "SELECT counter, other, partitions_apart, votes_apart, timeline_apart, refusals_apart
-               FROM agreement WHERE comparable ORDER BY 1, 2",
+            "SELECT counter, other, verdict, partitions_apart, votes_apart, timeline_apart, refusals_apart
+               FROM comparison WHERE verdict <> 'not comparable' ORDER BY 1, 2",
             &[],
         )
         .await
         .context("read the agreement")?;
     for row in rows {
-        let (counter, other, partitions): (&str, &str, i64) = (row.get(0), row.get(1), row.get(2));
-        let [votes, timeline, refusals]: [i64; 3] = [row.get(3), row.get(4), row.get(5)];
-        let is_equal = (votes, timeline, refusals) == (0, 0, 0);
-        let verdict = match partitions {
-            0 if is_equal => "agree in every row".to_owned(),
-            0 => format!(
+        let (counter, other): (&str, &str) = (row.get(0), row.get(1));
+        let [partitions, votes, timeline, refusals]: [i64; 4] = [row.get(3), row.get(4), row.get(5), row.get(6)];
+        let verdict = match row.get(2) {
+            "agree" => "agree in every row".to_owned(),
+            "differ" => format!(
                 "DIFFER by {} votes in the tally, {} in the timeline, {} refusals; {}",
                 grouped(votes),
                 grouped(timeline),
                 grouped(refusals),
                 first_difference(client, counter, other).await?
             ),
-            partitions => format!("one is still catching up in {partitions} partitions"),
+            _ => format!("one is still catching up in {partitions} partitions"),
         };
         print(&format!("\nagreement   {counter} and {other}: {verdict}\n"))?;
     }

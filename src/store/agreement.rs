@@ -6,8 +6,8 @@ use super::StoreError;
 
 /// The other counters of the same log that stand where this one does, and by how many votes and refusals they differ.
 pub async fn of(client: &Client, counter: &str) -> Result<Vec<(String, i64)>, StoreError> {
-    let sql = "SELECT CASE counter WHEN $1 THEN other ELSE counter END, votes_apart + timeline_apart + refusals_apart
-                 FROM agreement WHERE $1 IN (counter, other) AND comparable AND partitions_apart = 0";
+    let sql = "SELECT CASE counter WHEN $1 THEN other ELSE counter END, apart
+                 FROM comparison WHERE $1 IN (counter, other) AND verdict IN ('agree', 'differ')";
     let rows = client.query(sql, &[&counter]).await.map_err(StoreError::during("read the agreement"))?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
