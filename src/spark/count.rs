@@ -23,6 +23,7 @@ use super::connect::{
 };
 use super::job::Job;
 use super::tallies::Tallies;
+use super::totals::Reached;
 use crate::election::Election;
 use crate::log::{KafkaLog, LogError, VoteLog};
 use crate::pipeline::{self, CountError, CountProgress, Ends, Entered, LOG, POSTGRESQL, Stop};
@@ -330,20 +331,12 @@ impl Counting {
 
     /// Fails if the totals are not those of all that the query has counted.
     async fn check_whole(&mut self) -> Result<(), CountError> {
-        let is_whole = self.tallies_mut().totals.adds_up() && !self.falls_short();
+        let totals = &self.tallies_mut().totals;
+        let is_whole = totals.adds_up() && !falls_short(sums(&totals.reached()), &self.count);
         if !is_whole || self.has_skipped().await? {
             return Err(self.incomplete());
         }
         Ok(())
-    }
-
-    /// Whether more was counted or refused before than the totals say.
-    fn falls_short(&self) -> bool {
-        let reached = self.tallies.as_ref().expect("no thread reads it").totals.reached();
-        let (counted, received) =
-            reached.values().fold((0, 0), |(counted, received), it| (counted + it.counted, received + it.received));
-        counted < self.count.counted.load(Ordering::Relaxed)
-            || received.saturating_sub(counted) < self.count.rejected.load(Ordering::Relaxed)
     }
 
     /// Whether there is a record behind the totals that the query must have counted.
@@ -419,7 +412,6 @@ impl Counting {
 
     /// Commits what is settled, if it is the state after a batch and no earlier one than was committed before.
     async fn commit(&mut self) -> Result<bool, CountError> {
-        let falls_short = self.falls_short();
         let Some(tallies) = self.tallies.as_mut().filter(|tallies| tallies.totals.has_changed()) else {
             return Ok(false);
         };
@@ -427,7 +419,8 @@ impl Counting {
         let is_behind = self.taken.iter().any(|(partition, position)| {
             reached.get(partition).is_some_and(|reached| reached.next_offset < position.next_offset)
         });
-        if is_behind || !tallies.totals.adds_up() || falls_short {
+        let (counted, rejected) = sums(&reached);
+        if is_behind || !tallies.totals.adds_up() || falls_short((counted, rejected), &self.count) {
             return Ok(false);
         }
         // Behind the last record there may be offsets without one.
@@ -435,9 +428,6 @@ impl Counting {
             reached.next_offset = reached.next_offset.max(self.done.get(partition).copied().unwrap_or(0));
         }
         let start = Instant::now();
-        let (counted, rejected) = reached
-            .values()
-            .fold((0, 0), |(counted, rejected), it| (counted + it.counted, rejected + it.received - it.counted));
         let ends = self.ends.latest();
         let lag = ends
             .iter()
@@ -493,6 +483,18 @@ impl Counting {
         }
         Ok(())
     }
+}
+
+/// Votes counted and refused, of all partitions.
+fn sums(reached: &BTreeMap<u32, Reached>) -> (u64, u64) {
+    let add =
+        |(counted, rejected), it: &Reached| (counted + it.counted, rejected + it.received.saturating_sub(it.counted));
+    reached.values().fold((0, 0), add)
+}
+
+/// Whether more was counted, or refused, before.
+fn falls_short((counted, rejected): (u64, u64), before: &CountProgress) -> bool {
+    counted < before.counted.load(Ordering::Relaxed) || rejected < before.rejected.load(Ordering::Relaxed)
 }
 
 /// Whether there is a record at one of the offsets, or only what is none: markers of transactions, and what was aborted.

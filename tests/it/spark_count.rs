@@ -51,7 +51,11 @@ impl Night<'_> {
 
     /// Has Spark count all that is in the log now; gives what is said. It takes its time where others work too.
     fn drained_on_spark(&self, more: &str) -> String {
-        self.stage.place.start(&self.on_spark(&format!("--drain {more}"))).end_within(15 * PATIENCE).ok()
+        self.drained_on_spark_within(5 * PATIENCE, more)
+    }
+
+    fn drained_on_spark_within(&self, patience: Duration, more: &str) -> String {
+        self.stage.place.start(&self.on_spark(&format!("--drain {more}"))).end_within(patience).ok()
     }
 
     /// Has both count all that is in the log now, which must come to the same rows.
@@ -237,6 +241,7 @@ async fn soak_five_million_votes_are_counted_alike() {
     let doubles = FAULTS.replace("double_vote=0.03", "double_vote=0.01");
     let votes = format!("simulate --seed 3 --speed max --truth truth.json {doubles}");
     night.stage.place.start(&votes).end_within(5 * PATIENCE).ok();
+    night.drained_on_spark_within(15 * PATIENCE, "");
     night.counted_alike().await;
     let received = night.received().await;
     assert!(received > 5_000_000, "{received} votes");
@@ -251,6 +256,7 @@ async fn soak_french_results_are_counted_alike() {
     let spark = Spark::start_with(&["--memory", "4g"]);
     let night = Night::on(Broker::shared(), &spark).await;
     night.stage.place.start(&format!("replay results {} --speed max", path.display())).end_within(5 * PATIENCE).ok();
+    night.drained_on_spark_within(15 * PATIENCE, "");
     night.counted_alike().await;
     assert_eq!(night.received().await, 35_923_707);
 }
@@ -301,6 +307,9 @@ async fn totals_that_were_lost_are_told() {
         assert!(said.contains(&words), "{said}");
     }
     night.adds_up().await;
+    // The way out that is named.
+    std::fs::remove_dir_all(night.stage.place.path("checkpoint")).unwrap();
+    night.counted_alike().await;
 }
 
 #[cfg(feature = "tls")]
