@@ -75,10 +75,14 @@ impl Shared {
     /// vain: it is not waited for again until it moves.
     pub fn stay_beside(&self, slot: &Slot, stuck: &mut u64) {
         let backlog = |slot: &Slot| slot.backlog.load(Ordering::Relaxed);
-        let (own, deadline) = (backlog(slot), Instant::now() + AHEAD_WAIT);
+        let own = backlog(slot);
+        if own == 0 {
+            return;
+        }
+        let deadline = Instant::now() + AHEAD_WAIT;
         loop {
             let longest = self.slots.iter().map(backlog).max().unwrap_or(0);
-            let is_over = own == 0 || self.stop.is_asked() || self.closed.load(Ordering::SeqCst);
+            let is_over = self.stop.is_asked() || self.closed.load(Ordering::SeqCst);
             if is_over || longest <= own + AHEAD_VOTES_MAX || longest == *stuck {
                 return;
             }
