@@ -46,19 +46,12 @@ const SMALL: Scale = Scale {
 fn main() {
     let mut scale = if is_bench() { FULL } else { SMALL };
     scale.voters = kit::voters(scale.voters);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("make a runtime");
-    let figures = runtime.block_on(measure(&scale));
-    kit::report(
-        "kafka",
-        &json!({
-            "command": if is_bench() { "cargo bench --bench kafka" } else { "cargo test --benches" },
-            "machine": kit::machine(),
-            "kafka": KAFKA,
-            "delivery": "exactly once; idempotent producer, acks=all; PostgreSQL with fsync",
-            "voters": scale.voters, "partitions": PARTITIONS, "workers": WORKERS,
-            "figures": figures,
-        }),
-    );
+    let facts = json!({
+        "kafka": KAFKA,
+        "delivery": "exactly once; idempotent producer, acks=all; PostgreSQL with fsync",
+        "voters": scale.voters,
+    });
+    kit::run("kafka", facts, measure(&scale));
 }
 
 async fn measure(scale: &Scale) -> Vec<Value> {

@@ -17,7 +17,7 @@ use kit::broker::{Broker, KAFKA};
 use kit::cost::{Cost, peak_memory_mb, reset_peak_memory};
 use kit::seen::{Latency, Watch};
 use kit::spark_server::SparkServer;
-use kit::{PARTITIONS, Stage, WORKERS, check, is_bench, is_wanted, median, one, plan, send, steady_plan};
+use kit::{Stage, check, is_bench, is_wanted, median, one, plan, send, steady_plan};
 use scrutin::election::Election;
 use scrutin::log::{KafkaLog, VoteLog};
 use scrutin::pipeline::{CountProgress, Stop};
@@ -65,20 +65,13 @@ const SMALL: Scale = Scale {
 fn main() {
     let mut scale = if is_bench() { FULL } else { SMALL };
     scale.voters = kit::voters(scale.voters);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("make a runtime");
-    let figures = runtime.block_on(measure(&scale));
-    kit::report(
-        "spark",
-        &json!({
-            "command": if is_bench() { "cargo bench --bench spark" } else { "cargo test --benches" },
-            "machine": kit::machine(),
-            "kafka": KAFKA,
-            "spark": "4.2.0, local[2], heap of 4 GB, on the same machine, where nothing else is said",
-            "delivery": "exactly once; PostgreSQL with fsync",
-            "partitions": PARTITIONS, "native_workers": WORKERS,
-            "figures": figures,
-        }),
-    );
+    let facts = json!({
+        "kafka": KAFKA,
+        "spark": "4.2.0, local[2], heap of 4 GB, on the same machine, where nothing else is said",
+        "delivery": "exactly once; PostgreSQL with fsync",
+        "voters": scale.voters,
+    });
+    kit::run("spark", facts, measure(&scale));
 }
 
 async fn measure(scale: &Scale) -> Vec<Value> {
@@ -109,8 +102,10 @@ async fn measure(scale: &Scale) -> Vec<Value> {
             let stage = Set::up(&broker, &plan(scale.scaling_voters / 4, 300_000, 98)).await;
             stage.whole_on_spark(&server).await;
             let stage = Set::up(&broker, &plan(scale.scaling_voters, 300_000, 7)).await;
-            let took = stage.whole_on_spark(&server).await;
-            figures.push(json!({ "what": format!("backlog on Spark, {name}"), "options": options.join(" "), "votes_per_second": took }));
+            let rate = stage.whole_on_spark(&server).await;
+            figures.push(json!({
+                "what": format!("backlog on Spark, {name}"), "options": options.join(" "), "votes_per_second": rate,
+            }));
         }
     }
     figures
@@ -152,7 +147,7 @@ impl Set {
     async fn count_on_spark(&self, server: &SparkServer, drain: bool, stop: Arc<Stop>, progress: Arc<CountProgress>) {
         let options = SparkCountOptions {
             counter: "spark".into(),
-            address: server.address.clone(),
+            address: server.address(),
             checkpoint: server.checkpoint(self.topic()).display().to_string(),
             tallies: format!("{}-tallies", self.topic()),
             batch_votes: 1_000_000,

@@ -43,18 +43,11 @@ const SMALL: Scale =
 fn main() {
     let mut scale = if is_bench() { FULL } else { SMALL };
     scale.voters = kit::voters(scale.voters);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("make a runtime");
-    let figures = runtime.block_on(measure(&scale));
-    kit::report(
-        "throughput",
-        &json!({
-            "command": if is_bench() { "cargo bench --bench throughput" } else { "cargo test --benches" },
-            "machine": kit::machine(),
-            "delivery": "exactly once; log and PostgreSQL with fsync",
-            "voters": scale.voters, "partitions": PARTITIONS, "workers": WORKERS,
-            "figures": figures,
-        }),
-    );
+    let facts = json!({
+        "delivery": "exactly once; log and PostgreSQL with fsync",
+        "voters": scale.voters,
+    });
+    kit::run("throughput", facts, measure(&scale));
 }
 
 async fn measure(scale: &Scale) -> Vec<Value> {

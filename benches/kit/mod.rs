@@ -6,7 +6,9 @@ pub mod broker;
 pub mod cost;
 pub mod seen;
 pub mod spark_server;
+mod tool;
 
+use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -39,8 +41,18 @@ pub fn is_wanted(name: &str) -> bool {
     std::env::var("SCRUTIN_BENCH_ONLY").map_or(true, |only| only == name)
 }
 
-/// Prints the report; the whole measurement is kept beside the benches.
-pub fn report(name: &str, report: &Value) {
+/// Measures, prints the report, and keeps it beside the benches if it is the whole of it. `facts` are what the figures
+/// depend on, beside the machine.
+pub fn run(name: &str, facts: Value, figures: impl Future<Output = Vec<Value>>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("make a runtime");
+    let figures = runtime.block_on(figures);
+    let command = if is_bench() { format!("cargo bench --bench {name}") } else { "cargo test --benches".to_owned() };
+    let mut report = facts;
+    report["command"] = command.into();
+    report["machine"] = machine();
+    report["partitions"] = PARTITIONS.into();
+    report["workers"] = WORKERS.into();
+    report["figures"] = figures.into();
     println!("{report:#}");
     if is_bench() && std::env::var("SCRUTIN_BENCH_ONLY").is_err() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("benches/results/{name}.json"));
@@ -51,7 +63,7 @@ pub fn report(name: &str, report: &Value) {
     }
 }
 
-pub fn machine() -> Value {
+fn machine() -> Value {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, name: &str| -> Option<String> {
         text.lines()
