@@ -182,9 +182,7 @@ impl Counting {
         let mut workers = Vec::new();
         for (slot, (engine, share)) in engines.into_iter().zip(shares).enumerate() {
             let (log, until, shared) = (Arc::clone(&self.log), self.until.clone(), Arc::clone(&shared));
-            let ends = ends.clone();
-            let work = move || worker::run(engine, &*log, share, until, &ends, slot, &shared);
-            workers.push(tokio::task::spawn_blocking(work));
+            workers.push(tokio::task::spawn_blocking(move || worker::run(engine, &*log, share, until, slot, &shared)));
         }
         let ends = Ends::watch(Arc::clone(&self.log), ends, Arc::clone(&self.telemetry), Arc::clone(stop));
         let mut committer = committer::Committer::new(self, positions, Arc::clone(&ends), Arc::clone(standing));

@@ -12,18 +12,16 @@ use crate::log::{LogError, VoteLog};
 /// How soon a stop is heard while no votes come.
 const WAIT: Duration = Duration::from_millis(50);
 
-/// Runs until a stop, an error, or, where `until` is given, each partition has reached its offset there. `ends` are the
-/// ends of the partitions as the round begins.
+/// Runs until a stop, an error, or, where `until` is given, each partition has reached its offset there.
 pub(super) fn run(
     mut engine: Engine,
     log: &dyn VoteLog,
     share: Vec<(u32, u64)>,
     until: Option<BTreeMap<u32, u64>>,
-    ends: &BTreeMap<u32, u64>,
     slot: usize,
     shared: &Shared,
 ) -> (Engine, Result<(), LogError>) {
-    let result = read_and_count(&mut engine, log, share, until, ends, slot, shared);
+    let result = read_and_count(&mut engine, log, share, until, slot, shared);
     if result.is_err() {
         shared.stop.ask();
     }
@@ -37,19 +35,12 @@ fn read_and_count(
     log: &dyn VoteLog,
     share: Vec<(u32, u64)>,
     until: Option<BTreeMap<u32, u64>>,
-    ends: &BTreeMap<u32, u64>,
     slot: usize,
     shared: &Shared,
 ) -> Result<(), LogError> {
     let slot = &shared.slots[slot];
     let mut reader = log.reader(&share)?;
     let mut next: BTreeMap<u32, u64> = share.into_iter().collect();
-    let measure_backlog = |next: &BTreeMap<u32, u64>| {
-        let backlog = next.iter().map(|(partition, next)| ends[partition].saturating_sub(*next)).sum();
-        slot.backlog.store(backlog, Ordering::Relaxed);
-    };
-    measure_backlog(&next);
-    let mut stuck = 0;
     loop {
         let drained =
             until.as_ref().is_some_and(|until| next.iter().all(|(partition, next)| *next >= until[partition]));
@@ -58,8 +49,6 @@ fn read_and_count(
         }
         let Some(batch) = reader.fetch(WAIT)? else { continue };
         next.insert(batch.partition, batch.next_offset);
-        measure_backlog(&next);
-        shared.stay_beside(slot, &mut stuck);
 
         let mut changes = slot.lock();
         while shared.is_full(slot) {
