@@ -20,7 +20,9 @@ pub struct Rates {
 }
 
 impl Cost<'_> {
+    /// What was written before is on the disk when the time begins.
     pub fn begin(pids: &[u32]) -> Cost<'_> {
+        nix::unistd::sync();
         Cost { start: Instant::now(), own: own_cpu_seconds(), others: cpu_seconds(pids), pids }
     }
 
