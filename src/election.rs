@@ -31,6 +31,8 @@ pub struct Election {
     pub channels: Vec<String>,
     /// Width of the timeline's buckets.
     pub bucket_seconds: u32,
+    /// Which share of the registered is expected to vote, in (0, 1]. Only for showing what is still to come.
+    pub expected_turnout: Option<f64>,
     pub regions: Vec<Region>,
     pub choices: Vec<Choice>,
 }
@@ -40,6 +42,8 @@ pub struct Region {
     pub code: String,
     pub name: String,
     pub registered: u64,
+    /// As the election's, where this region's is another.
+    pub expected_turnout: Option<f64>,
     /// Latitude and longitude, in degrees.
     pub point: Option<(f64, f64)>,
     /// Column and row in a tile grid, from 0.
@@ -54,6 +58,12 @@ pub struct Choice {
     pub color: String,
     /// The only region it stands in; none: it stands everywhere.
     pub region: Option<String>,
+}
+
+const TURNOUT_EXPECTED: &str = "expected a share of the registered above 0 and up to 1";
+
+fn is_turnout(share: f64) -> bool {
+    share > 0.0 && share <= 1.0
 }
 
 /// Whether a text can be a code: 1 to 64 bytes, nothing unprintable, no space around it.
@@ -117,6 +127,9 @@ impl Election {
         if self.channels.is_empty() || self.channels.len() > CHANNELS_MAX {
             return Err(("channels", format!("has {} entries; expected 1 to {CHANNELS_MAX}", self.channels.len())));
         }
+        if let Some(share) = self.expected_turnout.filter(|share| !is_turnout(*share)) {
+            return Err(("expected_turnout", format!("is {share}; {TURNOUT_EXPECTED}")));
+        }
         let mut channels = HashSet::new();
         for channel in &self.channels {
             check_code(channel).map_err(|what| ("channels", format!("entry {what}")))?;
@@ -166,6 +179,7 @@ struct ElectionToml {
     channels: Vec<String>,
     #[serde(default = "one_minute")]
     bucket_seconds: u32,
+    expected_turnout: Option<f64>,
 }
 
 fn one_minute() -> u32 {
@@ -210,6 +224,7 @@ fn parse_toml(path: &Path, text: &str) -> Result<Election, FileError> {
         time_zone: toml.time_zone,
         channels: toml.channels,
         bucket_seconds: toml.bucket_seconds,
+        expected_turnout: toml.expected_turnout,
         regions: Vec::new(),
         choices: Vec::new(),
     };
@@ -224,6 +239,7 @@ fn read_regions(path: &Path) -> Result<Vec<Region>, FileError> {
 fn regions_of(mut file: CsvFile) -> Result<Vec<Region>, FileError> {
     let (code, name, registered) = (file.column("code")?, file.column("name")?, file.column("registered")?);
     let [lat, lon, grid_col, grid_row] = ["lat", "lon", "grid_col", "grid_row"].map(|name| file.optional_column(name));
+    let expected_turnout = file.optional_column("expected_turnout");
     let mut regions = Vec::new();
     let mut lines = HashMap::new();
     while file.next_row()? {
@@ -246,7 +262,17 @@ fn regions_of(mut file: CsvFile) -> Result<Vec<Region>, FileError> {
             None => Ok(None),
             Some(column) => file.number::<i32>(column, "a whole number"),
         };
+        let share = match expected_turnout {
+            None => None,
+            Some(column) => match file.number::<f64>(column, "a share")? {
+                Some(share) if !is_turnout(share) => {
+                    return Err(file.error(column, format!("found {share}, {TURNOUT_EXPECTED}")));
+                }
+                share => share,
+            },
+        };
         regions.push(Region {
+            expected_turnout: share,
             point: degrees(lat, 90.0)?.zip(degrees(lon, 180.0)?),
             tile: place(grid_col)?.zip(place(grid_row)?),
             name: file.required(name)?.to_owned(),

@@ -178,7 +178,7 @@ fn broken_toml() {
         "title",
         "titel",
         expect![
-            "folder/election.toml, line 2: unknown field `titel`, expected one of `id`, `title`, `opens_at`, `closes_at`, `time_zone`, `channels`, `bucket_seconds`"
+            "folder/election.toml, line 2: unknown field `titel`, expected one of `id`, `title`, `opens_at`, `closes_at`, `time_zone`, `channels`, `bucket_seconds`, `expected_turnout`"
         ],
     );
     check_toml(
@@ -192,6 +192,13 @@ fn broken_toml() {
         "20:00:00",
         "07:00:00",
         expect!["folder/election.toml, line 4, column `closes_at`: is not after opens_at; expected a later time"],
+    );
+    check_toml(
+        "[\"booth\", \"post\"]",
+        "[\"booth\", \"post\"]\nexpected_turnout = 72.5",
+        expect![
+            "folder/election.toml, line 7, column `expected_turnout`: is 72.5; expected a share of the registered above 0 and up to 1"
+        ],
     );
     check_toml(
         "[\"booth\", \"post\"]",

@@ -14,7 +14,14 @@ const CLOSES: &str = "2027-04-11T20:00:00.000Z";
 
 /// Two regions; `a` and `b` stand everywhere, `c` in north only, `d` in both by a row each.
 fn election(id: &str) -> Election {
-    let region = |code: &str| Region { code: code.into(), name: code.into(), registered: 10, point: None, tile: None };
+    let region = |code: &str| Region {
+        code: code.into(),
+        name: code.into(),
+        registered: 10,
+        expected_turnout: None,
+        point: None,
+        tile: None,
+    };
     let choice = |code: &str, region: Option<&str>| Choice {
         code: code.into(),
         name: code.into(),
@@ -29,6 +36,7 @@ fn election(id: &str) -> Election {
         time_zone: "UTC".into(),
         channels: vec!["booth".into(), "post".into()],
         bucket_seconds: 60,
+        expected_turnout: None,
         regions: vec![region("north"), region("south")],
         choices: vec![
             choice("a", None),

@@ -178,6 +178,7 @@ impl BallotFile {
             code: if check_code(name).is_ok() { name.clone() } else { codes.give(name, "region") },
             name: name.clone(),
             registered: *ballots,
+            expected_turnout: None,
             point: None,
             tile: None,
         });

@@ -55,6 +55,7 @@ impl About {
             time_zone: self.time_zone.clone(),
             channels: self.channels.clone(),
             bucket_seconds: self.bucket_seconds,
+            expected_turnout: None,
             regions,
             choices,
         }

@@ -212,6 +212,7 @@ impl<'a> Results<'a> {
             code: region.code.clone(),
             name: region.name.clone(),
             registered: region.figures[REGISTERED_AT].unwrap_or(region.cast()),
+            expected_turnout: None,
             point: None,
             tile: None,
         });

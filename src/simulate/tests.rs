@@ -23,6 +23,7 @@ pub fn small_election(voters: u64) -> Election {
         code: code.into(),
         name: format!("Region {code}"),
         registered,
+        expected_turnout: None,
         point: None,
         tile: None,
     };
@@ -40,6 +41,7 @@ pub fn small_election(voters: u64) -> Election {
         time_zone: "UTC".into(),
         channels: vec!["booth".into(), "online".into(), "post".into()],
         bucket_seconds: 60,
+        expected_turnout: None,
         regions: vec![region("R\"1", 5), region("R2", 3), region("Ré3", 1)],
         choices: vec![
             choice("A", None),

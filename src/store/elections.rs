@@ -39,13 +39,15 @@ pub async fn save(client: &mut Client, election: &Election) -> Result<(), StoreE
         }
     }
     let upsert = "
-        INSERT INTO election (election, title, opens_at, closes_at, time_zone, channels, bucket_seconds, fingerprint)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+        INSERT INTO election (election, title, opens_at, closes_at, time_zone, channels, bucket_seconds, fingerprint,
+                              expected_turnout)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
         ON CONFLICT (election) DO UPDATE
            SET title = excluded.title, opens_at = excluded.opens_at, closes_at = excluded.closes_at,
                time_zone = excluded.time_zone, channels = excluded.channels,
-               bucket_seconds = excluded.bucket_seconds, fingerprint = excluded.fingerprint, loaded_at = now()";
-    let values: [&(dyn ToSql + Sync); 8] = [
+               bucket_seconds = excluded.bucket_seconds, fingerprint = excluded.fingerprint,
+               expected_turnout = excluded.expected_turnout, loaded_at = now()";
+    let values: [&(dyn ToSql + Sync); 9] = [
         &election.id,
         &election.title,
         &time(election.opens_at_ms),
@@ -54,6 +56,7 @@ pub async fn save(client: &mut Client, election: &Election) -> Result<(), StoreE
         &election.channels,
         &narrow::<_, i32>(election.bucket_seconds, "bucket_seconds")?,
         &election.fingerprint(),
+        &election.expected_turnout,
     ];
     transaction.execute(upsert, &values).await.map_err(&failed)?;
     for table in ["region", "choice"] {
@@ -76,7 +79,8 @@ pub async fn load_all(client: &impl GenericClient) -> Result<Vec<Election>, Stor
     Ok(elections)
 }
 
-const SELECT: &str = "SELECT election, title, opens_at, closes_at, time_zone, channels, bucket_seconds FROM election";
+const SELECT: &str =
+    "SELECT election, title, opens_at, closes_at, time_zone, channels, bucket_seconds, expected_turnout FROM election";
 
 async fn insert_regions(client: &impl GenericClient, election: &Election) -> Result<(), StoreError> {
     let regions = &election.regions;
@@ -90,11 +94,12 @@ async fn insert_regions(client: &impl GenericClient, election: &Election) -> Res
     let lon: Vec<Option<f64>> = regions.iter().map(|region| region.point.map(|point| point.1)).collect();
     let col: Vec<Option<i32>> = regions.iter().map(|region| region.tile.map(|tile| tile.0)).collect();
     let row: Vec<Option<i32>> = regions.iter().map(|region| region.tile.map(|tile| tile.1)).collect();
+    let turnout: Vec<Option<f64>> = regions.iter().map(|region| region.expected_turnout).collect();
     let insert = "
-        INSERT INTO region (election, region, name, registered, lat, lon, grid_col, grid_row, place)
+        INSERT INTO region (election, region, name, registered, lat, lon, grid_col, grid_row, expected_turnout, place)
         SELECT $1, t.* FROM unnest($2::text[], $3::text[], $4::int8[], $5::float8[], $6::float8[], $7::int4[],
-                                   $8::int4[]) WITH ORDINALITY t";
-    let values: [&(dyn ToSql + Sync); 8] = [&election.id, &code, &name, &registered, &lat, &lon, &col, &row];
+                                   $8::int4[], $9::float8[]) WITH ORDINALITY t";
+    let values: [&(dyn ToSql + Sync); 9] = [&election.id, &code, &name, &registered, &lat, &lon, &col, &row, &turnout];
     client.execute(insert, &values).await.map_err(StoreError::during("save the regions"))?;
     Ok(())
 }
@@ -116,7 +121,7 @@ async fn insert_choices(client: &impl GenericClient, election: &Election) -> Res
 async fn read(client: &impl GenericClient, row: &Row) -> Result<Election, StoreError> {
     let failed = StoreError::during("read the election");
     let id: String = get(row, 0)?;
-    let query = "SELECT region, name, registered, lat, lon, grid_col, grid_row FROM region
+    let query = "SELECT region, name, registered, lat, lon, grid_col, grid_row, expected_turnout FROM region
                   WHERE election = $1 ORDER BY place";
     let mut regions = Vec::new();
     for row in client.query(query, &[&id]).await.map_err(&failed)? {
@@ -128,6 +133,7 @@ async fn read(client: &impl GenericClient, row: &Row) -> Result<Election, StoreE
             registered: narrow(get::<i64>(&row, 2)?, "registered")?,
             point: lat.zip(get(&row, 4)?),
             tile: col.zip(get(&row, 6)?),
+            expected_turnout: get(&row, 7)?,
         });
     }
     let query = "SELECT choice, region, name, color FROM choice WHERE election = $1 ORDER BY place";
@@ -145,6 +151,7 @@ async fn read(client: &impl GenericClient, row: &Row) -> Result<Election, StoreE
         time_zone: get(row, 4)?,
         channels: get(row, 5)?,
         bucket_seconds: narrow(get::<i32>(row, 6)?, "bucket_seconds")?,
+        expected_turnout: get(row, 7)?,
         regions,
         choices,
     })

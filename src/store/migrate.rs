@@ -21,6 +21,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 3, name: "engines", sql: include_str!("../../migrations/0003_engines.sql") },
     Migration { version: 4, name: "agreement", sql: include_str!("../../migrations/0004_agreement.sql") },
     Migration { version: 5, name: "dashboards", sql: include_str!("../../migrations/0005_dashboards.sql") },
+    Migration { version: 6, name: "expectation", sql: include_str!("../../migrations/0006_expectation.sql") },
 ];
 
 /// One key for all who set up a database of ours ("scrutin" in ASCII).

@@ -20,8 +20,14 @@ const PARTITIONS: u32 = 3;
 const OPENS: i64 = 1_800_000_000_000;
 
 fn election(id: &str, bucket_seconds: u32) -> Election {
-    let region =
-        |code: &str| Region { code: code.into(), name: code.into(), registered: 1000, point: None, tile: None };
+    let region = |code: &str| Region {
+        code: code.into(),
+        name: code.into(),
+        registered: 1000,
+        expected_turnout: None,
+        point: None,
+        tile: None,
+    };
     let choice = |code: &str, region: Option<&str>| Choice {
         code: code.into(),
         name: code.into(),
@@ -36,6 +42,7 @@ fn election(id: &str, bucket_seconds: u32) -> Election {
         time_zone: "UTC".into(),
         channels: vec!["booth".into(), "post".into()],
         bucket_seconds,
+        expected_turnout: None,
         regions: ["R1", "R2", "R3"].map(region).into(),
         choices: vec![choice("A", None), choice("B", None), choice("C", Some("R2")), choice("D", Some("R3"))],
     }

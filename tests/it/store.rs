@@ -208,7 +208,14 @@ async fn run_as_dba(owner: &Client, sql: &str) {
 async fn elections_come_back_as_they_were() {
     let kit = Kit::new().await;
     let mut owner = kit.owner().await;
-    let region = |code: &str, point, tile| Region { code: code.into(), name: code.into(), registered: 7, point, tile };
+    let region = |code: &str, point, tile| Region {
+        code: code.into(),
+        name: code.into(),
+        registered: 7,
+        expected_turnout: None,
+        point,
+        tile,
+    };
     let choice = |code: &str, region: Option<&str>| Choice {
         code: code.into(),
         name: format!("Name of {code}"),
@@ -223,6 +230,7 @@ async fn elections_come_back_as_they_were() {
         time_zone: "Europe/Paris".into(),
         channels: vec!["post".into(), "booth".into()],
         bucket_seconds: 7,
+        expected_turnout: None,
         regions: vec![
             region("z", None, Some((-1, 3))),
             region("É", Some((-0.1 + 0.3, 1.0 / 3.0)), None),
@@ -231,6 +239,8 @@ async fn elections_come_back_as_they_were() {
         choices: vec![choice("Z", Some("a")), choice("Z", Some("É")), choice("A", None)],
     };
     other.regions[2].registered = i64::MAX as u64;
+    other.regions[1].expected_turnout = Some(0.1 + 0.2);
+    other.expected_turnout = Some(1.0);
     for election in [&Election::built_in(), &other, &other] {
         elections::save(&mut owner, election).await.unwrap();
     }
