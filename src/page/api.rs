@@ -8,7 +8,7 @@ use axum::Json;
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Deserialize;
@@ -132,9 +132,10 @@ async fn status(State(app): State<Arc<App>>, asked: Asked<About>) -> Result<Resp
     Ok((status, Json(body)).into_response())
 }
 
-async fn events(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
-    match app.live.events(app.stop.clone()) {
-        Some(events) => Ok(events.into_response()),
+async fn events(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, ApiError> {
+    let last = headers.get("last-event-id").and_then(|last| last.to_str().ok());
+    match app.live.events(last, app.stop.clone()) {
+        Some(events) => Ok(events),
         None => Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too many viewers; try again later")),
     }
 }

@@ -5,6 +5,7 @@
 mod api;
 mod assets;
 mod live;
+mod moments;
 mod poll;
 mod queries;
 mod reader;
@@ -60,7 +61,7 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let PageState { database, telemetry, counter } = state;
     let (stop_sender, stop) = watch::channel(false);
-    let live = Arc::new(Live::new(telemetry.clone()));
+    let live = Arc::new(Live::new(telemetry.clone())?);
     let app = Arc::new(App {
         reader: Reader::new(database.clone(), telemetry.clone()),
         telemetry: telemetry.clone(),

@@ -1,35 +1,63 @@
-//! Asks PostgreSQL what the page shows, once for all viewers, and while nobody looks not at all.
+//! Asks PostgreSQL what the page shows, once for all viewers, and while nobody looks next to nothing.
 //!
-//! Each topic has a pace of its own: the figures several times a second, the map and the timeline less often.
+//! Each topic has a pace of its own: the figures several times a second, the others less often.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-use serde_json::value::RawValue;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
-use super::live::{Live, Topic};
+use super::live::Live;
+use super::moments::{Moments, Standing};
 use super::reader::{ReadError, Reader};
 use super::{PART, queries};
 use crate::telemetry::{Part, Telemetry};
 use crate::vote::format_millis;
 
-/// A snapshot is pushed at least that often, so that a viewer knows the page is alive.
-const PUSH_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_MOST: Duration = Duration::from_secs(4);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Topic {
+    Figures,
+    Regions,
+    Steps,
+    Checks,
+}
 
 /// How often a topic is asked for, and which part of the time may go into it however slow PostgreSQL is: 1 in `share`.
 struct Pace {
     every: Duration,
     share: u32,
+    /// How often while nobody looks; none: not at all.
+    alone: Option<Duration>,
 }
 
-const fn pace(topic: Topic) -> Pace {
-    match topic {
-        Topic::Snapshot => Pace { every: Duration::from_millis(250), share: 4 },
-        Topic::Map => Pace { every: Duration::from_secs(1), share: 8 },
-        // With a million cells it takes most of a second.
-        Topic::Timeline => Pace { every: Duration::from_secs(1), share: 8 },
+impl Topic {
+    const fn pace(self) -> Pace {
+        let (every_ms, share) = match self {
+            Topic::Figures => (250, 4),
+            Topic::Regions => (1000, 8),
+            // With a million cells it takes most of a second.
+            Topic::Steps => (1000, 12),
+            Topic::Checks => (2000, 12),
+        };
+        let alone = match self {
+            // Moments are not to be missed because nobody looked.
+            Topic::Regions => Some(Duration::from_secs(5)),
+            _ => None,
+        };
+        Pace { every: Duration::from_millis(every_ms), share, alone }
+    }
+
+    fn sql(self) -> &'static str {
+        match self {
+            Topic::Figures => &queries::FIGURES,
+            Topic::Regions => &queries::REGIONS,
+            Topic::Steps => &queries::STEPS,
+            Topic::Checks => &queries::CHECKS,
+        }
     }
 }
 
@@ -40,130 +68,227 @@ pub struct Poller<'a> {
 }
 
 impl Poller<'_> {
-    /// Polls for ever. The timeline has a session of its own, so that the figures do not wait for it.
+    /// Polls for ever. What takes long has a session of its own, so that the figures do not wait for it.
     pub async fn run(&self, quick: &Reader, slow: &Reader) {
+        let about = json!({ "version": env!("CARGO_PKG_VERSION"), "started_at": now() });
+        self.put(about);
+        let mut moments = Watch::default();
         tokio::join!(
-            self.repeat(Topic::Snapshot, quick),
-            self.repeat(Topic::Map, quick),
-            self.repeat(Topic::Timeline, slow)
+            self.repeat(Topic::Figures, quick, |read| self.figures(read)),
+            self.repeat(Topic::Regions, quick, |read| self.regions(read, &mut moments)),
+            self.repeat(Topic::Steps, slow, |read| self.steps(read)),
+            self.repeat(Topic::Checks, slow, |read| self.checks(read)),
         );
     }
 
-    async fn repeat(&self, topic: Topic, reader: &Reader) {
-        let Pace { every, share } = pace(topic);
+    /// `show` says what is wrong with an answer.
+    async fn repeat(
+        &self,
+        topic: Topic,
+        reader: &Reader,
+        mut show: impl FnMut(Result<Option<Value>, ReadError>) -> Result<(), ReadError>,
+    ) {
+        let Pace { every, share, alone } = topic.pace();
         let mut retry = RETRY_FIRST;
-        let mut last = LastSnapshot::default();
         loop {
-            self.live.somebody(topic).await;
+            self.live.somebody(alone).await;
             let started = Instant::now();
-            let answered = match topic {
-                Topic::Snapshot => self.snapshot(reader, &mut last).await,
-                Topic::Map => self.feed(topic, reader.json(&queries::MAP, &[&self.counter, &None::<&str>]).await),
-                Topic::Timeline => {
-                    let params: super::reader::Params = &[&self.counter, &None::<&str>, &queries::POINTS_SHOWN];
-                    self.feed(topic, reader.json(&queries::TIMELINE, params).await)
-                }
+            let read = match topic {
+                Topic::Steps => reader.json(topic.sql(), &[&self.counter, &None::<&str>, &queries::POINTS_SHOWN]).await,
+                _ => reader.json(topic.sql(), &[&self.counter, &None::<&str>]).await,
             };
             let took = started.elapsed();
-            let pause = if answered {
-                retry = RETRY_FIRST;
-                every.saturating_sub(took).max(took * (share - 1))
-            } else {
-                let pause = retry;
-                retry = (retry * 2).min(RETRY_MOST);
-                pause
+            let pause = match show(read.and_then(parsed)) {
+                Ok(()) => {
+                    retry = RETRY_FIRST;
+                    every.saturating_sub(took).max(took * (share - 1))
+                }
+                Err(error) => {
+                    if let ReadError::Failed(what) = error {
+                        tracing::warn!("the page's {topic:?} stand still: {what}");
+                    }
+                    let pause = retry;
+                    retry = (retry * 2).min(RETRY_MOST);
+                    pause
+                }
             };
             tokio::time::sleep(pause).await;
         }
     }
 
-    /// Whether PostgreSQL could be asked. If not, the snapshot says so to the viewers.
-    fn feed(&self, topic: Topic, read: Result<Option<String>, ReadError>) -> bool {
-        match read {
-            Ok(text) => {
-                if let Some(text) = text {
-                    self.live.push(topic, text);
-                }
-                true
-            }
-            Err(ReadError::Unavailable(_)) => false,
-            Err(ReadError::Failed(what)) => {
-                tracing::warn!("the page's {} stands still: {what}", topic.name());
-                false
-            }
+    /// The figures, and whether PostgreSQL could be asked for them.
+    fn figures(&self, read: Result<Option<Value>, ReadError>) -> Result<(), ReadError> {
+        let (problem, data) = match &read {
+            Ok(Some(data)) => (None, Some(data.clone())),
+            Ok(None) => (Some("no election is loaded yet; `scrutin setup` loads one".to_owned()), None),
+            Err(error) => (Some(error.to_string()), None),
+        };
+        match &read {
+            Ok(_) => self.telemetry.set_ready(PART),
+            Err(error) => self.telemetry.set_waiting(PART, error.to_string()),
         }
+        let now = now();
+        let mut fields = object(data.unwrap_or_default());
+        if !fields.is_empty() {
+            fields.insert("at".into(), now.as_str().into());
+        }
+        fields.insert("now".into(), now.into());
+        fields.insert("connected".into(), read.is_ok().into());
+        fields.insert("problem".into(), problem.into());
+        fields.insert("ready".into(), self.telemetry.is_ready().into());
+        let parts: BTreeMap<&str, PartJson> =
+            self.telemetry.parts().into_iter().map(|part| (part.name, part.into())).collect();
+        fields.insert("parts".into(), json!(parts));
+        self.live.put(fields);
+        read.map(drop)
     }
 
-    async fn snapshot(&self, reader: &Reader, last: &mut LastSnapshot) -> bool {
-        let read = reader.json(&queries::SNAPSHOT, &[&self.counter, &None::<&str>]).await.and_then(|text| {
-            let raw = text.map(RawValue::from_string).transpose();
-            raw.map_err(|error| ReadError::Failed(format!("the snapshot is not JSON: {error}")))
+    fn regions(&self, read: Result<Option<Value>, ReadError>, watch: &mut Watch) -> Result<(), ReadError> {
+        let Some(value) = read? else { return Ok(()) };
+        let found: Regions = shaped(&value)?;
+        watch.see(&found);
+        let Regions { regions_total, regions, .. } = found;
+        let told = watch.moments.told().map(|(number, at, moment)| {
+            let mut told = object(json!(moment));
+            told.insert("at".into(), at.as_str().into());
+            (number.to_string(), Value::Object(told))
         });
-        let (connected, problem, data) = match read {
-            Ok(Some(data)) => (true, None, Some(data)),
-            Ok(None) => (true, Some("no election is loaded yet; `scrutin setup` loads one".to_owned()), None),
-            Err(error) => (false, Some(error.to_string()), None),
-        };
-        match &problem {
-            Some(what) if !connected => self.telemetry.set_waiting(PART, what.as_str()),
-            _ => self.telemetry.set_ready(PART),
+        let told: Map<String, Value> = told.collect();
+        self.put(json!({ "regions_total": regions_total, "regions": regions, "moments": told }));
+        Ok(())
+    }
+
+    fn steps(&self, read: Result<Option<Value>, ReadError>) -> Result<(), ReadError> {
+        let Some(value) = read? else { return Ok(()) };
+        let Steps { first, step_seconds, points, places, cells } = shaped(&value)?;
+        // For each point the votes of each place, of the others, blank and null.
+        let mut votes: BTreeMap<i64, (Vec<i64>, i64, i64, i64)> = BTreeMap::new();
+        for (point, place, number) in cells {
+            let at = votes.entry(point).or_insert_with(|| (vec![0; places.len()], 0, 0, 0));
+            match place {
+                -1 => at.1 = number,
+                -2 => at.2 = number,
+                -3 => at.3 = number,
+                place => {
+                    if let Some(i) = places.iter().position(|known| *known == place) {
+                        at.0[i] = number;
+                    }
+                }
+            }
         }
-        let parts = self.telemetry.parts();
-        let mut new = parts != last.parts || connected != last.connected || problem != last.problem;
-        if let Some(data) = data {
-            new |= last.data.as_ref().is_none_or(|known| known.get() != data.get());
-            last.data = Some(data);
-            last.at = Some(now());
+        self.put(json!({ "timeline": {
+            "first": first, "step_seconds": step_seconds, "points": points, "places": places, "votes": votes,
+        }}));
+        Ok(())
+    }
+
+    fn checks(&self, read: Result<Option<Value>, ReadError>) -> Result<(), ReadError> {
+        let Some(value) = read? else { return Ok(()) };
+        let mut fields = object(value);
+        // They are the figures' to say.
+        for field in ["counter", "election"] {
+            fields.remove(field);
         }
-        (last.parts, last.connected, last.problem) = (parts, connected, problem);
-        if new || last.pushed_at.is_none_or(|at| at.elapsed() >= PUSH_AT_LEAST_EVERY) {
-            last.pushed_at = Some(Instant::now());
-            self.live.push(Topic::Snapshot, last.text(self.telemetry.is_ready()));
-        }
-        connected
+        self.live.put(fields);
+        Ok(())
+    }
+
+    fn put(&self, fields: Value) {
+        self.live.put(object(fields));
     }
 }
 
+fn parsed(text: Option<String>) -> Result<Option<Value>, ReadError> {
+    let parsed = text.map(|text| serde_json::from_str(&text)).transpose();
+    parsed.map_err(|error| ReadError::Failed(format!("the answer is not JSON: {error}")))
+}
+
+fn shaped<'a, T: Deserialize<'a>>(value: &'a Value) -> Result<T, ReadError> {
+    T::deserialize(value).map_err(|error| ReadError::Failed(format!("the answer has another shape: {error}")))
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    }
+}
+
+/// What `queries::REGIONS` gives.
+#[derive(Deserialize)]
+struct Regions {
+    election: String,
+    /// None while there is no counter of that name.
+    total: Option<Total>,
+    ahead: Vec<Ahead>,
+    expected_total: u64,
+    regions_total: u64,
+    regions: Option<BTreeMap<String, Counted>>,
+    /// Registered, and expected votes.
+    expected: Option<BTreeMap<String, (u64, Option<u64>)>>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+struct Total {
+    registered: u64,
+    votes: u64,
+    valid: u64,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+struct Ahead {
+    place: u32,
+    votes: u64,
+}
+
+/// Votes, valid ones, place and votes of the first, place and votes of the second.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Counted(u64, u64, Option<u32>, Option<u64>, Option<u32>, Option<u64>);
+
+/// What `queries::STEPS` gives.
+#[derive(Deserialize)]
+struct Steps {
+    first: String,
+    step_seconds: i64,
+    points: i64,
+    places: Vec<i64>,
+    cells: Vec<(i64, i64, i64)>,
+}
+
+/// The moments of the election that is being counted.
 #[derive(Default)]
-struct LastSnapshot {
-    data: Option<Box<RawValue>>,
-    at: Option<String>,
-    parts: Vec<Part>,
-    connected: bool,
-    problem: Option<String>,
-    pushed_at: Option<Instant>,
+struct Watch {
+    election: String,
+    moments: Moments,
 }
 
-impl LastSnapshot {
-    fn text(&self, ready: bool) -> String {
-        #[derive(Serialize)]
-        struct Snapshot<'a> {
-            /// Whether PostgreSQL could be asked.
-            connected: bool,
-            problem: Option<&'a str>,
-            /// The server's clock.
-            now: String,
-            /// When `data` was read.
-            at: Option<&'a str>,
-            ready: bool,
-            parts: Vec<PartJson>,
-            /// What `queries::SNAPSHOT` gave last, even if PostgreSQL is away now.
-            data: Option<&'a RawValue>,
+impl Watch {
+    fn see(&mut self, found: &Regions) {
+        if self.election != found.election {
+            self.moments.forget();
+            found.election.clone_into(&mut self.election);
         }
-        let snapshot = Snapshot {
-            connected: self.connected,
-            problem: self.problem.as_deref(),
-            now: now(),
-            at: self.at.as_deref(),
-            ready,
-            parts: self.parts.iter().cloned().map(PartJson::from).collect(),
-            data: self.data.as_deref(),
-        };
-        serde_json::to_string(&snapshot).expect("strings and JSON are always written to memory")
+        let Some(Total { registered, votes, valid }) = found.total else { return };
+        let ahead = |rank: usize| found.ahead.get(rank).map(|ahead| (ahead.place, ahead.votes));
+        let expected = Some(found.expected_total);
+        let whole = Standing { votes, valid, first: ahead(0), second: ahead(1), registered, expected };
+        let regions = found.regions.iter().flatten().map(|(region, counted)| {
+            let expected = found.expected.as_ref().and_then(|expected| expected.get(region));
+            let (registered, expected) = expected.copied().unwrap_or_default();
+            (region.clone(), counted.standing(registered, expected))
+        });
+        self.moments.observe(&now(), whole, regions);
     }
 }
 
-/// A part of the program, as the API writes it.
+impl Counted {
+    fn standing(self, registered: u64, expected: Option<u64>) -> Standing {
+        let Counted(votes, valid, ..) = self;
+        Standing { votes, valid, first: self.2.zip(self.3), second: self.4.zip(self.5), registered, expected }
+    }
+}
+
+/// A part of the program, as the page and the API write it.
 #[derive(Serialize)]
 pub struct PartJson {
     name: &'static str,

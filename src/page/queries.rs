@@ -6,7 +6,7 @@
 use std::sync::LazyLock;
 
 /// Choices that the page shows one by one; the others are summed.
-pub const CHOICES_SHOWN: usize = 10;
+pub const CHOICES_SHOWN: usize = 12;
 
 /// Points of the page's timeline at most.
 pub const POINTS_SHOWN: i32 = 240;
@@ -44,14 +44,14 @@ pub static ELECTION: LazyLock<String> = LazyLock::new(|| {
         "SELECT choice, name, color, nullif(region, '') AS region FROM choice WHERE election = e.election ORDER BY place",
     );
     let regions = array(
-        "SELECT region, name, registered, lat, lon, grid_col, grid_row FROM region
+        "SELECT region, name, registered, expected_turnout, lat, lon, grid_col, grid_row FROM region
           WHERE election = e.election ORDER BY place",
     );
     object(
         "",
         &format!(
             "'election', election, 'title', title, 'opens_at', rfc3339(opens_at), 'closes_at', rfc3339(closes_at),
-             'time_zone', time_zone, 'channels', channels, 'bucket_seconds', bucket_seconds, 'fingerprint', fingerprint,
+             'time_zone', time_zone, 'expected_turnout', expected_turnout, 'channels', channels, 'bucket_seconds', bucket_seconds, 'fingerprint', fingerprint,
              'registered', (SELECT sum(registered)::bigint FROM region r WHERE r.election = e.election),
              'choices', {choices}, 'regions', {regions}"
         ),
@@ -102,16 +102,19 @@ pub static TURNOUT: LazyLock<String> = LazyLock::new(|| {
     about_count(&format!("'total', {}, 'regions', {regions}", turnout_row()))
 });
 
-/// Tables of the timeline: the voting day cut into at most $3 steps of whole buckets; the choices with most
-/// votes, and null for all the others.
-fn timeline_tables() -> String {
-    format!(
-        ", grid AS (
+/// The voting day, from its first bucket on, in at most $3 steps of whole buckets.
+const GRID: &str = "
     SELECT e.*, (n + step - 1) / step AS points
       FROM (SELECT *, greatest(1, (n + $3::int - 1) / $3::int) AS step
               FROM (SELECT *, greatest(1, ceil((date_part('epoch', closes_at) - first) / bucket_seconds))::int AS n
                       FROM (SELECT *, floor(date_part('epoch', opens_at) / bucket_seconds) * bucket_seconds AS first
-                              FROM e) e1) e2) e),
+                              FROM e) e1) e2) e";
+
+/// Tables of the timeline: the voting day cut into at most $3 steps of whole buckets; the choices with most
+/// votes, and null for all the others.
+fn timeline_tables() -> String {
+    format!(
+        ", grid AS ({GRID}),
 shown AS MATERIALIZED (
     SELECT r.choice FROM e CROSS JOIN LATERAL {results} r WHERE r.valid
      ORDER BY r.votes DESC, r.place, r.choice LIMIT {CHOICES_SHOWN}),
@@ -201,8 +204,9 @@ pub static STATUS: LazyLock<String> = LazyLock::new(|| {
     ))
 });
 
-/// What the page shows live, cheap enough to be asked several times a second.
-pub static SNAPSHOT: LazyLock<String> = LazyLock::new(|| {
+/// What the page shows live, cheap enough to be asked several times a second. Choices go by their place in the
+/// election's list.
+pub static FIGURES: LazyLock<String> = LazyLock::new(|| {
     let ranked = format!(
         ", ranked AS MATERIALIZED (
     SELECT r.*, row_number() OVER (ORDER BY r.valid DESC, r.votes DESC, r.place, r.choice) AS rank
@@ -210,34 +214,112 @@ pub static SNAPSHOT: LazyLock<String> = LazyLock::new(|| {
         ours("results")
     );
     let shown = format!("(valid AND rank <= {CHOICES_SHOWN})");
-    let results = array(&format!("SELECT choice, name, color, votes, share FROM ranked WHERE {shown} ORDER BY rank"));
+    let results = array(&format!("SELECT place - 1 AS place, votes, share FROM ranked WHERE {shown} ORDER BY rank"));
     let others = row(&format!(
         "SELECT count(*) AS choices, coalesce(sum(votes), 0)::bigint AS votes FROM ranked WHERE valid AND NOT {shown}"
     ));
+    let seconds = "SELECT json_object_agg(rfc3339(second), json_build_object(
+            'received', received, 'counted', counted, 'rejected', rejected, 'lag_votes', lag, 'batches', batches,
+            'latency_ms_p50', latency_ms_p50, 'latency_ms_p99', latency_ms_p99))
+       FROM throughput_recent WHERE counter = $1::text AND second >= date_trunc('second', now()) - interval '2 minutes'";
+    let lag = "SELECT json_build_object(
+            'votes', coalesce(sum(lag), 0)::bigint, 'updated_at', rfc3339(max(updated_at)),
+            'partitions', json_object_agg(partition, json_build_object('next_offset', next_offset, 'end_offset', end_offset,
+                                                                       'votes', lag, 'updated_at', rfc3339(updated_at))))
+       FROM lag WHERE counter = $1::text HAVING count(*) > 0";
     object(
         &ranked,
         &format!(
             "{HEAD}, 'fingerprint', fingerprint, 'results', {results}, 'others', {others}, 'turnout', {},
-             'refusals', {}, 'accounting', {}, 'lag', {}, 'throughput', {}, 'last_audit', {}, 'agreement', {}",
+             'refusals', (SELECT json_object_agg(reason, votes) FROM ({REFUSALS_ROWS}) r), 'accounting', {},
+             'lag', ({lag}), 'throughput', ({seconds})",
             turnout_row(),
-            array(REFUSALS_ROWS),
-            row(ACCOUNTING_ROW),
-            row(LAG_ROW),
-            throughput_rows(60),
-            row(AUDIT_ROW),
-            array(AGREEMENT_ROWS)
+            row(ACCOUNTING_ROW)
         ),
     )
 });
 
-/// Turnout and leader of each region that has a place on the map.
-pub static MAP: LazyLock<String> = LazyLock::new(|| {
-    let regions = array(
-        "SELECT t.region, t.votes, t.turnout, l.choice, l.name, l.color, l.votes AS leader_votes, l.runner_up_name, l.margin,
-                l.margin_share
-           FROM turnout_by_region t LEFT JOIN leaders l USING (counter, election, region)
-          WHERE t.counter = $1::text AND t.election = e.election AND t.grid_col IS NOT NULL AND t.grid_row IS NOT NULL
-          ORDER BY t.place",
+/// More regions are not pushed one by one.
+pub const REGIONS_SHOWN: usize = 2_000;
+
+/// Of each region the votes, the valid ones, and the two choices that are ahead: their places in the election's list,
+/// and votes; null where nobody has a vote. And the same of the whole, and the votes that the election expects.
+pub static REGIONS: LazyLock<String> = LazyLock::new(|| {
+    let few = format!("(SELECT count(*) FROM region r WHERE r.election = e.election) <= {REGIONS_SHOWN}");
+    let regions = format!(
+        "SELECT json_object_agg(region, json_build_array(votes, valid,
+                CASE WHEN ahead[1] > 0 THEN places[1] - 1 END, CASE WHEN ahead[1] > 0 THEN ahead[1] END,
+                CASE WHEN ahead[2] > 0 THEN places[2] - 1 END, CASE WHEN ahead[2] > 0 THEN ahead[2] END))
+           FROM (SELECT region, sum(votes)::bigint AS votes, coalesce(sum(votes) FILTER (WHERE valid), 0)::bigint AS valid,
+                        array_agg(place ORDER BY votes DESC, place, choice) FILTER (WHERE valid) AS places,
+                        array_agg(votes ORDER BY votes DESC, place, choice) FILTER (WHERE valid) AS ahead
+                   FROM results_by_region WHERE {OURS} GROUP BY region) x"
     );
-    about_count(&format!("'regions', {regions}"))
+    let ahead = format!(
+        "SELECT place - 1 AS place, votes FROM results WHERE {OURS} AND valid ORDER BY votes DESC, place, choice LIMIT 2"
+    );
+    about_count(&format!(
+        "'total', {turnout}, 'ahead', {ahead},
+         'expected_total', (SELECT round(sum(r.registered * coalesce(r.expected_turnout, e.expected_turnout, 1)))::bigint
+                              FROM region r WHERE r.election = e.election),
+         'regions_total', (SELECT count(*) FROM region r WHERE r.election = e.election),
+         'regions', CASE WHEN {few} THEN ({regions}) END,
+         'expected', CASE WHEN {few} THEN (
+             SELECT json_object_agg(r.region, json_build_array(r.registered,
+                        round(r.registered * coalesce(r.expected_turnout, e.expected_turnout))::bigint))
+               FROM region r WHERE r.election = e.election) END",
+        turnout = turnout_row(),
+        ahead = array(&ahead),
+    ))
+});
+
+/// The timeline of the page: the voting day in at most $3 steps. `cells` are triples: point, whose votes (a place in the
+/// election's list, or -1 others, -2 blank, -3 null), votes. `places` are the choices with most votes, in the ballot's
+/// order.
+pub static STEPS: LazyLock<String> = LazyLock::new(|| {
+    // A code may be another candidate's in another region; only then is the region looked at.
+    let tables = format!(
+        ", grid AS ({GRID}),
+who AS MATERIALIZED (
+    SELECT c.choice, c.region, c.place AS own, min(c.place) OVER (PARTITION BY c.choice, c.name) - 1 AS place
+      FROM e JOIN choice c ON c.election = e.election),
+shown AS MATERIALIZED (
+    SELECT r.place - 1 AS place FROM e CROSS JOIN LATERAL {results} r WHERE r.valid
+     ORDER BY r.votes DESC, r.place, r.choice LIMIT {CHOICES_SHOWN}),
+summed AS MATERIALIZED (
+    SELECT v.choice, CASE WHEN (SELECT bool_or(region <> '') FROM who) THEN v.region ELSE '' END AS region,
+           floor((date_part('epoch', v.bucket) - e.first) / (e.bucket_seconds * e.step))::int AS point, sum(v.votes)::bigint AS votes
+      FROM grid e CROSS JOIN LATERAL {votes} v GROUP BY 1, 2, 3),
+cell AS (
+    SELECT s.point, CASE s.choice WHEN 'BLANK' THEN -2 WHEN 'NULL' THEN -3
+                    ELSE coalesce((SELECT place FROM shown WHERE place = w.place), -1) END AS place, sum(s.votes)::bigint AS votes
+      FROM summed s LEFT JOIN who w ON w.choice = s.choice AND w.region IN ('', s.region) GROUP BY 1, 2)",
+        results = ours("results"),
+        votes = ours("votes_by_bucket"),
+    );
+    object(
+        &tables,
+        &format!(
+            "{HEAD}, 'first', (SELECT rfc3339(to_timestamp(first)) FROM grid),
+             'step_seconds', (SELECT step * bucket_seconds FROM grid), 'points', (SELECT points FROM grid),
+             'places', (SELECT coalesce(json_agg(place ORDER BY place), '[]') FROM shown),
+             'cells', (SELECT coalesce(json_agg(json_build_array(point, place, votes) ORDER BY point, place), '[]') FROM cell)"
+        ),
+    )
+});
+
+/// What changes slowly or costs more: whether counters agree, how each is doing, how many are on the roll.
+pub static CHECKS: LazyLock<String> = LazyLock::new(|| {
+    let health = "SELECT json_object_agg(counter, json_build_object('counted_by', counted_by, 'holds', holds, 'waiting', waiting,
+            'idle_seconds', idle_seconds, 'refused_share', refused_share, 'last_commit', rfc3339(last_commit)))
+       FROM health";
+    let roll = "SELECT sum(voters)::bigint AS voters, sum(bytes)::bigint AS bytes, sum(chunks)::bigint AS chunks
+       FROM roll_size WHERE counter = $1::text AND election = e.election HAVING count(*) > 0";
+    let double_votes = format!("SELECT json_object_agg(region, votes) FROM double_votes_by_region WHERE {OURS}");
+    about_count(&format!(
+        "'last_audit', {}, 'agreement', {}, 'health', ({health}), 'roll', {}, 'double_votes', ({double_votes})",
+        row(AUDIT_ROW),
+        array(AGREEMENT_ROWS),
+        row(roll)
+    ))
 });

@@ -220,7 +220,8 @@ fn name<'a>(before: &str, rest: &'a str, found: &mut Vec<String>) -> &'a str {
 
 /// The names of what a migration creates to be read.
 fn views() -> BTreeSet<String> {
-    let text = read(&root().join("migrations/0002_views.sql"));
+    let files = std::fs::read_dir(root().join("migrations")).unwrap();
+    let text: String = files.map(|file| read(&file.unwrap().path())).collect();
     let names = text.lines().filter_map(|line| line.strip_prefix("CREATE VIEW ")?.split(' ').next());
     names.map(str::to_owned).collect()
 }

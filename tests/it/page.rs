@@ -1,21 +1,21 @@
 //! The page's server: exact figures, pushed when they change; what it says while PostgreSQL is away; that it stops.
 
-use std::collections::HashMap;
+mod live; // what is pushed
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use scrutin::election::{Choice, Election, Region};
 use scrutin::page::{self, PageState};
-use scrutin::postgres::Cluster;
-use scrutin::store::{Database, Role, elections, migrate};
+use scrutin::store::{Database, elections};
 use scrutin::telemetry::Telemetry;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::kit::{Kit, guarded_folder};
+use crate::kit::Kit;
 
 /// Far longer than anything here takes; a test that waits for it has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -62,78 +62,9 @@ impl Page {
         value
     }
 
-    async fn events(&self) -> Events {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let request = "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut reader = BufReader::new(stream);
-        let mut line = String::new();
-        while line != "\r\n" {
-            line.clear();
-            assert_ne!(reader.read_line(&mut line).await.unwrap(), 0, "the head ends");
-        }
-        Events { reader, text: String::new(), latest: HashMap::new() }
-    }
-
     async fn stop(mut self) {
         self.shutdown.take().unwrap().send(()).unwrap();
         tokio::time::timeout(PATIENCE, self.served).await.expect("it stops").unwrap().unwrap();
-    }
-}
-
-/// A viewer's stream of events.
-struct Events {
-    reader: BufReader<TcpStream>,
-    text: String,
-    /// The events come in any order, each at a pace of its own.
-    latest: HashMap<String, Value>,
-}
-
-impl Events {
-    /// The next event's name and data; none at the end of the stream.
-    async fn next(&mut self) -> Option<(String, Value)> {
-        loop {
-            while let Some((event, rest)) = self.text.split_once("\n\n") {
-                let (event, rest) = (event.to_owned(), rest.to_owned());
-                self.text = rest;
-                let field = |name: &str| -> Vec<String> {
-                    event.lines().filter_map(|line| line.strip_prefix(name)).map(str::to_owned).collect()
-                };
-                if let Some(name) = field("event: ").pop() {
-                    return Some((name, serde_json::from_str(&field("data: ").join("\n")).unwrap()));
-                }
-            }
-            if !self.read_chunk().await {
-                return None;
-            }
-        }
-    }
-
-    async fn read_chunk(&mut self) -> bool {
-        let mut size = String::new();
-        let read = tokio::time::timeout(PATIENCE, self.reader.read_line(&mut size)).await.expect("an event in time");
-        let size = match read.map(|_| usize::from_str_radix(size.trim(), 16)) {
-            Ok(Ok(size)) if size > 0 => size,
-            _ => return false,
-        };
-        let mut chunk = vec![0; size + 2];
-        self.reader.read_exact(&mut chunk).await.unwrap();
-        self.text.push_str(std::str::from_utf8(&chunk[..size]).unwrap());
-        true
-    }
-
-    /// What was pushed last under that name, once the condition holds for it.
-    async fn until(&mut self, name: &str, holds: impl Fn(&Value) -> bool) -> Value {
-        let waited = tokio::time::timeout(PATIENCE, async {
-            loop {
-                if let Some(value) = self.latest.get(name).filter(|value| holds(value)) {
-                    return value.clone();
-                }
-                let (found, value) = self.next().await.expect("the stream goes on");
-                self.latest.insert(found, value);
-            }
-        });
-        waited.await.unwrap_or_else(|_| panic!("no such {name} in time"))
     }
 }
 
@@ -142,6 +73,7 @@ fn election() -> Election {
         code: code.into(),
         name: format!("{code} land"),
         registered,
+        expected_turnout: None,
         point: None,
         tile,
     };
@@ -159,6 +91,7 @@ fn election() -> Election {
         time_zone: "Europe/Paris".into(),
         channels: vec!["booth".into(), "post".into()],
         bucket_seconds: 60,
+        expected_turnout: None,
         regions: vec![region("N", 1000, Some((0, 0))), region("S", 500, Some((0, 1)))],
         choices: vec![choice("A", "#112233", None), choice("B", "#445566", None), choice("C", "#778899", Some("S"))],
     }
@@ -312,92 +245,6 @@ async fn what_cannot_be_answered_says_why() {
 }
 
 #[tokio::test]
-async fn a_database_without_an_election_is_waited_for() {
-    let kit = Kit::new().await;
-    let page = Page::start(kit.db()).await;
-    assert_eq!(page.json("/api/v1/results").await.0, 404);
-    assert_eq!(page.json("/readyz").await.0, 200);
-    let mut events = page.events().await;
-    let waiting = events.until("snapshot", |_| true).await;
-    assert_eq!((&waiting["connected"], &waiting["data"]), (&json!(true), &Value::Null));
-    assert!(waiting["problem"].as_str().unwrap().contains("scrutin setup"), "{waiting}");
-
-    let mut owner = kit.owner().await;
-    elections::save(&mut owner, &election()).await.unwrap();
-    // Before the count starts there is a ballot and not a vote.
-    let empty = events.until("snapshot", |value| !value["data"].is_null()).await;
-    assert_eq!(empty["data"]["turnout"], Value::Null);
-    owner.batch_execute(COUNTED).await.unwrap();
-    events.until("snapshot", |value| value["data"]["turnout"]["votes"] == 10).await;
-    page.stop().await;
-}
-
-#[tokio::test]
-async fn a_changed_figure_is_pushed() {
-    let kit = kit_with_votes().await;
-    let page = Page::start(kit.db()).await;
-    let mut events = page.events().await;
-    let first = events.until("snapshot", |value| !value["data"].is_null()).await;
-    assert_eq!(first["data"]["results"][0]["votes"], 4);
-    assert_eq!(first["data"]["accounting"]["holds"], true);
-    assert_eq!(first["data"]["others"], json!({"choices": 0, "votes": 0}));
-    let map = events.until("map", |_| true).await;
-    assert_eq!(map["regions"][0]["color"], "#112233");
-
-    let change = "UPDATE tally SET votes = 6 WHERE region = 'N' AND choice = 'A' AND channel = 'booth';
-        UPDATE timeline SET votes = 6 WHERE choice = 'A' AND votes = 3;
-        UPDATE position SET counted = counted + 3, next_offset = next_offset + 3 WHERE partition = 0;";
-    kit.owner().await.batch_execute(change).await.unwrap();
-    let second = events.until("snapshot", |value| value["data"]["results"][0]["votes"] != 4).await;
-    // One statement, one picture: all figures are of the same commit.
-    assert_eq!(second["data"]["results"][0]["votes"], 7);
-    assert_eq!(second["data"]["turnout"]["votes"], 13);
-    let books =
-        json!({"received": 16, "counted": 13, "rejected": 3, "gaps": 1, "tallied": 13, "refused": 3, "holds": true});
-    assert_eq!(second["data"]["accounting"], books);
-    events.until("timeline", |value| value["series"][0]["votes"] == json!([6, 0, 1])).await;
-
-    let (_, _, metrics) = page.ask("/metrics").await;
-    assert!(String::from_utf8(metrics).unwrap().contains("\nscrutin_page_clients 1\n"));
-
-    // A viewer does not hold the program up.
-    page.stop().await;
-    while events.next().await.is_some() {}
-}
-
-#[tokio::test]
-async fn only_the_first_choices_are_shown_one_by_one() {
-    let kit = Kit::new().await;
-    let mut owner = kit.owner().await;
-    let mut many = election();
-    let choice = |n: u32| Choice {
-        code: format!("K{n:02}"),
-        name: format!("Candidate {n}"),
-        color: "#123456".into(),
-        region: None,
-    };
-    many.choices = (0..37).map(choice).collect();
-    elections::save(&mut owner, &many).await.unwrap();
-    let fill = "INSERT INTO counter VALUES ('native', '{mayor}', 'a log', 1);
-        INSERT INTO tally SELECT 'native', 'mayor', 'N', 'K' || lpad(n::text, 2, '0'), 'booth', n FROM generate_series(0, 36) n;
-        INSERT INTO timeline SELECT 'native', 'mayor', to_timestamp(1800000000), 'N', 'K' || lpad(n::text, 2, '0'), n
-          FROM generate_series(0, 36) n;";
-    owner.batch_execute(fill).await.unwrap();
-    let page = Page::start(kit.db()).await;
-    let mut events = page.events().await;
-    let snapshot = events.until("snapshot", |value| !value["data"].is_null()).await;
-    let shown = snapshot["data"]["results"].as_array().unwrap();
-    assert_eq!(shown.len(), 10);
-    assert_eq!((&shown[0]["choice"], &shown[9]["choice"]), (&json!("K36"), &json!("K27")));
-    assert_eq!(snapshot["data"]["others"], json!({"choices": 27, "votes": (0..27).sum::<u32>()}));
-    let timeline = events.until("timeline", |_| true).await;
-    let series = timeline["series"].as_array().unwrap();
-    assert_eq!(series.len(), 11);
-    assert_eq!(series.last().unwrap(), &json!({"choice": null, "votes": [(0..27).sum::<u32>()]}));
-    page.stop().await;
-}
-
-#[tokio::test]
 async fn the_page_is_whole_and_loads_nothing_from_elsewhere() {
     let kit = Kit::new().await;
     let page = Page::start(kit.db()).await;
@@ -427,42 +274,4 @@ async fn the_page_is_whole_and_loads_nothing_from_elsewhere() {
     }
     assert!(named.len() >= 8, "{named:?}");
     page.stop().await;
-}
-
-#[tokio::test]
-async fn a_stopped_database_is_told_and_waited_for() {
-    let (folder, _guard) = guarded_folder();
-    let cluster = Cluster::start(&folder).await.unwrap_or_else(|error| panic!("{error}"));
-    let database = cluster.database();
-    migrate::setup(&database).await.unwrap();
-    let mut owner = database.connect(Role::Owner).await.unwrap();
-    elections::save(&mut owner, &election()).await.unwrap();
-    owner.batch_execute(COUNTED).await.unwrap();
-    drop(owner);
-
-    let page = Page::start(&database).await;
-    let mut events = page.events().await;
-    events.until("snapshot", |value| value["data"]["turnout"]["votes"] == 10).await;
-    assert_eq!(page.json("/readyz").await.0, 200);
-
-    cluster.stop().await.unwrap();
-    let away = events.until("snapshot", |value| value["connected"] == false).await;
-    assert!(away["problem"].as_str().unwrap().contains("cannot reach PostgreSQL"), "{away}");
-    assert_eq!(away["data"]["turnout"]["votes"], 10, "the last state is kept");
-    assert_eq!(page.json("/healthz").await.0, 200);
-    let (status, ready) = page.json("/readyz").await;
-    assert_eq!((status, &ready["ready"]), (503, &json!(false)));
-    assert!(ready["parts"][0]["problem"].as_str().unwrap().contains("cannot reach PostgreSQL"), "{ready}");
-    let (status, body) = page.json("/api/v1/results").await;
-    assert_eq!(status, 503);
-    assert!(body["error"].as_str().unwrap().contains("cannot reach PostgreSQL"), "{body}");
-    let (status, body) = page.json("/api/v1/status").await;
-    assert_eq!((status, &body["ready"]), (503, &json!(false)));
-
-    let cluster = Cluster::start(&folder).await.unwrap_or_else(|error| panic!("{error}"));
-    events.until("snapshot", |value| value["connected"] == true).await;
-    assert_eq!(page.json("/readyz").await.0, 200);
-    assert_eq!(page.ok("/api/v1/turnout").await["total"]["votes"], 10);
-    page.stop().await;
-    cluster.stop().await.unwrap();
 }

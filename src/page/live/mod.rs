@@ -1,93 +1,95 @@
 //! Pushes the count to all who look at the page, as server-sent events.
 //!
-//! Holds the newest text of each topic and nothing older: a viewer who is slow gets the newest next, so there is no
-//! queue. What the texts say is the poller's business.
+//! There is one state and no queue: a viewer gets what has changed since the version it saw last, so a slow one leaves
+//! versions out, and one that comes back goes on. Viewers at the same version share one text. What the state says is
+//! the poller's business.
 
-use std::collections::VecDeque;
+mod state;
+
+use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::body::Body;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use futures_util::Stream;
+use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use crate::telemetry::Telemetry;
+use state::State;
 
 /// More viewers are told to come back later.
 pub const VIEWERS_MAX: usize = 10_000;
 
-/// A comment that keeps proxies from closing a quiet stream.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
-
-/// What is pushed, each at a pace of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Topic {
-    Snapshot,
-    Map,
-    Timeline,
-}
-
-impl Topic {
-    pub const ALL: [Topic; 3] = [Topic::Snapshot, Topic::Map, Topic::Timeline];
-
-    /// The name of its event.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Topic::Snapshot => "snapshot",
-            Topic::Map => "map",
-            Topic::Timeline => "timeline",
-        }
-    }
-}
-
-/// The newest text of each topic; none where it is not known or has gone stale.
-type Texts = [Option<Arc<str>>; Topic::ALL.len()];
+/// Texts kept of one version. Nearly all viewers are at the version before.
+const TEXTS_MAX: usize = 64;
 
 pub struct Live {
-    texts: watch::Sender<Texts>,
+    /// Names this server's versions: those of another mean nothing here.
+    epoch: String,
+    kept: Mutex<Kept>,
+    version: watch::Sender<u64>,
     viewers: watch::Sender<usize>,
     telemetry: Arc<Telemetry>,
 }
 
+#[derive(Default)]
+struct Kept {
+    state: State,
+    /// Events up to the newest version, by the version that they begin at; none: the whole state.
+    texts: HashMap<Option<u64>, Bytes>,
+}
+
 impl Live {
-    pub fn new(telemetry: Arc<Telemetry>) -> Live {
-        Live { texts: watch::Sender::default(), viewers: watch::Sender::new(0), telemetry }
-    }
-
-    /// Pushes a text, unless it is the one that was pushed last.
-    pub fn push(&self, topic: Topic, text: String) {
-        self.texts.send_if_modified(|texts| {
-            let known = &mut texts[topic as usize];
-            let new = known.as_deref() != Some(text.as_str());
-            if new {
-                *known = Some(text.into());
-            }
-            new
+    /// # Errors
+    ///
+    /// If the system has no random numbers.
+    pub fn new(telemetry: Arc<Telemetry>) -> anyhow::Result<Live> {
+        let mut random = [0_u8; 8];
+        getrandom::fill(&mut random)?;
+        let epoch = random.iter().fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
         });
+        let (version, viewers) = (watch::Sender::new(0), watch::Sender::new(0));
+        Ok(Live { epoch, kept: Mutex::default(), version, viewers, telemetry })
     }
 
-    /// Returns while there is a viewer. While there is none the topic goes stale and is forgotten.
-    pub async fn somebody(&self, topic: Topic) {
+    /// Puts fields of the state in the place of those with the same name, and pushes what changed.
+    pub fn put(&self, fields: Map<String, Value>) {
+        let version = {
+            let mut kept = self.kept();
+            if !kept.state.put(fields) {
+                return;
+            }
+            kept.texts.clear();
+            kept.state.version()
+        };
+        self.version.send_replace(version);
+    }
+
+    /// Returns when there is a viewer, or that time is over.
+    pub async fn somebody(&self, at_most: Option<Duration>) {
         let mut viewers = self.viewers.subscribe();
-        if *viewers.borrow_and_update() == 0 {
-            self.texts.send_if_modified(|texts| {
-                texts[topic as usize] = None;
-                false
-            });
-            // The sender is ours, so it is there.
-            let _ = viewers.wait_for(|viewers| *viewers > 0).await;
+        let somebody = viewers.wait_for(|viewers| *viewers > 0);
+        // The sender is ours, so it is there.
+        match at_most {
+            Some(at_most) => drop(tokio::time::timeout(at_most, somebody).await),
+            None => drop(somebody.await),
         }
     }
 
-    /// A viewer's stream of events, until `stop` turns true; none if there are too many viewers.
-    pub fn events(
-        self: &Arc<Live>,
-        stop: watch::Receiver<bool>,
-    ) -> Option<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>> {
-        let mut texts = self.texts.subscribe();
-        texts.mark_changed();
+    /// A viewer's stream of events, until `stop` turns true; none if there are too many viewers. A viewer who names the
+    /// last event it has gets what changed since.
+    pub fn events(self: &Arc<Live>, last: Option<&str>, stop: watch::Receiver<bool>) -> Option<Response> {
+        let mut before = 0;
         let admitted = self.viewers.send_if_modified(|viewers| {
+            before = *viewers;
             let admitted = *viewers < VIEWERS_MAX;
             *viewers += usize::from(admitted);
             admitted
@@ -96,43 +98,74 @@ impl Live {
             return None;
         }
         self.telemetry.metrics.page_clients.inc();
-        // A browser whose connection breaks tries again after a second.
-        let first = Event::default().retry(Duration::from_secs(1)).comment("scrutin");
-        let viewer = Viewer { live: self.clone(), texts, stop, sent: Texts::default(), queue: VecDeque::from([first]) };
-        let stream = futures_util::stream::unfold(viewer, |mut viewer| async {
-            let event = viewer.next().await?;
-            Some((Ok(event), viewer))
-        });
-        Some(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+        let mut version = self.version.subscribe();
+        // While nobody looked nothing was asked: what is known may be old, and news are on their way.
+        if before > 0 && *version.borrow_and_update() > 0 {
+            version.mark_changed();
+        }
+        let seen = last.and_then(|last| last.strip_prefix(&*self.epoch)?.strip_prefix('-')?.parse().ok());
+        let viewer = Viewer { live: self.clone(), version, stop, seen, greeted: false };
+        let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
+        // Proxies that gather answers before they pass them on leave this one alone.
+        let unbuffered = [("x-accel-buffering", "no")];
+        Some((headers, unbuffered, Body::from_stream(viewer.into_stream())).into_response())
+    }
+
+    /// The event that brings a viewer who saw that version to the newest, and which that is.
+    fn text_since(&self, seen: Option<u64>) -> (Bytes, u64) {
+        let mut kept = self.kept();
+        let version = kept.state.version();
+        if let Some(text) = kept.texts.get(&seen) {
+            return (text.clone(), version);
+        }
+        let change = seen.and_then(|seen| kept.state.since(seen));
+        let (from, name, value) = match change {
+            Some(change) => (seen, "change", change),
+            None => (None, "state", kept.state.whole()),
+        };
+        let text = Bytes::from(format!("event: {name}\nid: {}-{version}\ndata: {value}\n\n", self.epoch));
+        if kept.texts.len() < TEXTS_MAX {
+            kept.texts.insert(from, text.clone());
+        }
+        (text, version)
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 struct Viewer {
     live: Arc<Live>,
-    texts: watch::Receiver<Texts>,
+    version: watch::Receiver<u64>,
     stop: watch::Receiver<bool>,
-    sent: Texts,
-    /// At most one event of each topic.
-    queue: VecDeque<Event>,
+    seen: Option<u64>,
+    greeted: bool,
 }
 
 impl Viewer {
-    async fn next(&mut self) -> Option<Event> {
-        while self.queue.is_empty() {
+    fn into_stream(self) -> impl Stream<Item = Result<Bytes, Infallible>> {
+        futures_util::stream::unfold(self, |mut viewer| async {
+            let text = viewer.next().await?;
+            Some((Ok(text), viewer))
+        })
+    }
+
+    async fn next(&mut self) -> Option<Bytes> {
+        // A browser whose connection breaks tries again after a second.
+        if !std::mem::replace(&mut self.greeted, true) {
+            return Some(Bytes::from_static(b"retry: 1000\n\n"));
+        }
+        loop {
             tokio::select! {
                 _ = self.stop.wait_for(|stop| *stop) => return None,
-                changed = self.texts.changed() => changed.ok()?,
+                changed = self.version.changed() => changed.ok()?,
             }
-            let texts = self.texts.borrow_and_update();
-            for ((topic, new), sent) in Topic::ALL.into_iter().zip(&*texts).zip(&mut self.sent) {
-                let Some(new) = new else { continue };
-                if !sent.as_ref().is_some_and(|sent| Arc::ptr_eq(sent, new)) {
-                    *sent = Some(new.clone());
-                    self.queue.push_back(Event::default().event(topic.name()).data(&**new));
-                }
+            let (text, version) = self.live.text_since(self.seen);
+            if self.seen.replace(version) != Some(version) {
+                return Some(text);
             }
         }
-        self.queue.pop_front()
     }
 }
 

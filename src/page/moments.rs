@@ -1,0 +1,212 @@
+//! Moments worth telling: somebody else is in the lead, a region has passed half or nine tenths of its votes.
+//!
+//! Found by comparing what is counted now with what was a moment ago, so only from this server's start on. What is true
+//! already when it is first seen is no moment.
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+/// So many are kept.
+pub const MOMENTS_MAX: usize = 60;
+
+/// A lead is told once it is at least this share of the valid votes: one that comes and goes by single votes is none.
+const LEAD: f64 = 0.001;
+/// Before this share of the expected votes is in, who leads says little.
+const EARLY_ELECTION: f64 = 0.01;
+const EARLY_REGION: f64 = 0.1;
+
+const MARKS: [f64; 2] = [0.5, 0.9];
+
+/// A region or the whole election, as counted so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Standing {
+    pub votes: u64,
+    pub valid: u64,
+    /// Who is ahead, and who comes next: place in the election's list, and votes.
+    pub first: Option<(u32, u64)>,
+    pub second: Option<(u32, u64)>,
+    pub registered: u64,
+    /// Votes expected, if anything is.
+    pub expected: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Moment {
+    /// Somebody else leads the election.
+    Leader {
+        place: u32,
+        before: u32,
+    },
+    RegionLeader {
+        region: String,
+        place: u32,
+        before: u32,
+    },
+    /// A region has passed a share of the votes that are expected of it.
+    Turnout {
+        region: String,
+        share: f64,
+        of: Of,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Of {
+    Expected,
+    Registered,
+}
+
+#[derive(Default)]
+pub struct Moments {
+    election: Option<Known>,
+    regions: HashMap<String, Known>,
+    /// The newest last, with its number.
+    told: VecDeque<(u64, String, Moment)>,
+    next: u64,
+}
+
+/// What was seen last.
+#[derive(Clone, Copy)]
+struct Known {
+    leader: Option<u32>,
+    marks: [bool; MARKS.len()],
+}
+
+impl Moments {
+    /// Another election: nothing of the one before is told.
+    pub fn forget(&mut self) {
+        *self = Moments { next: self.next, ..Moments::default() };
+    }
+
+    /// Compares with what was seen before, at that time (RFC 3339).
+    pub fn observe(&mut self, at: &str, election: Standing, regions: impl IntoIterator<Item = (String, Standing)>) {
+        let mut found = Vec::new();
+        let known = self.election.map(|known| known.leader);
+        let leader = election.leader(EARLY_ELECTION).or(known.flatten());
+        if let (Some(Some(before)), Some(place)) = (known, leader)
+            && before != place
+        {
+            found.push(Moment::Leader { place, before });
+        }
+        self.election = Some(Known { leader, marks: [true; MARKS.len()] });
+        for (region, standing) in regions {
+            let known = self.regions.get(&region).copied();
+            let leader = standing.leader(EARLY_REGION).or(known.and_then(|known| known.leader));
+            let marks = MARKS.map(|share| standing.has(share));
+            if let Some(known) = known {
+                if let (Some(before), Some(place)) = (known.leader, leader)
+                    && before != place
+                {
+                    found.push(Moment::RegionLeader { region: region.clone(), place, before });
+                }
+                // Whoever jumps over both has passed the higher one.
+                let passed = (0..MARKS.len()).rev().find(|&mark| marks[mark] && !known.marks[mark]);
+                if let Some(mark) = passed {
+                    let of = if standing.expected.is_some() { Of::Expected } else { Of::Registered };
+                    found.push(Moment::Turnout { region: region.clone(), share: MARKS[mark], of });
+                }
+            }
+            self.regions.insert(region, Known { leader, marks });
+        }
+        for moment in found {
+            self.told.push_back((self.next, at.to_owned(), moment));
+            self.next += 1;
+        }
+        let many = self.told.len().saturating_sub(MOMENTS_MAX);
+        self.told.drain(..many);
+    }
+
+    /// The newest ones: number, time, moment.
+    pub fn told(&self) -> impl Iterator<Item = &(u64, String, Moment)> {
+        self.told.iter()
+    }
+}
+
+impl Standing {
+    /// Who leads clearly, once enough is counted.
+    fn leader(&self, early: f64) -> Option<u32> {
+        let (place, votes) = self.first?;
+        let lead = votes.saturating_sub(self.second.map_or(0, |(_, votes)| votes));
+        let clear = lead > 0 && lead as f64 >= LEAD * self.valid as f64;
+        (clear && self.has(early)).then_some(place)
+    }
+
+    /// Whether that share of the votes to come is in.
+    fn has(&self, share: f64) -> bool {
+        let all = self.expected.unwrap_or(self.registered);
+        all > 0 && self.votes as f64 >= share * all as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn standing(first: (u32, u64), second: (u32, u64), expected: Option<u64>) -> Standing {
+        let votes = first.1 + second.1;
+        Standing { votes, valid: votes, first: Some(first), second: Some(second), registered: 1000, expected }
+    }
+
+    fn told(moments: &Moments) -> Vec<Moment> {
+        moments.told().map(|(_, _, moment)| moment.clone()).collect()
+    }
+
+    #[test]
+    fn what_is_true_at_the_start_is_not_told() {
+        let mut moments = Moments::default();
+        let region = standing((0, 600), (1, 300), None);
+        moments.observe("t", region, [("N".to_owned(), region)]);
+        moments.observe("t", region, [("N".to_owned(), region)]);
+        assert_eq!(told(&moments), []);
+    }
+
+    #[test]
+    fn a_change_of_lead_is_told_once_it_is_clear_and_enough_is_counted() {
+        let mut moments = Moments::default();
+        let mut see = |first, second| {
+            let now = standing(first, second, None);
+            moments.observe("t", Standing::default(), [("N".to_owned(), now)]);
+            told(&moments).len()
+        };
+        assert_eq!(see((0, 2), (1, 1)), 0, "too early to say who leads");
+        assert_eq!(see((1, 60), (0, 50)), 0, "the first leader is no change");
+        assert_eq!(see((0, 100), (1, 100)), 0, "level");
+        assert_eq!(see((0, 150), (1, 100)), 1);
+        assert_eq!(see((0, 160), (1, 100)), 1, "told once");
+        assert_eq!(told(&moments), [Moment::RegionLeader { region: "N".into(), place: 0, before: 1 }]);
+    }
+
+    #[test]
+    fn marks_are_of_what_is_expected_or_else_registered() {
+        let mut moments = Moments::default();
+        let mut see = |votes: u64, expected| {
+            moments.observe("t", Standing::default(), [("N".to_owned(), standing((0, votes), (1, 0), expected))]);
+        };
+        see(100, Some(300));
+        see(149, Some(300));
+        see(150, Some(300));
+        see(480, None);
+        see(990, None);
+        let turnout = |share, of| Moment::Turnout { region: "N".into(), share, of };
+        assert_eq!(told(&moments), [turnout(0.5, Of::Expected), turnout(0.9, Of::Registered)]);
+    }
+
+    #[test]
+    fn the_newest_are_kept_and_numbers_go_on() {
+        let mut moments = Moments::default();
+        let all = 3 * MOMENTS_MAX as u64;
+        for n in 0..=all {
+            let place = (n % 2) as u32;
+            moments.observe(&n.to_string(), standing((place, 600), (1 - place, 100), None), []);
+        }
+        let numbers: Vec<u64> = moments.told().map(|(number, _, _)| *number).collect();
+        assert_eq!(numbers, (all - MOMENTS_MAX as u64..all).collect::<Vec<_>>());
+        moments.forget();
+        assert_eq!(moments.told().count(), 0);
+        assert_eq!(moments.next, all);
+    }
+}
