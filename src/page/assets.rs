@@ -1,4 +1,4 @@
-//! The page itself: a few small files, held in the program.
+//! The page itself, its widgets for other sites, and the libraries that they use: files held in the program.
 
 use std::sync::{Arc, LazyLock};
 
@@ -11,31 +11,101 @@ use super::App;
 
 struct Asset {
     path: &'static str,
-    kind: &'static str,
+    file: &'static str,
     text: &'static str,
 }
 
-macro_rules! asset {
-    ($path:literal, $file:literal, $kind:literal) => {
-        Asset { path: $path, kind: $kind, text: include_str!(concat!("assets/", $file)) }
+impl Asset {
+    /// The media type, by the end of the file's name; a licence has none.
+    fn kind(&self) -> &'static str {
+        match self.file.rsplit_once('.') {
+            Some((_, "html")) => "text/html; charset=utf-8",
+            Some((_, "css")) => "text/css; charset=utf-8",
+            Some((_, "js")) => "text/javascript; charset=utf-8",
+            Some((_, "svg")) => "image/svg+xml",
+            _ => "text/plain; charset=utf-8",
+        }
+    }
+}
+
+macro_rules! page {
+    ($path:literal, $file:literal) => {
+        Asset { path: $path, file: $file, text: include_str!(concat!("assets/", $file)) }
     };
 }
 
-static ASSETS: [Asset; 8] = [
-    asset!("/", "index.html", "text/html; charset=utf-8"),
-    asset!("/assets/page.css", "page.css", "text/css; charset=utf-8"),
-    asset!("/assets/page.js", "page.js", "text/javascript; charset=utf-8"),
-    asset!("/assets/dom.js", "dom.js", "text/javascript; charset=utf-8"),
-    asset!("/assets/results.js", "results.js", "text/javascript; charset=utf-8"),
-    asset!("/assets/timeline.js", "timeline.js", "text/javascript; charset=utf-8"),
-    asset!("/assets/map.js", "map.js", "text/javascript; charset=utf-8"),
-    asset!("/assets/icon.svg", "icon.svg", "image/svg+xml"),
+macro_rules! files {
+    ($($file:literal),* $(,)?) => {
+        [$(Asset { path: concat!("/assets/", $file), file: $file, text: include_str!(concat!("assets/", $file)) }),*]
+    };
+}
+
+static PAGES: [Asset; 3] =
+    [page!("/", "index.html"), page!("/embed/bars", "embed.html"), page!("/embed/map", "embed.html")];
+
+static FILES: [Asset; 56] = files![
+    "announce.js",
+    "chart.js",
+    "color.js",
+    "css/base.css",
+    "css/embed.css",
+    "css/night.css",
+    "css/operator.css",
+    "css/projector.css",
+    "dom.js",
+    "election.js",
+    "embed.js",
+    "figure.js",
+    "figures.js",
+    "format.js",
+    "frame.js",
+    "i18n.js",
+    "icon.svg",
+    "lang/en.js",
+    "lang/fr.js",
+    "main.js",
+    "night/bars.js",
+    "night/feed.js",
+    "night/hero.js",
+    "night/map.js",
+    "night/night.js",
+    "night/region.js",
+    "night/scale.js",
+    "night/table.js",
+    "night/tiles.js",
+    "night/timeline.js",
+    "night/words.js",
+    "patch.js",
+    "pipeline/charts.js",
+    "pipeline/pipeline.js",
+    "pipeline/recent.js",
+    "root.js",
+    "schedule.js",
+    "state.js",
+    "theme.js",
+    "trust/partitions.js",
+    "trust/proof.js",
+    "trust/refusals.js",
+    "trust/trust.js",
+    "url.js",
+    "vendor/licences.html",
+    "vendor/lit-html/LICENSE",
+    "vendor/lit-html/async-directive.js",
+    "vendor/lit-html/directive-helpers.js",
+    "vendor/lit-html/directive.js",
+    "vendor/lit-html/directives/guard.js",
+    "vendor/lit-html/directives/live.js",
+    "vendor/lit-html/directives/repeat.js",
+    "vendor/lit-html/lit-html.js",
+    "vendor/uplot/LICENSE",
+    "vendor/uplot/uPlot.iife.min.js",
+    "vendor/uplot/uPlot.min.css",
 ];
 
 /// A browser keeps the files but asks each time; it gets them again only from another version of the program.
 static TAG: LazyLock<HeaderValue> = LazyLock::new(|| {
     let mut hasher = blake3::Hasher::new();
-    ASSETS.iter().for_each(|asset| {
+    PAGES.iter().chain(&FILES).for_each(|asset| {
         hasher.update(asset.text.as_bytes());
     });
     let tag = format!("\"{}\"", &hasher.finalize().to_hex()[..16]);
@@ -43,7 +113,7 @@ static TAG: LazyLock<HeaderValue> = LazyLock::new(|| {
 });
 
 pub(super) fn routes() -> Router<Arc<App>> {
-    ASSETS.iter().fold(Router::new(), |router, asset| {
+    PAGES.iter().chain(&FILES).fold(Router::new(), |router, asset| {
         router.route(asset.path, get(async move |headers: HeaderMap| send(asset, &headers)))
     })
 }
@@ -54,6 +124,33 @@ fn send(asset: &'static Asset, asked: &HeaderMap) -> Response {
     if known {
         (StatusCode::NOT_MODIFIED, caching).into_response()
     } else {
-        (caching, [(header::CONTENT_TYPE, asset.kind)], asset.text).into_response()
+        (caching, [(header::CONTENT_TYPE, asset.kind())], asset.text).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    fn walk(folder: &Path, root: &Path, found: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, root, found);
+            } else {
+                found.insert(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+
+    #[test]
+    fn every_file_of_the_folder_is_in_the_program() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/page/assets");
+        let mut there = BTreeSet::new();
+        walk(&root, &root, &mut there);
+        let held: BTreeSet<String> = PAGES.iter().chain(&FILES).map(|asset| asset.file.to_owned()).collect();
+        assert_eq!(held, there);
     }
 }

@@ -257,21 +257,42 @@ async fn the_page_is_whole_and_loads_nothing_from_elsewhere() {
         !html.contains("<style") && !html.contains("style=") && !html.contains("http"),
         "the policy would refuse it"
     );
-    // Whatever the page and its scripts name is there.
-    let mut named = vec!["/".to_owned()];
+    // Whatever the pages and their scripts name is there.
+    let mut named = ["/", "/embed/bars", "/embed/map", "/assets/vendor/licences.html"].map(str::to_owned).to_vec();
     let mut next = 0;
     while next < named.len() {
         let (status, head, body) = page.ask(&named[next]).await;
         assert_eq!(status, 200, "{}", named[next]);
         assert!(head.contains("etag: "), "{head}");
         let text = String::from_utf8(body).unwrap();
-        for part in text.split('"') {
-            let path = part.strip_prefix("./").map(|file| format!("/assets/{file}"));
-            let path = path.or_else(|| part.starts_with("/assets/").then(|| part.to_owned()));
-            named.extend(path.filter(|path| !named.contains(path)));
+        let is_script = named[next].ends_with(".js");
+        let folder = named[next].rsplit_once('/').unwrap().0.to_owned();
+        for mark in if is_script { &["from \"", "from\""][..] } else { &["href=\"", "src=\""][..] } {
+            let paths = text.split(mark).skip(1).filter_map(|rest| rest.split('"').next());
+            let paths = paths.filter(|path| path.starts_with('.') && !path.ends_with('/') && !path.contains("/api/"));
+            for path in paths.map(|path| joined(&folder, path)) {
+                if !named.contains(&path) {
+                    named.push(path);
+                }
+            }
         }
         next += 1;
     }
-    assert!(named.len() >= 8, "{named:?}");
+    assert!(named.len() >= 50, "{named:?}");
     page.stop().await;
+}
+
+/// A relative address, as a browser reads it in a file of `folder`.
+fn joined(folder: &str, path: &str) -> String {
+    let mut parts: Vec<&str> = folder.split('/').collect();
+    for part in path.split('/') {
+        match part {
+            "." => {}
+            ".." => {
+                parts.pop();
+            }
+            _ => parts.push(part),
+        }
+    }
+    parts.join("/")
 }

@@ -1,0 +1,48 @@
+// All words of the page, in the reader's language.
+
+import en from "./lang/en.js";
+import fr from "./lang/fr.js";
+import { count, setLocale } from "./format.js";
+
+const WORDS = { en, fr };
+const USUAL = { en: "en-GB", fr: "fr-FR" };
+
+export const LANGUAGES = [
+  { code: "en", name: "English" },
+  { code: "fr", name: "Français" },
+];
+
+let words = en;
+let plural = new Intl.PluralRules("en");
+export let language = "en";
+let chosen = null;
+
+// The first of the browser's languages that there is; `asked` goes before.
+export function setLanguage(asked, timeZone) {
+  const key = [asked, timeZone, ...navigator.languages].join();
+  if (key === chosen) return;
+  chosen = key;
+  const preferred = navigator.languages.map((tag) => tag.toLowerCase());
+  language = asked ?? preferred.map((tag) => tag.split("-")[0]).find((code) => WORDS[code]) ?? "en";
+  words = WORDS[language];
+  plural = new Intl.PluralRules(language);
+  const regional = navigator.languages.find((tag) => tag.toLowerCase().startsWith(`${language}-`));
+  setLocale(regional ?? USUAL[language], timeZone);
+  document.documentElement.lang = language;
+}
+
+// The text of a key. {name} is replaced; a number is written by the locale, and `n` chooses the plural.
+export const t = (key, values) => parts(key, values).join("");
+
+// The same in pieces, for templates: a value may be anything that can be rendered.
+export function parts(key, values = {}) {
+  let text = words[key] ?? key;
+  if (typeof text === "object") text = text[plural.select(values.n ?? 0)] ?? text.other;
+  return text.split(/\{(\w+)\}/).map((part, at) => {
+    if (at % 2 === 0) return part;
+    const value = values[part];
+    return typeof value === "number" ? count(value) : (value ?? "");
+  });
+}
+
+export const has = (key) => key in words;

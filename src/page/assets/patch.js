@@ -1,0 +1,14 @@
+// JSON Merge Patch (RFC 7396). Objects that a patch touches are copied, all others stay the same object, so that whoever
+// shows a part of the state sees by identity whether it has changed.
+
+const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+
+export function merge(target, patch) {
+  if (!isObject(patch)) return patch;
+  const merged = isObject(target) ? { ...target } : {};
+  for (const [name, value] of Object.entries(patch)) {
+    if (value === null) delete merged[name];
+    else merged[name] = merge(merged[name], value);
+  }
+  return merged;
+}

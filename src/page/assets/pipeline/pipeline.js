@@ -1,0 +1,97 @@
+// The view of the pipeline, for who runs it: how fast, how far behind, how late, and whether every part is well.
+
+import { html, nothing } from "../vendor/lit-html/lit-html.js";
+import { css } from "../dom.js";
+import { bytes, compact, count, dateTime, decimal, duration, millis, percent, second } from "../format.js";
+import { t } from "../i18n.js";
+import { latency, throughput } from "./charts.js";
+import { lately, recent, worst } from "./recent.js";
+
+export function pipeline({ state, now }) {
+  const columns = recent(state, now);
+  return html`
+    ${gauges(state, columns)}
+    <div class="columns half">${throughput(columns)} ${latency(columns)}</div>
+    <div class="columns half">${lags(state.lag)} <div class="stack">${parts(state)} ${counters(state)}</div></div>`;
+}
+
+function gauges(state, columns) {
+  const rate = lately(columns.received) ?? 0;
+  const batches = lately(columns.batches) ?? 0;
+  const lag = state.lag?.votes ?? 0;
+  const roll = state.roll;
+  const gauge = (name, id, value, text, note) => html`
+    <div><dt>${name}</dt><dd><b id=${id} data-value=${value}>${text}</b><small>${note}</small></dd></div>`;
+  return html`
+    <section class="card" aria-label=${t("overview")}>
+      <h2 class="hidden">${t("overview")}</h2>
+      <dl class="gauges">
+        ${gauge(t("pipe.rate"), "rate", Math.round(rate), compact(Math.round(rate)), t("pipe.recent"))}
+        ${gauge(t("pipe.lag"), "lag", lag, count(lag), state.lag?.updated_at ? second(Date.parse(state.lag.updated_at)) : "–")}
+        ${gauge(t("pipe.latency"), "latency", worst(columns.p99) ?? "", `${millis(lately(columns.p50))} / ${millis(worst(columns.p99))}`, t("pipe.recent"))}
+        ${gauge(t("pipe.batches"), "batches", batches, decimal(batches), t("pipe.recent"))}
+        ${gauge(t("pipe.roll"), "roll", roll?.voters ?? "", count(roll?.voters), roll ? t("pipe.roll.bytes", { bytes: bytes(roll.bytes), n: roll.chunks }) : t("pipe.roll.none"))}
+      </dl>
+    </section>`;
+}
+
+function lags(lag) {
+  const rows = Object.entries(lag?.partitions ?? {}).sort(([a], [b]) => a - b);
+  const most = Math.max(1, ...rows.map(([, { votes }]) => votes));
+  return html`
+    <section class="card" aria-labelledby="lags-title">
+      <h2 id="lags-title">${t("pipe.lag.title")}</h2>
+      <div class="scroll" tabindex="0" role="region" aria-labelledby="lags-title">
+        <table id="lags" class="plain">
+          <thead><tr><th scope="col">${t("pipe.partition")}</th><th scope="col">${t("pipe.position")}</th><th scope="col">${t("pipe.end")}</th>
+            <th scope="col">${t("pipe.waiting")}</th><th scope="col" class="bar"><span class="hidden">${t("pipe.waiting")}</span></th><th scope="col">${t("pipe.updated")}</th></tr></thead>
+          <tbody>${rows.map(([partition, { next_offset, end_offset, votes, updated_at }]) => html`
+            <tr data-partition=${partition} data-votes=${votes}>
+              <th scope="row">${partition}</th><td>${count(next_offset)}</td><td>${count(end_offset)}</td><td>${count(votes)}</td>
+              <td class="bar"><span class="track"><i ${css({ transform: `scaleX(${(votes / most).toFixed(4)})` })}></i></span></td>
+              <td>${updated_at ? second(Date.parse(updated_at)) : "–"}</td>
+            </tr>`)}</tbody>
+        </table>
+      </div>
+    </section>`;
+}
+
+function parts({ parts, problem, started_at }) {
+  const rows = Object.entries(parts ?? {});
+  return html`
+    <section class="card" aria-labelledby="parts-title">
+      <h2 id="parts-title">${t("pipe.parts")}</h2>
+      <table id="parts" class="plain">
+        <thead><tr><th scope="col">${t("pipe.part")}</th><th scope="col">${t("pipe.state")}</th><th scope="col">${t("pipe.since")}</th></tr></thead>
+        <tbody>${rows.map(([name, part]) => html`
+          <tr data-part=${name} data-ready=${part.ready}>
+            <th scope="row">${name}</th>
+            <td class=${part.ready ? "good" : "bad"}>${part.ready ? `✓ ${t("pipe.ready")}` : `✗ ${t("pipe.notready")}`}${part.problem ? html`<small lang="en">${part.problem}</small>` : nothing}</td>
+            <td>${part.since ? dateTime(Date.parse(part.since)) : "–"}</td>
+          </tr>`)}</tbody>
+      </table>
+      ${problem ? html`<p class="problem" lang="en">${problem}</p>` : nothing}
+      ${started_at ? html`<p class="note">${t("pipe.started", { time: dateTime(Date.parse(started_at)) })}</p>` : nothing}
+    </section>`;
+}
+
+function counters({ health }) {
+  const rows = Object.entries(health ?? {});
+  if (!rows.length) return nothing;
+  return html`
+    <section class="card" aria-labelledby="health-title">
+      <h2 id="health-title">${t("pipe.health")}</h2>
+      <div class="scroll" tabindex="0" role="region" aria-labelledby="health-title">
+        <table id="health" class="plain">
+          <thead><tr><th scope="col">${t("pipe.counter")}</th><th scope="col">${t("pipe.by")}</th><th scope="col">${t("pipe.waiting")}</th>
+            <th scope="col">${t("pipe.refused.share")}</th><th scope="col">${t("pipe.idle.for")}</th><th scope="col">${t("pipe.books")}</th></tr></thead>
+          <tbody>${rows.map(([name, { counted_by, holds, waiting, refused_share, last_commit, idle_seconds }]) => html`
+            <tr data-counter=${name}>
+              <th scope="row">${name}</th><td>${counted_by ?? "–"}</td><td>${count(waiting)}</td><td>${percent(refused_share, 2)}</td>
+              <td>${last_commit ? second(Date.parse(last_commit)) : "–"}${Number.isFinite(idle_seconds) ? html`<small>${duration(Math.round(idle_seconds))}</small>` : nothing}</td>
+              <td class=${holds === false ? "bad" : "good"}>${holds === false ? `✗ ${t("trust.no")}` : `✓ ${t("trust.yes")}`}</td>
+            </tr>`)}</tbody>
+        </table>
+      </div>
+    </section>`;
+}
