@@ -56,7 +56,7 @@ function rows({ head, length, row }) {
   const shown = [];
   for (let i = length - 1; i >= 0; i -= every) shown.unshift(i);
   return html`
-    <div class="scroll" tabindex="0" role="region" aria-label=${t("chart.table")}>
+    <div class="scroll" tabindex="0" role="group" aria-label=${t("chart.table")}>
       <table class="plain">
         <thead><tr>${head.map((text) => html`<th scope="col">${text}</th>`)}</tr></thead>
         <tbody>${shown.map((i) => {

@@ -28,7 +28,7 @@ import { onDraw, requestRender } from "./schedule.js";
 import { isShowable, live, now, start } from "./state.js";
 import { onSystemTheme, setTheme } from "./theme.js";
 import { trust } from "./trust/trust.js";
-import { follow, go, onQuery, query } from "./url.js";
+import { follow, go, link, onQuery, query } from "./url.js";
 
 const VIEWS = { night, trust, pipeline };
 
@@ -51,7 +51,8 @@ const waiting = () => html`
     <p class="pills">${pill()}</p>
   </div>`;
 
-const leave = () => html`<a class="button leave" href="./" @click=${follow({ mode: null })}>${t("projector.leave")}</a>`;
+const leave = () => html`
+  <nav aria-label=${t("nav")}><a class="leave" id="leave" href=${link({ mode: null })} @click=${follow({ mode: null })}>${t("projector.leave")}</a></nav>`;
 
 function draw() {
   setLanguage(query.lang, live.election?.timeZone);

@@ -39,9 +39,10 @@ function tile(figures, election, scale, isCurrent, { href, click }, left, top) {
   const place = { "grid-column": String(region.grid_col - left + 1), "grid-row": String(region.grid_row - top + 1) };
   return html`
     <a class="tile" href=${href} data-region=${region.code} data-leader=${figures.leader ?? nothing} tabindex=${isCurrent ? 0 : -1}
-      aria-label=${describe(figures, election)} @click=${click}
+      @click=${click}
       ${css({ ...place, "--fill": fill ?? "var(--track)", "--on": fill ? inkOn(fill) : "var(--soft)" })}>
-      <span>${region.code.slice(0, 5)}</span><small>${scale.text(figures, election)}</small>
+      <span aria-hidden="true">${region.code.slice(0, 5)}</span><small aria-hidden="true">${scale.text(figures, election)}</small>
+      <span class="hidden">${describe(figures, election)}</span>
     </a>`;
 }
 

@@ -41,7 +41,7 @@ function lags(lag) {
   return html`
     <section class="card" aria-labelledby="lags-title">
       <h2 id="lags-title">${t("pipe.lag.title")}</h2>
-      <div class="scroll" tabindex="0" role="region" aria-labelledby="lags-title">
+      <div class="scroll" tabindex="0" role="group" aria-labelledby="lags-title">
         <table id="lags" class="plain">
           <thead><tr><th scope="col">${t("pipe.partition")}</th><th scope="col">${t("pipe.position")}</th><th scope="col">${t("pipe.end")}</th>
             <th scope="col">${t("pipe.waiting")}</th><th scope="col" class="bar"><span class="hidden">${t("pipe.waiting")}</span></th><th scope="col">${t("pipe.updated")}</th></tr></thead>
@@ -81,7 +81,7 @@ function counters({ health }) {
   return html`
     <section class="card" aria-labelledby="health-title">
       <h2 id="health-title">${t("pipe.health")}</h2>
-      <div class="scroll" tabindex="0" role="region" aria-labelledby="health-title">
+      <div class="scroll" tabindex="0" role="group" aria-labelledby="health-title">
         <table id="health" class="plain">
           <thead><tr><th scope="col">${t("pipe.counter")}</th><th scope="col">${t("pipe.by")}</th><th scope="col">${t("pipe.waiting")}</th>
             <th scope="col">${t("pipe.refused.share")}</th><th scope="col">${t("pipe.idle.for")}</th><th scope="col">${t("pipe.books")}</th></tr></thead>

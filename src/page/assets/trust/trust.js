@@ -40,7 +40,7 @@ function partitions() {
       <h2 id="partitions-title">${t("trust.partitions")}</h2>
       ${books.problem ? html`<p class="problem">${t("trust.partitions.failed", { problem: books.problem })}</p>` : nothing}
       ${rows?.length
-        ? html`<div class="scroll" tabindex="0" role="region" aria-labelledby="partitions-title">
+        ? html`<div class="scroll" tabindex="0" role="group" aria-labelledby="partitions-title">
             <table id="partitions" class="plain">
               <thead><tr>
                 <th scope="col">${t("trust.partition")}</th><th scope="col">${t("trust.offsets")}</th><th scope="col">${t("trust.gaps.short")}</th>
