@@ -1,10 +1,12 @@
-//! CSV files with named columns (plain or gzipped), and errors that say where.
+//! CSV files with named columns: reading them (plain or gzipped), with errors that say where, and writing them.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
+use serde_json::Value;
 
 /// What is wrong in a file that a user gave: where, what was found, what was expected.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +136,45 @@ impl CsvFile {
     /// An error of the file as a whole.
     pub fn whole_error(&self, what: impl Into<String>) -> FileError {
         FileError::Whole { path: self.path.clone(), what: what.into() }
+    }
+}
+
+/// A CSV file being written into memory: RFC 4180, with a bare line feed.
+///
+/// A text is written as it is, also one that a spreadsheet takes for a formula. Names come from the election's own files
+/// and never from a vote, and whoever compares a file with those must find the same names.
+pub struct CsvText(csv::Writer<Vec<u8>>);
+
+impl CsvText {
+    /// One with this header.
+    pub fn new(columns: &[&str]) -> Result<CsvText, csv::Error> {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        writer.write_record(columns)?;
+        Ok(CsvText(writer))
+    }
+
+    /// Adds a row; an error if it has another number of values than the header.
+    pub fn push(&mut self, values: &[Value]) -> Result<(), csv::Error> {
+        self.0.write_record(values.iter().map(|value| text_of(value).into_owned()))
+    }
+
+    /// So far, but for the last few KiB.
+    pub fn byte_count(&self) -> usize {
+        self.0.get_ref().len()
+    }
+
+    pub fn finish(self) -> Result<String, csv::Error> {
+        let bytes = self.0.into_inner().map_err(|error| csv::Error::from(error.into_error()))?;
+        String::from_utf8(bytes).map_err(|error| csv::Error::from(std::io::Error::other(error)))
+    }
+}
+
+/// A value as it stands in a table: a text without quotes, nothing for null.
+pub fn text_of(value: &Value) -> Cow<'_, str> {
+    match value {
+        Value::String(text) => Cow::Borrowed(text),
+        Value::Null => Cow::Borrowed(""),
+        other => Cow::Owned(other.to_string()),
     }
 }
 

@@ -11,7 +11,7 @@ use super::UsageError;
 use super::open::Store;
 use super::table::{Format, Rows, grouped, print};
 use crate::config::Settings;
-use crate::store::{Role, migrate};
+use crate::store::{Role, migrate, results};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -26,10 +26,20 @@ pub(super) struct Args {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-pub(super) enum By {
+enum By {
     Choice,
     Region,
     Channel,
+}
+
+impl By {
+    fn of_store(self) -> results::By {
+        match self {
+            By::Choice => results::By::Choice,
+            By::Region => results::By::Region,
+            By::Channel => results::By::Channel,
+        }
+    }
 }
 
 pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
@@ -70,31 +80,11 @@ pub(super) async fn pick_election(client: &Client, counter: &str, asked: Option<
 }
 
 /// Reads the results by choice, by region and choice, or by channel.
-pub(super) async fn read(client: &Client, counter: &str, election: &str, by: By) -> Result<Rows> {
-    let (columns, sql): (&[&'static str], &str) = match by {
-        By::Choice => (
-            &["choice", "name", "votes"],
-            "SELECT choice, name, votes FROM results WHERE counter = $1 AND election = $2
-              ORDER BY valid DESC, CASE WHEN valid THEN -votes END, place, choice",
-        ),
-        By::Region => (
-            &["region", "choice", "name", "votes"],
-            "SELECT v.region, v.choice, v.name, v.votes FROM results_by_region v
-               JOIN region r ON r.election = v.election AND r.region = v.region
-              WHERE v.counter = $1 AND v.election = $2 ORDER BY r.place, v.place, v.choice",
-        ),
-        By::Channel => (
-            &["channel", "votes"],
-            "SELECT channel, votes FROM results_by_channel WHERE counter = $1 AND election = $2 ORDER BY votes DESC, channel",
-        ),
-    };
-    let found = client.query(sql, &[&counter, &election]).await.context("read the results")?;
-    let value = |row: &tokio_postgres::Row, place: usize| match columns[place] {
-        "votes" => Value::from(row.get::<_, i64>(place)),
-        _ => Value::from(row.get::<_, &str>(place)),
-    };
-    let rows = found.iter().map(|row| (0..columns.len()).map(|place| value(row, place)).collect()).collect();
-    Ok(Rows { columns: columns.to_vec(), rows })
+async fn read(client: &Client, counter: &str, election: &str, by: By) -> Result<Rows> {
+    let by = by.of_store();
+    let found = client.query(by.sql(), &[&counter, &election]).await.context("read the results")?;
+    let rows: Result<_, _> = found.iter().map(|row| by.values(row)).collect();
+    Ok(Rows { columns: by.columns().to_vec(), rows: rows.context("read the results")? })
 }
 
 /// Prints the result as people read it: by choice, with shares, and the turnout.

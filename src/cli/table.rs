@@ -7,6 +7,8 @@ use clap::ValueEnum;
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use serde_json::{Map, Value};
 
+use crate::csv_file::{CsvText, text_of};
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
     Table,
@@ -39,7 +41,7 @@ impl Rows {
         for row in &self.rows {
             table.add_row(row.iter().map(|value| match value {
                 Value::Number(number) => number.as_i64().map_or_else(|| number.to_string(), grouped),
-                other => text_of(other),
+                other => text_of(other).into_owned(),
             }));
         }
         for (place, value) in self.rows.first().into_iter().flatten().enumerate() {
@@ -51,12 +53,11 @@ impl Rows {
     }
 
     fn csv(&self) -> Result<String> {
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        writer.write_record(&self.columns)?;
+        let mut text = CsvText::new(&self.columns)?;
         for row in &self.rows {
-            writer.write_record(row.iter().map(text_of))?;
+            text.push(row)?;
         }
-        Ok(String::from_utf8(writer.into_inner()?)?)
+        Ok(text.finish()?)
     }
 
     fn json(&self) -> Result<String> {
@@ -78,14 +79,6 @@ pub(super) fn print(text: &str) -> Result<()> {
 /// A line on stderr. Nobody there to read it is no error.
 pub(super) fn say(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
-}
-
-fn text_of(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => String::new(),
-        other => other.to_string(),
-    }
 }
 
 /// A number with its thousands apart by narrow no-break spaces: 35 923 707.

@@ -8,6 +8,7 @@ mod copy;
 pub mod elections;
 mod error;
 pub mod migrate;
+pub mod results;
 pub mod resume;
 pub mod totals;
 
