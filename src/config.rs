@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::csv_file::FileError;
 use crate::log::kafka::{KafkaAddress, KafkaSettings};
+use crate::page::PageOptions;
 
 /// Settings that every command understands.
 #[derive(Args, Clone, Debug, Default)]
@@ -89,6 +90,26 @@ pub struct CommonArgs {
     #[arg(long, global = true, env = "SCRUTIN_LISTEN", hide_env = true, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
 
+    /// Path that the page and the API are below, as /night, for a proxy that passes requests on as they are [default: /]
+    #[arg(long, global = true, env = "SCRUTIN_PATH_PREFIX", hide_env = true, value_name = "PATH")]
+    pub path_prefix: Option<String>,
+
+    /// How often a client may ask the API in a second, and four times as often at once; 0: as it likes [default: 50]
+    #[arg(long, global = true, env = "SCRUTIN_REQUESTS_PER_SECOND", hide_env = true, value_name = "N")]
+    pub requests_per_second: Option<u32>,
+
+    /// Tell clients apart by the last entry of X-Forwarded-For, which a proxy in front has to set [default: false]
+    #[arg(
+        long,
+        global = true,
+        env = "SCRUTIN_BEHIND_PROXY", hide_env = true,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+    )]
+    pub behind_proxy: Option<bool>,
+
     /// How much is logged to stderr: off, error, warn, info, debug or trace [default: warn]
     #[arg(long, global = true, env = "SCRUTIN_LOG_LEVEL", hide_env = true, value_name = "LEVEL")]
     pub log_level: Option<String>,
@@ -109,6 +130,9 @@ struct ConfigFile {
     min_insync: Option<u32>,
     workers: Option<usize>,
     listen: Option<SocketAddr>,
+    path_prefix: Option<String>,
+    requests_per_second: Option<u32>,
+    behind_proxy: Option<bool>,
     log_level: Option<String>,
 }
 
@@ -127,6 +151,7 @@ pub struct Settings {
     pub partitions: Option<u32>,
     pub workers: usize,
     pub listen: SocketAddr,
+    pub page: PageOptions,
     pub log_level: tracing_subscriber::filter::LevelFilter,
 }
 
@@ -185,9 +210,21 @@ impl Settings {
             let what = format!("found `{log_level}`, expected off, error, warn, info, debug or trace");
             at("log-level", is_given, what)
         })?;
+        let is_given = args.path_prefix.is_some();
+        let path_prefix = args.path_prefix.or(file.path_prefix).unwrap_or_default();
+        let page = PageOptions::default();
+        let page = PageOptions {
+            path_prefix: path_prefix.parse().map_err(|what| at("path-prefix", is_given, what))?,
+            requests_per_second: args
+                .requests_per_second
+                .or(file.requests_per_second)
+                .unwrap_or(page.requests_per_second),
+            behind_proxy: args.behind_proxy.or(file.behind_proxy).unwrap_or(page.behind_proxy),
+        };
         Ok(Settings {
             log,
             data_dir,
+            page,
             // A variable that is set to nothing says nothing.
             database_url: [args.database_url, std::env::var("DATABASE_URL").ok(), file.database_url]
                 .into_iter()

@@ -16,6 +16,9 @@ use crate::pipeline::{Ends, LOG};
 use crate::store::{Database, migrate};
 use crate::telemetry::Telemetry;
 
+/// More than the page lets connect.
+const OPEN_FILES: u64 = 1 << 15;
+
 pub(super) async fn run(settings: Settings) -> Result<ExitCode> {
     let stop = stop_at_signal()?;
     let store = Store::open_existing(&settings).await?;
@@ -63,18 +66,39 @@ pub(super) async fn start(settings: &Settings, database: &Database, telemetry: &
     let bound = listener.local_addr().context("read the page's address")?;
     let host = if bound.ip().is_loopback() { "localhost".into() } else { bound.ip().to_string() };
     let (end, ended) = oneshot::channel::<()>();
-    let state =
-        PageState { database: database.clone(), telemetry: Arc::clone(telemetry), counter: settings.counter.clone() };
+    allow_open_files();
+    let state = PageState {
+        database: database.clone(),
+        telemetry: Arc::clone(telemetry),
+        counter: settings.counter.clone(),
+        options: settings.page.clone(),
+    };
     let task = tokio::spawn(page::serve(listener, state, async move {
         let _ = ended.await;
     }));
-    Ok(Page { address: format!("http://{host}:{}", bound.port()), end, task })
+    let place = match settings.page.path_prefix.as_str() {
+        "" => String::new(),
+        prefix => format!("{prefix}/"),
+    };
+    Ok(Page { address: format!("http://{host}:{}{place}", bound.port()), end, task })
 }
 
 impl Page {
     pub async fn stop(self) -> Result<()> {
         let _ = self.end.send(());
         self.task.await.context("serve the page")?.context("serve the page")
+    }
+}
+
+/// Each viewer is an open file, and many systems let a program have a thousand unless it asks for more.
+fn allow_open_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        let wanted = hard.min(OPEN_FILES);
+        if soft < wanted { setrlimit(Resource::RLIMIT_NOFILE, wanted, hard) } else { Ok(()) }
+    });
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot open more files; viewers beyond the limit will have to wait");
     }
 }
 

@@ -3,11 +3,11 @@
 use std::sync::{Arc, LazyLock};
 
 use axum::Router;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderMap;
 use axum::routing::get;
 
 use super::App;
+use super::answer::Body;
 
 struct Asset {
     path: &'static str,
@@ -102,30 +102,17 @@ static FILES: [Asset; 56] = files![
     "vendor/uplot/uPlot.min.css",
 ];
 
-/// A browser keeps the files but asks each time; it gets them again only from another version of the program.
-static TAG: LazyLock<HeaderValue> = LazyLock::new(|| {
-    let mut hasher = blake3::Hasher::new();
-    PAGES.iter().chain(&FILES).for_each(|asset| {
-        hasher.update(asset.text.as_bytes());
-    });
-    let tag = format!("\"{}\"", &hasher.finalize().to_hex()[..16]);
-    HeaderValue::from_str(&tag).expect("hexadecimal digits in quotes make a header")
+/// What is sent: each file with a name for browsers, and in gzip once somebody has asked for it.
+static BODIES: LazyLock<Vec<(&str, Body)>> = LazyLock::new(|| {
+    PAGES.iter().chain(&FILES).map(|asset| (asset.path, Body::fixed(asset.text, asset.kind()))).collect()
 });
 
 pub(super) fn routes() -> Router<Arc<App>> {
-    PAGES.iter().chain(&FILES).fold(Router::new(), |router, asset| {
-        router.route(asset.path, get(async move |headers: HeaderMap| send(asset, &headers)))
+    BODIES.iter().fold(Router::new(), |router, (path, body)| {
+        // A browser keeps the files but asks each time; it gets one again only if it is another.
+        let send = async move |headers: HeaderMap| body.answer(&headers, "no-cache").await;
+        router.route(path, get(send))
     })
-}
-
-fn send(asset: &'static Asset, asked: &HeaderMap) -> Response {
-    let known = asked.get(header::IF_NONE_MATCH) == Some(&*TAG);
-    let caching = [(header::ETAG, TAG.clone()), (header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))];
-    if known {
-        (StatusCode::NOT_MODIFIED, caching).into_response()
-    } else {
-        (caching, [(header::CONTENT_TYPE, asset.kind())], asset.text).into_response()
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,9 @@
 //! Every query takes the counter as $1 and the election as $2 (null: the one that is being counted) and gives
 //! one row with one JSON text, so that one statement is one consistent picture; no row: there is no such election.
 
+pub mod regions;
+pub mod trust;
+
 use std::sync::LazyLock;
 
 /// Choices that the page shows one by one; the others are summed.
@@ -72,35 +75,9 @@ pub static RESULTS: LazyLock<String> = LazyLock::new(|| {
     about_count(&format!("'results', {results}"))
 });
 
-/// $3: only this region, or null.
-pub static RESULTS_BY_REGION: LazyLock<String> = LazyLock::new(|| {
-    let results = array(&format!(
-        "SELECT region, choice, name, votes FROM results_by_region
-          WHERE {OURS} AND ($3::text IS NULL OR region = $3)
-          ORDER BY region, valid DESC, votes DESC, place, choice"
-    ));
-    about_count(&format!("'results', {results}"))
-});
-
-pub static LEADERS: LazyLock<String> = LazyLock::new(|| {
-    let leaders = array(&format!(
-        "SELECT region, region_name, choice, name, votes, runner_up, runner_up_name, runner_up_votes, margin, margin_share
-           FROM leaders WHERE {OURS} ORDER BY region"
-    ));
-    about_count(&format!("'leaders', {leaders}"))
-});
-
 fn turnout_row() -> String {
     row(&format!("SELECT registered, votes, valid, blank, \"null\", turnout FROM turnout WHERE {OURS}"))
 }
-
-pub static TURNOUT: LazyLock<String> = LazyLock::new(|| {
-    let regions = array(&format!(
-        "SELECT region, region_name, registered, votes, valid, blank, \"null\", turnout
-           FROM turnout_by_region WHERE {OURS} ORDER BY place"
-    ));
-    about_count(&format!("'total', {}, 'regions', {regions}", turnout_row()))
-});
 
 /// The voting day, from its first bucket on, in at most $3 steps of whole buckets.
 const GRID: &str = "

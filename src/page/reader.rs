@@ -6,10 +6,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use tokio::sync::Mutex;
+use tokio::time::error::Elapsed;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::{Client, Row, Statement};
 
 use crate::store::{Database, Role, StoreError};
 use crate::telemetry::Telemetry;
@@ -54,30 +56,59 @@ impl Reader {
 
     /// The JSON text that a query gives in its only column, or none if it gives no row.
     pub async fn json(&self, sql: &'static str, params: Params<'_>) -> Result<Option<String>, ReadError> {
-        match self.ask(sql, params).await {
-            Err(Asked::SessionLost(_)) => self.ask(sql, params).await.map_err(Asked::into_error),
+        let ask = async || {
+            let session = self.session().await.map_err(|error| Asked::Error(self.explain(error)))?;
+            let answer = tokio::time::timeout(ANSWER_WAIT, session.text(sql, params)).await;
+            self.settle(&session, answer).await
+        };
+        match ask().await {
+            Err(Asked::SessionLost(_)) => ask().await.map_err(Asked::into_error),
             asked => asked.map_err(Asked::into_error),
         }
     }
 
-    async fn ask(&self, sql: &'static str, params: Params<'_>) -> Result<Option<String>, Asked> {
-        let session = self.session().await.map_err(|error| Asked::Error(self.explain(error)))?;
-        let answer = tokio::time::timeout(ANSWER_WAIT, session.ask(sql, params)).await;
+    /// Reads all rows that a query gives, one after the other, into what `start` gives, until `add` says that it is enough.
+    pub async fn rows<T: Send>(
+        &self,
+        sql: &'static str,
+        params: Params<'_>,
+        start: impl Fn() -> T + Send + Sync,
+        add: impl Fn(&mut T, &Row) -> Result<bool, tokio_postgres::Error> + Send + Sync,
+    ) -> Result<T, ReadError> {
+        let ask = async || {
+            let session = self.session().await.map_err(|error| Asked::Error(self.explain(error)))?;
+            let mut read = start();
+            let rows = session.rows(sql, params, |row| add(&mut read, row));
+            let answer = tokio::time::timeout(ANSWER_WAIT, rows).await;
+            self.settle(&session, answer).await.map(|()| read)
+        };
+        match ask().await {
+            Err(Asked::SessionLost(_)) => ask().await.map_err(Asked::into_error),
+            asked => asked.map_err(Asked::into_error),
+        }
+    }
+
+    /// Takes leave of a session that is lost.
+    async fn settle<T>(
+        &self,
+        session: &Arc<Session>,
+        answer: Result<Result<T, tokio_postgres::Error>, Elapsed>,
+    ) -> Result<T, Asked> {
         match answer {
-            Ok(Ok(text)) => Ok(text),
+            Ok(Ok(read)) => Ok(read),
             Ok(Err(error)) => {
                 let error = StoreError::Query { action: "read the results", source: error };
                 let lost = session.client.is_closed() || error.is_transient();
                 let what = self.explain(error);
                 if lost {
-                    self.forget(&session).await;
+                    self.forget(session).await;
                     Err(Asked::SessionLost(what))
                 } else {
                     Err(Asked::Error(what))
                 }
             }
             Err(_) => {
-                self.forget(&session).await;
+                self.forget(session).await;
                 let seconds = ANSWER_WAIT.as_secs();
                 let what = format!("PostgreSQL at {} gave no answer within {seconds} s", self.database.name());
                 Err(Asked::Error(ReadError::Unavailable(what)))
@@ -142,19 +173,37 @@ impl Asked {
 }
 
 impl Session {
-    async fn ask(&self, sql: &'static str, params: Params<'_>) -> Result<Option<String>, tokio_postgres::Error> {
-        let known = self.statements.lock().await.get(sql).cloned();
-        let statement = match known {
-            Some(statement) => statement,
-            None => {
-                let statement = self.client.prepare(sql).await?;
-                self.statements.lock().await.insert(sql, statement.clone());
-                statement
-            }
-        };
+    async fn text(&self, sql: &'static str, params: Params<'_>) -> Result<Option<String>, tokio_postgres::Error> {
+        let statement = self.statement(sql).await?;
         match self.client.query_opt(&statement, params).await? {
             Some(row) => row.try_get(0),
             None => Ok(None),
         }
+    }
+
+    async fn rows(
+        &self,
+        sql: &'static str,
+        params: Params<'_>,
+        mut add: impl FnMut(&Row) -> Result<bool, tokio_postgres::Error> + Send,
+    ) -> Result<(), tokio_postgres::Error> {
+        let statement = self.statement(sql).await?;
+        let params = params.iter().map(|param| *param as &dyn ToSql);
+        let mut rows = std::pin::pin!(self.client.query_raw(&statement, params).await?);
+        while let Some(row) = rows.try_next().await? {
+            if !add(&row)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn statement(&self, sql: &'static str) -> Result<Statement, tokio_postgres::Error> {
+        if let Some(statement) = self.statements.lock().await.get(sql) {
+            return Ok(statement.clone());
+        }
+        let statement = self.client.prepare(sql).await?;
+        self.statements.lock().await.insert(sql, statement.clone());
+        Ok(statement)
     }
 }

@@ -11,7 +11,7 @@ mod kafka; // the log on Kafka: topics, groups, transactions, TLS, outages, and 
 mod kafka_crash; // counting from Kafka: everything killed, frozen and cut off, and the truth all the same
 mod kit; // one private server a test process, one fresh database a test
 mod outage; // PostgreSQL away, or cutting connections
-mod page; // the figures of the API, what is pushed, what is said while PostgreSQL is away
+mod page; // the page: figures, what is pushed, what others may do, what is said while PostgreSQL is away
 mod parser; // the fast parser against serde
 mod postgres; // the private server's life: made, killed, adopted, shared, stopped
 mod program; // what a user does: every command, bad input, stops and restarts, real results and ballots

@@ -127,3 +127,82 @@ async fn what_cannot_be_answered_says_why() {
     assert_eq!(page.ok("/api/v1/accounting?counter=spark").await["total"], Value::Null);
     page.stop().await;
 }
+
+#[tokio::test]
+async fn a_region_has_all_about_it_in_one() {
+    let kit = kit_with_votes().await;
+    let page = Page::start(kit.db()).await;
+    let south = page.ok("/api/v1/regions/S").await;
+    let expected = json!({
+        "counter": "native", "election": "mayor", "region": "S", "name": "S land", "registered": 500,
+        "lat": null, "lon": null, "grid_col": 0, "grid_row": 1,
+        "turnout": {"registered": 500, "votes": 4, "valid": 3, "blank": 1, "null": 0, "turnout": 4.0 / 500.0},
+        "leader": {"choice": "C", "name": "Candidate C", "votes": 3, "runner_up": "A", "runner_up_name": "Candidate A",
+                   "runner_up_votes": 0, "margin": 3, "margin_share": 1},
+        "results": [
+            {"choice": "C", "name": "Candidate C", "color": "#778899", "valid": true, "votes": 3, "share": 1},
+            {"choice": "A", "name": "Candidate A", "color": "#112233", "valid": true, "votes": 0, "share": 0},
+            {"choice": "B", "name": "Candidate B", "color": "#445566", "valid": true, "votes": 0, "share": 0},
+            {"choice": "BLANK", "name": "Blank", "color": "#c9c9c9", "valid": false, "votes": 1, "share": null},
+            {"choice": "NULL", "name": "Null", "color": "#9a9a9a", "valid": false, "votes": 0, "share": null},
+        ],
+    });
+    assert_eq!(south, expected);
+    // A counter that has counted nothing has a region all the same.
+    let empty = page.ok("/api/v1/regions/S?counter=other").await;
+    assert_eq!((&empty["turnout"], &empty["leader"], &empty["results"]), (&Value::Null, &Value::Null, &json!([])));
+    for path in ["/api/v1/regions/W", "/api/v1/regions/S?election=other", "/api/v1/regions/%2F", "/api/v1/regions/"] {
+        assert_eq!(page.json(path).await.0, 404, "{path}");
+    }
+    for path in ["/api/v1/regions/%00", "/api/v1/regions/%FF", &format!("/api/v1/regions/{}", "x".repeat(65))] {
+        assert_eq!(page.json(path).await.0, 400, "{path}");
+    }
+    page.stop().await;
+}
+
+#[tokio::test]
+async fn the_api_says_why_its_figures_can_be_trusted() {
+    let kit = kit_with_votes().await;
+    let more = "INSERT INTO audit VALUES ('native', to_timestamp(1800000700), 14, 1, 'one difference'),
+        ('other', to_timestamp(1800000800), 1, 0, 'of another');";
+    kit.owner().await.batch_execute(more).await.unwrap();
+    let page = Page::start(kit.db()).await;
+    let audits = page.ok("/api/v1/audits").await;
+    let expected = json!([
+        {"audited_at": "2027-01-15T08:11:40.000Z", "recounted": 14, "differences": 1, "summary": "one difference"},
+        {"audited_at": "2027-01-15T08:10:00.000Z", "recounted": 13, "differences": 0, "summary": "no difference"},
+    ]);
+    assert_eq!(audits["audits"], expected);
+    assert_eq!(page.ok("/api/v1/audits?limit=1").await["audits"], json!([expected[0]]));
+
+    let agreement = page.ok("/api/v1/agreement").await;
+    assert_eq!(agreement, json!({"counter": "native", "election": "mayor", "agreement": []}));
+
+    let health = page.ok("/api/v1/health").await;
+    let native = &health["health"][0];
+    assert_eq!((&native["counter"], &native["counted_by"]), (&json!("native"), &json!("native")));
+    assert_eq!((&native["holds"], &native["waiting"]), (&json!(true), &json!(2)));
+    assert!((native["refused_share"].as_f64().unwrap() - 3.0 / 13.0).abs() < 1e-12, "{health}");
+    assert!(health["health"][1].is_null(), "{health}");
+    page.stop().await;
+}
+
+#[tokio::test]
+async fn what_no_code_can_be_is_refused_before_postgresql_is_asked() {
+    let kit = kit_with_votes().await;
+    let page = Page::start(kit.db()).await;
+    let long = "é".repeat(65);
+    for value in ["", "%00", "a%0Ab", "%7F", &long] {
+        for path in ["results?counter=", "results?election=", "results/regions?region=", "leaders?after="] {
+            let (status, body) = page.json(&format!("/api/v1/{path}{value}")).await;
+            assert_eq!(status, 400, "{path}{value}: {body}");
+            assert!(body["error"].as_str().unwrap().contains("a code has"), "{body}");
+        }
+    }
+    // What could be one is looked for.
+    let (status, _) = page.json(&format!("/api/v1/results?election={}", "é".repeat(64))).await;
+    assert_eq!(status, 404);
+    assert_eq!(page.json("/api/v1/results?counter=a&counter=b").await.0, 400);
+    assert_eq!(page.json("/api/v1/health?counter=native").await.0, 400);
+    page.stop().await;
+}

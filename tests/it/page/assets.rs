@@ -10,7 +10,10 @@ async fn the_page_is_whole_and_loads_nothing_from_elsewhere() {
     let (status, head, body) = page.ask("/").await;
     let html = String::from_utf8(body).unwrap();
     assert_eq!(status, 200);
-    assert!(head.contains("content-security-policy: default-src 'self';"), "{head}");
+    assert!(
+        head.contains("content-security-policy: default-src 'none'; script-src 'self'; style-src 'self';"),
+        "{head}"
+    );
     assert!(head.contains("x-content-type-options: nosniff"), "{head}");
     assert!(
         !html.contains("<style") && !html.contains("style=") && !html.contains("http"),

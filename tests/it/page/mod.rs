@@ -1,15 +1,21 @@
 //! The page's server, on a real PostgreSQL: exact figures, pushed when they change; what it says while PostgreSQL is away;
-//! that it stops.
+//! what it lets others do; that it stops.
 
 mod api; // the figures of the API
 mod assets; // the page's own files
+mod caching; // what is not sent again, and what is compressed
+mod document; // the description of the API, and the answers
+mod files; // results as CSV
 mod live; // what is pushed
+mod paging; // regions by the page
+mod prefix; // all of it below a path
+mod security; // what browsers may do, and how often anybody may ask
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use scrutin::election::{Choice, Election, Region};
-use scrutin::page::{self, PageState};
+use scrutin::page::{self, PageOptions, PageState};
 use scrutin::store::{Database, elections};
 use scrutin::telemetry::Telemetry;
 use serde_json::Value;
@@ -32,9 +38,14 @@ struct Page {
 
 impl Page {
     async fn start(database: &Database) -> Page {
+        Page::start_with(database, PageOptions::default()).await
+    }
+
+    async fn start_with(database: &Database, options: PageOptions) -> Page {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let state = PageState { database: database.clone(), telemetry: Telemetry::new(), counter: "native".into() };
+        let counter = "native".into();
+        let state = PageState { database: database.clone(), telemetry: Telemetry::new(), counter, options };
         let (shutdown, asked) = oneshot::channel();
         let served = tokio::spawn(page::serve(listener, state, async {
             let _ = asked.await;
@@ -43,15 +54,22 @@ impl Page {
     }
 
     async fn ask(&self, path: &str) -> (u16, String, Vec<u8>) {
+        let answer = self.request("GET", path, &[]).await;
+        (answer.status, answer.head, answer.body)
+    }
+
+    /// With these headers beside those that have to be.
+    async fn request(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
+        headers.iter().for_each(|(name, value)| request += &format!("{name}: {value}\r\n"));
+        stream.write_all(format!("{request}\r\n").as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("an answer in time").unwrap();
         let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("an answer has a head");
         let head = String::from_utf8(answer[..end].to_vec()).unwrap();
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("an answer has a status");
-        (status, head, answer[end + 4..].to_vec())
+        Answer { status, head, body: answer[end + 4..].to_vec() }
     }
 
     async fn json(&self, path: &str) -> (u16, Value) {
@@ -65,9 +83,38 @@ impl Page {
         value
     }
 
+    /// The path of a file that the page loads.
+    async fn stylesheet(&self) -> String {
+        let (_, _, html) = self.ask("/").await;
+        let html = String::from_utf8(html).unwrap();
+        let path = html.split("href=\"").find_map(|rest| rest.split('"').next().filter(|path| path.ends_with(".css")));
+        format!("/{}", path.expect("a stylesheet").trim_start_matches("./").trim_start_matches('/'))
+    }
+
     async fn stop(mut self) {
         self.shutdown.take().unwrap().send(()).unwrap();
         tokio::time::timeout(PATIENCE, self.served).await.expect("it stops").unwrap().unwrap();
+    }
+}
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    /// The value of a header that stands once or not at all.
+    fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        let mut values = lines.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+        let value = values.next();
+        assert_eq!(values.next(), None, "{name} stands twice: {}", self.head);
+        value
+    }
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("it is text")
     }
 }
 

@@ -92,6 +92,8 @@ fn a_setting_that_is_wrong_is_3_and_says_where() {
         ("listen = \"localhost\"\n", "scrutin: scrutin.toml, line 1: invalid socket address"),
         ("counter = \" \"\n", "scrutin: scrutin.toml: `counter`: "),
         ("log = \"http://host\"\n", "scrutin: scrutin.toml: `log`: found `http://host`: expected kafka://host:port, "),
+        ("path-prefix = \"night\"\n", "scrutin: scrutin.toml: `path-prefix`: found `night`, expected a path as /night"),
+        ("requests-per-second = -1\n", "scrutin: scrutin.toml, line 1: invalid value"),
         ("log-level = \"loud\"\n", "scrutin: scrutin.toml: `log-level`: found `loud`, expected off, error, "),
     ] {
         place.write("scrutin.toml", file);
@@ -113,6 +115,25 @@ fn a_setting_that_is_wrong_is_3_and_says_where() {
     }
     let message = place.fails("setup --workers 0", 2);
     assert!(message.contains("--workers"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_is_below_the_path_that_the_settings_say() {
+    let kit = Kit::new().await;
+    let place = Place::of(&kit);
+    place.write("scrutin.toml", "path-prefix = \"/of-file\"\nbehind-proxy = true\nrequests-per-second = 5\n");
+    let prefix = |line: &str, environment: &[(&str, &str)]| {
+        let mut command = place.command(line);
+        command.envs(environment.iter().copied());
+        let serve = Running::start(command);
+        let line = serve.says("The page is at http://localhost:");
+        serve.interrupted().ok();
+        line.rsplit_once(|c: char| c.is_ascii_digit()).unwrap().1.to_owned()
+    };
+    assert_eq!(prefix("serve", &[]), "/of-file/");
+    assert_eq!(prefix("serve", &[("SCRUTIN_PATH_PREFIX", "/of-env/")]), "/of-env/");
+    let line = "serve --behind-proxy --requests-per-second 0 --path-prefix=/";
+    assert_eq!(prefix(line, &[("SCRUTIN_BEHIND_PROXY", "false"), ("SCRUTIN_PATH_PREFIX", "/of-env")]), "");
 }
 
 #[test]

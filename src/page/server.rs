@@ -1,0 +1,134 @@
+//! Connections: how many, and how long one may take to say what it wants and to take what it is told.
+//!
+//! axum's own `serve` bounds none of these, so connections are accepted here and driven by hyper. HTTP/1 only: what speaks
+//! HTTP/2 to browsers is a proxy with TLS.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+
+use super::limit::Peer;
+use super::live::VIEWERS_MAX;
+use super::patient::Patient;
+
+/// More wait in the system's queue: the viewers, and as many who ask for something else.
+const CONNECTIONS_MAX: usize = 2 * VIEWERS_MAX;
+
+/// In which a request's head has to be there, from the connection or the answer before it on.
+const HEAD_WAIT: Duration = Duration::from_secs(20);
+
+/// Of a request's head, in bytes.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+const HEADERS_MAX: usize = 64;
+
+/// In which a client has to take something of what it is sent.
+const WRITE_WAIT: Duration = Duration::from_secs(30);
+
+/// After an error that is not the client's: there may be no file descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long answers in progress may take once the server is to stop.
+const STOP_WAIT: Duration = Duration::from_secs(3);
+
+/// Serves until `stop` turns true, and then finishes the answers in progress.
+pub async fn serve(listener: TcpListener, router: Router, stop: watch::Receiver<bool>) {
+    serve_waiting(listener, router, stop, HEAD_WAIT).await;
+}
+
+async fn serve_waiting(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>, head_wait: Duration) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(head_wait).max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);
+    let connections = GracefulShutdown::new();
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let accepted = async {
+            let slot = Arc::clone(&slots).acquire_owned().await.expect("it is never closed");
+            (slot, listener.accept().await)
+        };
+        let (slot, accepted) = tokio::select! {
+            accepted = accepted => accepted,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if !is_of_client(&error) {
+                    tracing::error!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+                continue;
+            }
+        };
+        send_at_once(&stream);
+        let inner = TowerToHyperService::new(router.clone());
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Peer(peer));
+            let answer = inner.call(request);
+            async { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
+        });
+        let connection = http.serve_connection(TokioIo::new(Patient::new(stream, WRITE_WAIT)), service);
+        let connection = connections.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, %peer, "a connection was broken off");
+            }
+            drop(slot);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(STOP_WAIT, connections.shutdown()).await.is_err() {
+        // A viewer who reads nothing cannot hold the program up.
+        tracing::info!("left some viewers in the middle of an answer");
+    }
+}
+
+/// Events are small and must not wait for more.
+fn send_at_once(stream: &TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot send small packets at once");
+    }
+}
+
+fn is_of_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_does_not_say_what_it_wants_is_not_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop_sender, stop) = watch::channel(false);
+        let router = Router::new().route("/", get(async || "here"));
+        let served = tokio::spawn(serve_waiting(listener, router, stop, Duration::from_millis(1)));
+        for said in ["", "GET / HTTP/1.1\r\nHost: localh"] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(said.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            // Whether it is told or cut off, it is over.
+            let _ = stream.read_to_end(&mut answer).await;
+            assert!(!String::from_utf8_lossy(&answer).contains("here"));
+        }
+        stop_sender.send_replace(true);
+        served.await.unwrap();
+    }
+}
