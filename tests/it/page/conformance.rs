@@ -1,0 +1,22 @@
+//! The server against its own description, by a program that knows nothing else of it: Schemathesis makes requests of
+//! every kind that the document allows, and of kinds that it does not.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use scrutin::page::PageOptions;
+
+use super::{Page, kit_with_votes};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_finds_what_the_document_does_not_say() {
+    let kit = kit_with_votes().await;
+    let options = PageOptions { requests_per_second: 0, ..PageOptions::default() };
+    let page = Page::start_with(kit.db(), options).await;
+    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/check-api"));
+    command.arg(format!("http://{}", page.address)).stdin(Stdio::null());
+    let done = tokio::task::spawn_blocking(move || command.output()).await.unwrap().expect("run tools/check-api");
+    let said = [done.stdout, done.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).join("\n");
+    assert!(done.status.success(), "tools/check-api: {}\n{said}", done.status);
+    page.stop().await;
+}
