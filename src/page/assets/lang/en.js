@@ -77,7 +77,8 @@ export default {
   "bars.blank": "Blank",
   "bars.null": "Null",
   "bars.valid": "Valid",
-  "bars.note": "Shares are of the valid votes. This is no projection: the votes still to come may fall otherwise.",
+  "bars.note.shares": "Shares are of the valid votes.",
+  "bars.note": "This is no projection: the votes still to come may fall otherwise.",
 
   // Night: map
   "map.title": "Region by region",

@@ -77,7 +77,8 @@ export default {
   "bars.blank": "Blancs",
   "bars.null": "Nuls",
   "bars.valid": "Exprimés",
-  "bars.note": "Les parts sont celles des suffrages exprimés. Ce n’est pas une projection : les votes à venir peuvent tomber autrement.",
+  "bars.note.shares": "Les parts sont celles des suffrages exprimés.",
+  "bars.note": "Ce n’est pas une projection : les votes à venir peuvent tomber autrement.",
 
   // Night: map
   "map.title": "Région par région",

@@ -17,7 +17,7 @@ export function bars({ state, election, now }) {
   const moves = movement(state, election, now);
   watchOrder(rows);
   return html`
-    <section class="card race" aria-labelledby="bars-title">
+    <section class="card race ${election.isLocal ? "local" : ""}" aria-labelledby="bars-title">
       <div class="head">
         <h2 id="bars-title">${election.isLocal ? t("bars.title.local") : t("bars.title")}</h2>
         <p class="columns-of" aria-hidden="true">
@@ -70,7 +70,7 @@ function rest(state, election) {
       ${more.choices > 0 ? item(t("bars.others", { n: more.choices }), more.votes, valid > 0 && !election.isLocal ? more.votes / valid : undefined) : nothing}
       ${item(t("bars.valid"), valid)} ${item(t("bars.blank"), state.turnout?.blank ?? 0)} ${item(t("bars.null"), state.turnout?.null ?? 0)}
     </p>
-    <p class="note honest">${t("bars.note")}</p>`;
+    <p class="note honest">${election.isLocal ? nothing : t("bars.note.shares")} ${t("bars.note")}</p>`;
 }
 
 function watchOrder(rows) {

@@ -37,7 +37,7 @@ function turnout(election, votes, now) {
       <h2 class="label">${t("turnout")}</h2>
       <p class="big"><span id="turnout" data-value=${share}>${percent(share, 1)}</span> <small>${t("turnout.of.registered", { registered: election.registered })}</small></p>
       <div class="meter" aria-hidden="true">
-        <i ${css({ width: `${Math.min(100, share * 100)}%` })}></i>
+        <span class="track"><i ${css({ transform: `scaleX(${Math.min(1, share).toFixed(4)})` })}></i></span>
         ${isExpected ? html`<b ${css({ left: `${Math.min(100, (election.expected / election.registered) * 100)}%` })}></b>` : nothing}
       </div>
       <p class="note">

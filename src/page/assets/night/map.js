@@ -56,6 +56,8 @@ function detail(state, election) {
 
 export function legend(state, election, mode) {
   if (mode !== "leader") return html`<div class="legend">${ramp(SCALES[mode].legend(election))}</div>`;
+  // Where everybody stands in one region only, each leads in one at most.
+  if (election.isLocal) return html`<div class="legend">${ramp(SCALES.leader.legend(election, election.choices[0].color))}</div>`;
   const { leaders, undecided } = led(state, election);
   const color = leaders.length ? leaders[0].choice.color : election.choices[0].color;
   return html`

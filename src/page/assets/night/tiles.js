@@ -11,6 +11,13 @@ import { theme } from "../theme.js";
 import { describe } from "./words.js";
 import { SCALES } from "./scale.js";
 
+// With more columns than this a tile has no room for a text.
+const DENSE = 24;
+
+// The tiles of so many regions cost too much to be drawn four times a second.
+const CALM_REGIONS = 200;
+const CALM_MS = 2000;
+
 let pointed = null; // the code of the region that is pointed at, or has the focus
 let current = null; // the one in the tab order
 
@@ -21,16 +28,25 @@ export function tiles({ state, election, label, mode, open }) {
   const { left, top, columns, rows, first } = gridOf(election);
   if (!election.region(current)) current = first;
   const scale = SCALES[mode];
+  const figures = calm(state.regions, election);
   return html`
-    <div class="tiles" id="map" role="group" aria-label=${label} data-mode=${mode}
+    <div class="tiles ${columns > DENSE ? "dense" : ""}" id="map" role="group" aria-label=${label} data-mode=${mode}
       ${css({ "--columns": String(columns), "--grid-rows": String(rows) })}
       @keydown=${(event) => move(event, election)} @focusin=${point} @focusout=${unpoint} @pointerover=${point} @pointerleave=${unpoint}>
       ${election.tiles.map((region) => {
         const isCurrent = region.code === current;
-        return guard([state.regions?.[region.code], election, mode, language, theme.version, isCurrent], () =>
-          tile(regionFigures(region, state.regions), election, scale, isCurrent, open(region.code), left, top));
+        return guard([figures?.[region.code], election, mode, language, theme.version, isCurrent], () =>
+          tile(regionFigures(region, figures), election, scale, isCurrent, open(region.code), left, top));
       })}
     </div>`;
+}
+
+let held = { election: null, regions: null, at: 0 };
+
+function calm(regions, election) {
+  const isDue = election.tiles.length <= CALM_REGIONS || held.election !== election || Date.now() - held.at >= CALM_MS;
+  if (isDue) held = { election, regions, at: Date.now() };
+  return held.regions;
 }
 
 function tile(figures, election, scale, isCurrent, { href, click }, left, top) {
