@@ -33,7 +33,7 @@ use limit::Limiter;
 use live::Live;
 use poll::Poller;
 pub use prefix::PathPrefix;
-use reader::Reader;
+use reader::{Plans, Reader};
 
 /// What the page is called among the parts whose readiness is told.
 const PART: &str = "page";
@@ -86,7 +86,7 @@ pub async fn serve(
     let PageState { database, telemetry, counter, options } = state;
     let (stop_sender, stop) = watch::channel(false);
     let live = Arc::new(Live::new(telemetry.clone())?);
-    let [reader, files] = [(); 2].map(|()| Reader::new(database.clone(), telemetry.clone()));
+    let [reader, files] = [(); 2].map(|()| Reader::new(database.clone(), telemetry.clone(), Plans::Fresh));
     let app = Arc::new(App {
         reader,
         files,
@@ -101,7 +101,7 @@ pub async fn serve(
     let poller = tokio::spawn({
         let mut stop = stop.clone();
         async move {
-            let [quick, slow] = [(); 2].map(|()| Reader::new(database.clone(), telemetry.clone()));
+            let [quick, slow] = [(); 2].map(|()| Reader::new(database.clone(), telemetry.clone(), Plans::Kept));
             let poller = Poller { live: &live, telemetry: &telemetry, counter: &counter };
             tokio::select! {
                 () = poller.run(&quick, &slow) => {}

@@ -40,6 +40,7 @@ impl std::fmt::Display for ReadError {
 pub struct Reader {
     database: Database,
     telemetry: Arc<Telemetry>,
+    plans: Plans,
     session: Mutex<Option<Arc<Session>>>,
 }
 
@@ -49,9 +50,18 @@ struct Session {
     statements: Mutex<HashMap<&'static str, Statement>>,
 }
 
+/// When PostgreSQL plans a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plans {
+    /// A few times, then once for all: for queries that are asked again and again with the same parameters.
+    Kept,
+    /// For the parameters, each time. A plan for any number of regions takes a hundred times as long for ten thousand.
+    Fresh,
+}
+
 impl Reader {
-    pub fn new(database: Database, telemetry: Arc<Telemetry>) -> Reader {
-        Reader { database, telemetry, session: Mutex::new(None) }
+    pub fn new(database: Database, telemetry: Arc<Telemetry>, plans: Plans) -> Reader {
+        Reader { database, telemetry, plans, session: Mutex::new(None) }
     }
 
     /// The JSON text that a query gives in its only column, or none if it gives no row.
@@ -123,6 +133,10 @@ impl Reader {
         }
         let again = held.take().is_some();
         let client = self.database.connect(Role::Reader).await?;
+        if self.plans == Plans::Fresh {
+            let set = client.batch_execute("SET plan_cache_mode TO force_custom_plan").await;
+            set.map_err(|source| StoreError::Query { action: "set up a session", source })?;
+        }
         if again {
             self.telemetry.metrics.database_reconnects.inc();
         }
