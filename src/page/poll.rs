@@ -38,10 +38,10 @@ impl Topic {
     const fn pace(self) -> Pace {
         let (every_ms, share) = match self {
             Topic::Figures => (250, 4),
-            Topic::Regions => (1000, 8),
+            Topic::Regions => (1000, 12),
             // With a million cells it takes most of a second.
-            Topic::Steps => (1000, 12),
-            Topic::Checks => (2000, 12),
+            Topic::Steps => (1000, 20),
+            Topic::Checks => (4000, 20),
         };
         let alone = match self {
             // Moments are not to be missed because nobody looked.

@@ -210,11 +210,23 @@ pub static FIGURES: LazyLock<String> = LazyLock::new(|| {
             "{HEAD}, 'fingerprint', fingerprint, 'results', {results}, 'others', {others}, 'turnout', {},
              'refusals', (SELECT json_object_agg(reason, votes) FROM ({REFUSALS_ROWS}) r), 'accounting', {},
              'lag', ({lag}), 'throughput', ({seconds})",
-            turnout_row(),
+            turnout_of("ranked"),
             row(ACCOUNTING_ROW)
         ),
     )
 });
+
+/// The turnout, from rows of results that a query has at hand already; null where there are none.
+fn turnout_of(results: &str) -> String {
+    let votes = |condition: &str| format!("coalesce(sum(votes) FILTER (WHERE {condition}), 0)::bigint");
+    format!(
+        "(SELECT json_build_object('registered', (SELECT sum(registered)::bigint FROM region r WHERE r.election = e.election),
+                 'votes', sum(votes)::bigint, 'valid', {}, 'blank', {}, 'null', {}) FROM {results} HAVING count(*) > 0)",
+        votes("valid"),
+        votes("choice = 'BLANK'"),
+        votes("choice = 'NULL'")
+    )
+}
 
 /// More regions are not pushed one by one.
 pub const REGIONS_SHOWN: usize = 2_000;
@@ -222,32 +234,36 @@ pub const REGIONS_SHOWN: usize = 2_000;
 /// Of each region the votes, the valid ones, and the two choices that are ahead: their places in the election's list,
 /// and votes; null where nobody has a vote. And the same of the whole, and the votes that the election expects.
 pub static REGIONS: LazyLock<String> = LazyLock::new(|| {
+    // Looked at once, for all that is asked.
+    let results =
+        format!(", cell AS MATERIALIZED (SELECT r.* FROM e CROSS JOIN LATERAL {} r)", ours("results_by_region"));
     let few = format!("(SELECT count(*) FROM region r WHERE r.election = e.election) <= {REGIONS_SHOWN}");
-    let regions = format!(
-        "SELECT json_object_agg(region, json_build_array(votes, valid,
+    let regions = "SELECT json_object_agg(region, json_build_array(votes, valid,
                 CASE WHEN ahead[1] > 0 THEN places[1] - 1 END, CASE WHEN ahead[1] > 0 THEN ahead[1] END,
                 CASE WHEN ahead[2] > 0 THEN places[2] - 1 END, CASE WHEN ahead[2] > 0 THEN ahead[2] END))
            FROM (SELECT region, sum(votes)::bigint AS votes, coalesce(sum(votes) FILTER (WHERE valid), 0)::bigint AS valid,
                         array_agg(place ORDER BY votes DESC, place, choice) FILTER (WHERE valid) AS places,
                         array_agg(votes ORDER BY votes DESC, place, choice) FILTER (WHERE valid) AS ahead
-                   FROM results_by_region WHERE {OURS} GROUP BY region) x"
+                   FROM cell GROUP BY region) x";
+    let ahead = array(
+        "SELECT min(place) - 1 AS place, sum(votes)::bigint AS votes FROM cell WHERE valid GROUP BY choice, name
+          ORDER BY sum(votes) DESC, min(place), choice LIMIT 2",
     );
-    let ahead = format!(
-        "SELECT place - 1 AS place, votes FROM results WHERE {OURS} AND valid ORDER BY votes DESC, place, choice LIMIT 2"
-    );
-    about_count(&format!(
-        "'total', {turnout}, 'ahead', {ahead},
-         'expected_total', (SELECT round(sum(r.registered * coalesce(r.expected_turnout, e.expected_turnout, 1)))::bigint
-                              FROM region r WHERE r.election = e.election),
-         'regions_total', (SELECT count(*) FROM region r WHERE r.election = e.election),
-         'regions', CASE WHEN {few} THEN ({regions}) END,
-         'expected', CASE WHEN {few} THEN (
-             SELECT json_object_agg(r.region, json_build_array(r.registered,
-                        round(r.registered * coalesce(r.expected_turnout, e.expected_turnout))::bigint))
-               FROM region r WHERE r.election = e.election) END",
-        turnout = turnout_row(),
-        ahead = array(&ahead),
-    ))
+    let total = turnout_of("cell");
+    object(
+        &results,
+        &format!(
+            "{HEAD}, 'total', {total}, 'ahead', {ahead},
+             'expected_total', (SELECT round(sum(r.registered * coalesce(r.expected_turnout, e.expected_turnout, 1)))::bigint
+                                  FROM region r WHERE r.election = e.election),
+             'regions_total', (SELECT count(*) FROM region r WHERE r.election = e.election),
+             'regions', CASE WHEN {few} THEN ({regions}) END,
+             'expected', CASE WHEN {few} THEN (
+                 SELECT json_object_agg(r.region, json_build_array(r.registered,
+                            round(r.registered * coalesce(r.expected_turnout, e.expected_turnout))::bigint))
+                   FROM region r WHERE r.election = e.election) END"
+        ),
+    )
 });
 
 /// The timeline of the page: the voting day in at most $3 steps. `cells` are triples: point, whose votes (a place in the
@@ -263,10 +279,14 @@ who AS MATERIALIZED (
 shown AS MATERIALIZED (
     SELECT r.place - 1 AS place FROM e CROSS JOIN LATERAL {results} r WHERE r.valid
      ORDER BY r.votes DESC, r.place, r.choice LIMIT {CHOICES_SHOWN}),
-summed AS MATERIALIZED (
-    SELECT v.choice, CASE WHEN (SELECT bool_or(region <> '') FROM who) THEN v.region ELSE '' END AS region,
-           floor((date_part('epoch', v.bucket) - e.first) / (e.bucket_seconds * e.step))::int AS point, sum(v.votes)::bigint AS votes
-      FROM grid e CROSS JOIN LATERAL {votes} v GROUP BY 1, 2, 3),
+bucketed AS MATERIALIZED (
+    SELECT v.bucket, v.choice, CASE WHEN (SELECT bool_or(region <> '') FROM who) THEN v.region ELSE '' END AS region,
+           sum(v.votes) AS votes
+      FROM e CROSS JOIN LATERAL {votes} v GROUP BY 1, 2, 3),
+summed AS (
+    SELECT b.choice, b.region,
+           floor((date_part('epoch', b.bucket) - g.first) / (g.bucket_seconds * g.step))::int AS point, b.votes
+      FROM grid g CROSS JOIN bucketed b),
 cell AS (
     SELECT s.point, CASE s.choice WHEN 'BLANK' THEN -2 WHEN 'NULL' THEN -3
                     ELSE coalesce((SELECT place FROM shown WHERE place = w.place), -1) END AS place, sum(s.votes)::bigint AS votes

@@ -204,7 +204,7 @@ async fn what_changed_is_pushed_and_nothing_else() {
     };
     // One statement, one picture: all figures are of the same commit.
     assert_eq!(patch["results"][0]["votes"], 7);
-    assert_eq!(patch["turnout"], json!({"votes": 13, "valid": 12, "turnout": 13.0 / 1500.0}));
+    assert_eq!(patch["turnout"], json!({"votes": 13, "valid": 12}));
     let books =
         json!({"received": 16, "counted": 13, "rejected": 3, "gaps": 1, "tallied": 13, "refused": 3, "holds": true});
     assert_eq!(viewer.state["accounting"], books);
