@@ -43,7 +43,7 @@ macro_rules! files {
 static PAGES: [Asset; 3] =
     [page!("/", "index.html"), page!("/embed/bars", "embed.html"), page!("/embed/map", "embed.html")];
 
-static FILES: [Asset; 56] = files![
+static FILES: [Asset; 57] = files![
     "announce.js",
     "chart.js",
     "color.js",
@@ -80,6 +80,7 @@ static FILES: [Asset; 56] = files![
     "pipeline/pipeline.js",
     "pipeline/recent.js",
     "root.js",
+    "safely.js",
     "schedule.js",
     "state.js",
     "theme.js",

@@ -9,6 +9,7 @@ import { bars } from "./night/bars.js";
 import { legend } from "./night/map.js";
 import { tiles } from "./night/tiles.js";
 import { address } from "./root.js";
+import { safely } from "./safely.js";
 import { onDraw, requestRender } from "./schedule.js";
 import { isShowable, live, now, start } from "./state.js";
 import { onSystemTheme, setTheme } from "./theme.js";
@@ -46,7 +47,7 @@ function draw() {
   setTheme(query.theme);
   const context = isShowable() ? { state: live.state, election: live.election, query, now: now() } : null;
   document.title = context?.election.title ?? "Scrutin";
-  render(html`<main id="main">${context ? widget(context) : html`<p class="pills">${pill()}</p>${banner()}`}</main>`, document.getElementById("page"));
+  render(html`<main id="main">${context ? safely("widget", () => widget(context)) : html`<p class="pills">${pill()}</p>${banner()}`}</main>`, document.getElementById("page"));
 }
 
 onDraw(draw);

@@ -16,6 +16,7 @@
 //   dialog#region[data-region] tr[data-choice][data-votes], button[data-close]
 //   #equation[data-holds], #partitions tr[data-partition], #refusals li[data-reason][data-votes], #double li[data-region][data-votes]
 //   #agreement li[data-agree], #audit[data-differences]
+//   [data-failed]                      a part that could not be shown; there must be none
 //   #rate, #lag[data-value], #roll[data-value], #lags tr[data-partition], #parts tr[data-part][data-ready]
 
 import { html, nothing, render } from "./vendor/lit-html/lit-html.js";
@@ -24,6 +25,7 @@ import { banner, bar, footer, pill, standing, title } from "./frame.js";
 import { setLanguage, t } from "./i18n.js";
 import { night, projector } from "./night/night.js";
 import { pipeline } from "./pipeline/pipeline.js";
+import { safely } from "./safely.js";
 import { onDraw, requestRender } from "./schedule.js";
 import { isShowable, live, now, start } from "./state.js";
 import { onSystemTheme, setTheme } from "./theme.js";
@@ -39,8 +41,8 @@ function page() {
   return html`
     ${isProjector ? nothing : bar()}
     <main id="main" tabindex="-1" data-view=${isProjector ? "night" : query.view}>
-      ${context ? title(context) : waiting()} ${banner()}
-      ${context ? (isProjector ? projector(context) : VIEWS[query.view](context)) : nothing}
+      ${context ? safely("title", () => title(context)) : waiting()} ${safely("banner", banner)}
+      ${context ? safely("view", () => (isProjector ? projector(context) : VIEWS[query.view](context))) : nothing}
     </main>
     ${isProjector ? leave() : footer()}`;
 }

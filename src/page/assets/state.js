@@ -33,6 +33,9 @@ export function start(onChange) {
   open();
   setInterval(watch, 1000);
   addEventListener("online", () => live.connection !== "live" && open());
+  // A page that is left holds no connection, also where the browser keeps it for the way back.
+  addEventListener("pagehide", () => source?.close());
+  addEventListener("pageshow", ({ persisted }) => persisted && open());
   // A tab that slept does not wait for its timers.
   document.addEventListener("visibilitychange", () => !document.hidden && watch());
 }

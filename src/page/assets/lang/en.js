@@ -24,6 +24,7 @@ export default {
   "banner.election": "The election could not be loaded: {problem}. Trying again.",
   "announce.lost": "The live connection is lost.",
   "announce.back": "The live connection is back.",
+  "part.failed": "This part could not be shown: {problem}",
   loading: "Loading the count",
   "no.election": "No election is loaded yet. The command scrutin setup loads one.",
   "polls.before": "Polls open at {time}",

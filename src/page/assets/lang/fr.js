@@ -24,6 +24,7 @@ export default {
   "banner.election": "L’élection n’a pas pu être chargée : {problem}. Nouvel essai en cours.",
   "announce.lost": "La connexion en direct est perdue.",
   "announce.back": "La connexion en direct est rétablie.",
+  "part.failed": "Cette partie n’a pas pu être affichée : {problem}",
   loading: "Chargement du décompte",
   "no.election": "Aucune élection n’est chargée. La commande scrutin setup en charge une.",
   "polls.before": "Ouverture du scrutin à {time}",

@@ -42,7 +42,7 @@ function turnout(election, votes, now) {
       </div>
       <p class="note">
         ${isExpected ? html`<span>${t("turnout.of.expected", { share: percent(part, 1), expected: election.expected })}</span>` : nothing}
-        <span class="passed">${passed > 0 && passed < 1 ? t("day.passed", { share: percent(passed, 0) }) : nothing}</span>
+        <span class="passed">${passed > 0 && passed < 1 ? t("day.passed", { share: percent(Math.floor(passed * 100) / 100, 0) }) : nothing}</span>
         <span id="coming" data-value=${coming}>${coming > 0 ? t(`coming.${election.basis}`, { n: coming }) : t("coming.none")}</span>
       </p>
     </div>`;

@@ -8,23 +8,26 @@ import { hasMap, map } from "./map.js";
 import { regionDialog } from "./region.js";
 import { table } from "./table.js";
 import { timeline } from "./timeline.js";
+import { safely } from "../safely.js";
 
 export const night = (context) => html`
-  ${hero(context)}
-  <div class="columns ${hasMap(context) ? "" : "single"}">${bars(context)} ${mapCard(context)}</div>
-  <div class="columns lower">${timeline(context)} ${feed(context)}</div>
-  ${table(context)}
-  ${regionDialog(context)}`;
+  ${safely("hero", () => hero(context))} ${race(context)}
+  <div class="columns lower">${safely("timeline", () => timeline(context))} ${safely("feed", () => feed(context))}</div>
+  ${safely("table", () => table(context))} ${safely("region", () => regionDialog(context))}`;
+
+const race = (context) => html`
+  <div class="columns ${hasMap(context) ? "" : "single"}">${safely("bars", () => bars(context))} ${safely("map", () => mapCard(context))}</div>`;
 
 const mapCard = (context) => (hasMap(context) ? map(context) : nothing);
 
 // For a screen across the room: what matters, and the latest moment.
 export function projector(context) {
-  const latest = moments(context.state)
-    .map((moment) => sentence(moment, context.election))
-    .find((text) => text);
   return html`
-    ${hero(context)}
-    <div class="columns ${hasMap(context) ? "" : "single"}">${bars(context)} ${mapCard(context)}</div>
-    <p class="ticker" id="ticker">${latest ?? nothing}</p>`;
+    ${safely("hero", () => hero(context))} ${race(context)}
+    <p class="ticker" id="ticker">${safely("ticker", () => latest(context))}</p>`;
 }
+
+const latest = ({ state, election }) =>
+  moments(state)
+    .map((moment) => sentence(moment, election))
+    .find((text) => text) ?? nothing;

@@ -4,15 +4,19 @@ import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { css } from "../dom.js";
 import { bytes, compact, count, dateTime, decimal, duration, millis, percent, second } from "../format.js";
 import { t } from "../i18n.js";
+import { safely } from "../safely.js";
 import { latency, throughput } from "./charts.js";
 import { lately, recent, worst } from "./recent.js";
 
 export function pipeline({ state, now }) {
   const columns = recent(state, now);
   return html`
-    ${gauges(state, columns)}
-    <div class="columns half">${throughput(columns)} ${latency(columns)}</div>
-    <div class="columns half">${lags(state.lag)} <div class="stack">${parts(state)} ${counters(state)}</div></div>`;
+    ${safely("gauges", () => gauges(state, columns))}
+    <div class="columns half">${safely("throughput", () => throughput(columns))} ${safely("latency", () => latency(columns))}</div>
+    <div class="columns half">
+      ${safely("lags", () => lags(state.lag))}
+      <div class="stack">${safely("parts", () => parts(state))} ${safely("health", () => counters(state))}</div>
+    </div>`;
 }
 
 function gauges(state, columns) {

@@ -7,7 +7,7 @@ let held = null;
 // Columns of the last whole seconds. A second in which nothing was committed received nothing, and has no latency.
 export function recent({ throughput }, now) {
   const end = Math.floor(now / 1000);
-  if (held?.throughput === throughput && held.end === end) return held;
+  if (held && held.throughput === throughput && held.end === end) return held;
   const bySecond = new Map(Object.entries(throughput ?? {}).map(([second, row]) => [Math.floor(Date.parse(second) / 1000), row]));
   const seconds = Array.from({ length: SECONDS }, (_, i) => end - SECONDS + i);
   const column = (name, none) => seconds.map((second) => bySecond.get(second)?.[name] ?? none);

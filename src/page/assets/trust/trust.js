@@ -6,15 +6,19 @@ import { t } from "../i18n.js";
 import { books, keepBooks } from "./partitions.js";
 import { doubleVotes, refusals } from "./refusals.js";
 import { proof } from "./proof.js";
+import { safely } from "../safely.js";
 
 export function trust(context) {
   const { state } = context;
   keepBooks(state.accounting);
   return html`
-    ${identity(state)}
-    <div class="columns half">${refusals(state)} <div class="stack">${proof(context)} ${doubleVotes(context)}</div></div>
-    ${partitions()}
-    <div class="columns half">${promises()} ${checks(context)}</div>`;
+    ${safely("identity", () => identity(state))}
+    <div class="columns half">
+      ${safely("refusals", () => refusals(state))}
+      <div class="stack">${safely("proof", () => proof(context))} ${safely("double", () => doubleVotes(context))}</div>
+    </div>
+    ${safely("partitions", partitions)}
+    <div class="columns half">${promises()} ${safely("checks", () => checks(context))}</div>`;
 }
 
 function identity({ accounting }) {
