@@ -81,6 +81,13 @@ export function duration(seconds) {
   return number({ ...DURATION, unit }).format(value);
 }
 
+// "3 seconds ago", for a time in milliseconds.
+export function ago(millis) {
+  if (!made.has("ago")) made.set("ago", new Intl.RelativeTimeFormat(locale, { numeric: "always" }));
+  const seconds = Math.max(0, Math.round(millis / 1000));
+  return seconds < 120 ? made.get("ago").format(-seconds, "second") : made.get("ago").format(-Math.floor(seconds / 60), "minute");
+}
+
 // The same behind "per" and "in the last": "2 hours", "25 seconds", "hour".
 export function every(seconds) {
   const [value, unit] = inUnits(seconds);

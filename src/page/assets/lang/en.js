@@ -52,6 +52,7 @@ export default {
   "turnout.unknown": "The number of registered voters is not known",
   "coming.expected": { one: "{n} vote still to come of the expected", other: "{n} votes still to come of the expected" },
   "coming.registered": { one: "{n} registered voter not counted yet", other: "{n} registered voters not counted yet" },
+  "coming.short": { one: "{n} vote fewer than expected", other: "{n} votes fewer than expected" },
   "coming.none": "As many as expected, or more",
   "day.passed": "{share} of the voting day has passed",
   "lead.label": "In the lead",
@@ -276,7 +277,7 @@ export default {
   "pipe.counter": "Counter",
   "pipe.by": "Counted by",
   "pipe.idle.for": "Last commit",
-  "pipe.refused.share": "Refused",
+  "pipe.refused.share": "Refused, 5 min",
   "pipe.books": "Books",
   "pipe.started": "This server runs since {time}.",
 

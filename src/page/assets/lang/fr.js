@@ -52,6 +52,7 @@ export default {
   "turnout.unknown": "Le nombre d’inscrits n’est pas connu",
   "coming.expected": { one: "{n} vote encore à venir parmi les attendus", many: "{n} de votes encore à venir parmi les attendus", other: "{n} votes encore à venir parmi les attendus" },
   "coming.registered": { one: "{n} inscrit pas encore compté", many: "{n} d’inscrits pas encore comptés", other: "{n} inscrits pas encore comptés" },
+  "coming.short": { one: "{n} vote de moins qu’attendu", many: "{n} de votes de moins qu’attendu", other: "{n} votes de moins qu’attendu" },
   "coming.none": "Autant qu’attendu, ou plus",
   "day.passed": "{share} de la journée de vote est passée",
   "lead.label": "En tête",
@@ -276,7 +277,7 @@ export default {
   "pipe.counter": "Décompte",
   "pipe.by": "Compté par",
   "pipe.idle.for": "Dernière validation",
-  "pipe.refused.share": "Refusés",
+  "pipe.refused.share": "Refusés, 5 min",
   "pipe.books": "Comptes",
   "pipe.started": "Ce serveur tourne depuis le {time}.",
 

@@ -2,7 +2,7 @@
 
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { css } from "../dom.js";
-import { progress, standings } from "../figures.js";
+import { polls, progress, standings } from "../figures.js";
 import { count, percent, points } from "../format.js";
 import { t } from "../i18n.js";
 import { seen } from "../theme.js";
@@ -11,7 +11,7 @@ export function hero({ state, election, now }) {
   const votes = state.turnout?.votes ?? 0;
   return html`
     <section class="hero card" aria-label=${t("overview")}>
-      ${counted(state, votes)} ${turnout(election, votes, now)} ${lead(state, election)}
+      ${counted(state, votes)} ${turnout(state, election, votes, now)} ${lead(state, election)}
     </section>`;
 }
 
@@ -25,7 +25,7 @@ function counted(state, votes) {
     </div>`;
 }
 
-function turnout(election, votes, now) {
+function turnout(state, election, votes, now) {
   const { turnout: share, counted: part, coming } = progress(votes, election);
   if (share === null) {
     return html`<div class="figure"><h2 class="label">${t("turnout")}</h2><p class="big">–</p><p class="note">${t("turnout.unknown")}</p></div>`;
@@ -43,9 +43,15 @@ function turnout(election, votes, now) {
       <p class="note">
         ${isExpected ? html`<span>${t("turnout.of.expected", { share: percent(part, 1), expected: election.expected })}</span>` : nothing}
         <span class="passed">${passed > 0 && passed < 1 ? t("day.passed", { share: percent(Math.floor(passed * 100) / 100, 0) }) : nothing}</span>
-        <span id="coming" data-value=${coming}>${coming > 0 ? t(`coming.${election.basis}`, { n: coming }) : t("coming.none")}</span>
+        <span id="coming" data-value=${coming}>${comingWords(coming, election, polls(state, election, now))}</span>
       </p>
     </div>`;
+}
+
+// Once the polls are closed and all is counted, hardly any of what was expected will still come.
+function comingWords(coming, { basis }, phase) {
+  if (coming === 0) return t("coming.none");
+  return t(phase === "closed" && basis === "expected" ? "coming.short" : `coming.${basis}`, { n: coming });
 }
 
 function lead(state, election) {

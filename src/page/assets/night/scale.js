@@ -8,7 +8,7 @@ import { seen, theme } from "../theme.js";
 
 // Leads in points from which a step begins, and how much of the leader's colour it has.
 const LEADS = [0, 0.02, 0.05, 0.1, 0.2];
-const STRENGTH = [0.3, 0.45, 0.62, 0.8, 1];
+const STRENGTH = { light: [0.3, 0.45, 0.62, 0.8, 1], dark: [0.4, 0.53, 0.67, 0.82, 1] };
 const TURNOUTS = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8];
 
 const stepOf = (steps, value) => Math.max(0, steps.findLastIndex((from) => value >= from));
@@ -27,7 +27,7 @@ function once(key, make) {
   return made.get(key);
 }
 
-const strength = (color, step) => once(`${color}${step}`, () => mix(theme.card, seen(color), STRENGTH[step]));
+const strength = (color, step) => once(`${color}${step}`, () => mix(theme.card, seen(color), STRENGTH[theme.isDark ? "dark" : "light"][step]));
 
 export const SCALES = {
   leader: {

@@ -2,7 +2,7 @@
 
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { css } from "../dom.js";
-import { bytes, compact, count, dateTime, decimal, duration, millis, percent, second } from "../format.js";
+import { ago, bytes, compact, count, dateTime, decimal, millis, percent, second } from "../format.js";
 import { t } from "../i18n.js";
 import { safely } from "../safely.js";
 import { latency, throughput } from "./charts.js";
@@ -15,7 +15,7 @@ export function pipeline({ state, now }) {
     <div class="columns half">${safely("throughput", () => throughput(columns))} ${safely("latency", () => latency(columns))}</div>
     <div class="columns half">
       ${safely("lags", () => lags(state.lag))}
-      <div class="stack">${safely("parts", () => parts(state))} ${safely("health", () => counters(state))}</div>
+      <div class="stack">${safely("parts", () => parts(state))} ${safely("health", () => counters(state, now))}</div>
     </div>`;
 }
 
@@ -79,7 +79,7 @@ function parts({ parts, problem, started_at }) {
     </section>`;
 }
 
-function counters({ health }) {
+function counters({ health }, now) {
   const rows = Object.entries(health ?? {});
   if (!rows.length) return nothing;
   return html`
@@ -89,10 +89,10 @@ function counters({ health }) {
         <table id="health" class="plain">
           <thead><tr><th scope="col">${t("pipe.counter")}</th><th scope="col">${t("pipe.by")}</th><th scope="col">${t("pipe.waiting")}</th>
             <th scope="col">${t("pipe.refused.share")}</th><th scope="col">${t("pipe.idle.for")}</th><th scope="col">${t("pipe.books")}</th></tr></thead>
-          <tbody>${rows.map(([name, { counted_by, holds, waiting, refused_share, last_commit, idle_seconds }]) => html`
+          <tbody>${rows.map(([name, { counted_by, holds, waiting, refused_share, last_commit }]) => html`
             <tr data-counter=${name}>
               <th scope="row">${name}</th><td>${counted_by ?? "–"}</td><td>${count(waiting)}</td><td>${percent(refused_share, 2)}</td>
-              <td>${last_commit ? second(Date.parse(last_commit)) : "–"}${Number.isFinite(idle_seconds) ? html`<small>${duration(Math.round(idle_seconds))}</small>` : nothing}</td>
+              <td>${last_commit ? second(Date.parse(last_commit)) : "–"}${last_commit ? html`<small>${ago(now - Date.parse(last_commit))}</small>` : nothing}</td>
               <td class=${holds === false ? "bad" : "good"}>${holds === false ? `✗ ${t("trust.no")}` : `✓ ${t("trust.yes")}`}</td>
             </tr>`)}</tbody>
         </table>
