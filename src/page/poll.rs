@@ -136,10 +136,9 @@ impl Poller<'_> {
         fields.insert("connected".into(), read.is_ok().into());
         fields.insert("problem".into(), problem.into());
         fields.insert("ready".into(), self.telemetry.is_ready().into());
-        let parts: BTreeMap<&str, PartJson> =
-            self.telemetry.parts().into_iter().map(|part| (part.name, part.into())).collect();
+        let parts: BTreeMap<&str, Value> = self.telemetry.parts().into_iter().map(named).collect();
         fields.insert("parts".into(), json!(parts));
-        self.live.put(fields);
+        self.live.put_figures(fields);
         read.map(drop)
     }
 
@@ -196,6 +195,14 @@ impl Poller<'_> {
     fn put(&self, fields: Value) {
         self.live.put(object(fields));
     }
+}
+
+/// A part by its name, which it then need not tell.
+fn named(part: Part) -> (&'static str, Value) {
+    let name = part.name;
+    let mut fields = object(json!(PartJson::from(part)));
+    fields.remove("name");
+    (name, Value::Object(fields))
 }
 
 fn parsed(text: Option<String>) -> Result<Option<Value>, ReadError> {

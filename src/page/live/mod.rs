@@ -41,6 +41,8 @@ pub struct Live {
 #[derive(Default)]
 struct Kept {
     state: State,
+    /// Nobody has looked for a while, or never: what is known may be old, or a part of it missing.
+    is_stale: bool,
     /// Events up to the newest version, by the version that they begin at; none: the whole state.
     texts: HashMap<Option<u64>, Bytes>,
 }
@@ -57,17 +59,31 @@ impl Live {
             text
         });
         let (version, viewers) = (watch::Sender::new(0), watch::Sender::new(0));
-        Ok(Live { epoch, kept: Mutex::default(), version, viewers, telemetry })
+        let kept = Mutex::new(Kept { is_stale: true, ..Kept::default() });
+        Ok(Live { epoch, kept, version, viewers, telemetry })
     }
 
-    /// Puts fields of the state in the place of those with the same name, and pushes what changed.
+    /// Puts the figures, which are what a viewer has to have before all, into the state, and pushes what changed.
+    pub fn put_figures(&self, fields: Map<String, Value>) {
+        self.put_all(fields, true);
+    }
+
+    /// Puts other fields of the state in the place of those with the same name, and pushes what changed.
     pub fn put(&self, fields: Map<String, Value>) {
+        self.put_all(fields, false);
+    }
+
+    fn put_all(&self, fields: Map<String, Value>, are_figures: bool) {
         let version = {
             let mut kept = self.kept();
-            if !kept.state.put(fields) {
+            let was_stale = are_figures && std::mem::take(&mut kept.is_stale);
+            if !kept.state.put(fields) && !was_stale {
                 return;
             }
             kept.texts.clear();
+            if kept.is_stale {
+                return;
+            }
             kept.state.version()
         };
         self.version.send_replace(version);
@@ -99,8 +115,9 @@ impl Live {
         }
         self.telemetry.metrics.page_clients.inc();
         let mut version = self.version.subscribe();
-        // While nobody looked nothing was asked: what is known may be old, and news are on their way.
-        if before > 0 && *version.borrow_and_update() > 0 {
+        if before == 0 {
+            self.kept().is_stale = true;
+        } else if !self.kept().is_stale {
             version.mark_changed();
         }
         let seen = last.and_then(|last| last.strip_prefix(&*self.epoch)?.strip_prefix('-')?.parse().ok());

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
+use super::document::Document;
 use super::{COUNTED, PATIENCE, Page, election, kit_with_votes};
 use crate::kit::{Kit, guarded_folder};
 
@@ -181,6 +182,7 @@ async fn the_state_has_all_that_the_page_shows() {
     assert_eq!(state["roll"], json!({"voters": 10, "bytes": 160, "chunks": 1}));
     assert_eq!(state["double_votes"], json!({"N": 1}));
     assert_eq!(state["parts"]["page"]["ready"], true);
+    Document::read().check("/components/schemas/State", state);
     page.stop().await;
 }
 
@@ -278,6 +280,7 @@ async fn moments_are_told_as_they_come() {
     with("leader", json!({"place": 0, "before": 1}));
     with("region_leader", json!({"region": "N", "place": 0, "before": 1}));
     with("turnout", json!({"region": "N", "share": 0.5, "of": "registered"}));
+    Document::read().check("/components/schemas/State", state);
     page.stop().await;
 }
 
