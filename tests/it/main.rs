@@ -5,6 +5,7 @@
 mod architecture; // the walls between the modules
 mod audit; // the audit finds every kind of tampering, and nothing where there is none
 mod broker; // real Kafka brokers, to be killed and paused, and the test of that
+mod browser; // the page in a real browser: live figures, languages, keyboard, accessibility
 mod crash; // the program killed at every step and at random, and the truth all the same
 mod deploy; // the dashboards, alerts and containers of `docker compose up`
 mod kafka; // the log on Kafka: topics, groups, transactions, TLS, outages, and other people's clients
