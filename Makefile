@@ -26,7 +26,7 @@ demo: ## Run it all: votes, count, page, audit; options of `scrutin demo` in ARG
 test: ## Run all tests, on a PostgreSQL and Kafka brokers of their own
 	@tools/setup
 	cargo test --locked --features tls $(ARGS)
-	cargo test --locked --features tls --bench throughput --bench kafka --bench spark
+	cargo test --locked --features tls --bench throughput --bench kafka --bench spark --bench page
 
 soak: ## Run the long tests: kills, outages, whole elections
 	@tools/setup
@@ -40,7 +40,7 @@ fuzz: ## Compare the two parsers on 200 million inputs, or SCRUTIN_FUZZ_INPUTS, 
 
 bench: ## Measure at full size (half an hour once built, 10 GB of disk) into benches/results/
 	@tools/setup
-	cargo bench --locked --features tls --bench throughput --bench kafka --bench spark
+	cargo bench --locked --features tls --bench throughput --bench kafka --bench spark --bench page
 
 lint: ## Check form, lints, docs, and the dependencies' licences
 	cargo fmt --check

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each bench uses its part")]
 
 pub mod broker;
+pub mod browser;
 pub mod cost;
 pub mod seen;
 pub mod spark_server;
@@ -115,6 +116,10 @@ impl Stage {
         self.cluster.database()
     }
 
+    pub fn database_url(&self) -> String {
+        self.cluster.url()
+    }
+
     pub async fn count(&self, drain: bool, stop: Arc<Stop>, progress: Arc<CountProgress>) {
         let options = CountOptions { counter: "native".into(), workers: WORKERS, drain };
         let (log, database) = (Arc::clone(&self.log), self.cluster.database());
@@ -165,11 +170,7 @@ pub async fn steady(plan: Plan, stage: Stage) -> Value {
     let (truth, ()) = tokio::join!(follow, stage.count(false, Arc::clone(&stop), Arc::clone(&progress)));
     let database = stage.database();
     check(&database, "native", &truth).await;
-    let sql = "SELECT max(p) FROM (SELECT latency_ms_p99 AS p, sum(received) OVER (ORDER BY latency_ms_p99) AS upto,
-                                          sum(received) OVER () AS total FROM batch) b WHERE upto <= total * 0.99";
-    let p99: f64 = one::<Option<f64>>(&database, sql).await.unwrap_or_default();
-    let p50: f64 =
-        one::<Option<f64>>(&database, &sql.replace("p99", "p50").replace("0.99", "0.5")).await.unwrap_or_default();
+    let (p50, p99) = latency(&database).await;
     let commits: i64 = one(&database, "SELECT count(*) FROM batch").await;
     stage.strike().await;
     json!({
@@ -181,6 +182,16 @@ pub async fn steady(plan: Plan, stage: Stage) -> Value {
         "latency_ms_p99": p99,
         "commits": commits,
     })
+}
+
+/// Append to visible over all commits, 50th and 99th percentile in milliseconds: each vote is taken to have waited as
+/// long as its commit's own.
+pub async fn latency(database: &Database) -> (f64, f64) {
+    let sql = "SELECT max(p) FROM (SELECT latency_ms_p99 AS p, sum(received) OVER (ORDER BY latency_ms_p99) AS upto,
+                                          sum(received) OVER () AS total FROM batch) b WHERE upto <= total * 0.99";
+    let p99: Option<f64> = one(database, sql).await;
+    let p50: Option<f64> = one(database, &sql.replace("p99", "p50").replace("0.99", "0.5")).await;
+    (p50.unwrap_or_default(), p99.unwrap_or_default())
 }
 
 /// The counter's tables are what the generator meant.
