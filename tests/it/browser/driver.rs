@@ -207,12 +207,12 @@ impl Browser {
         self.command("POST", "goog/cdp/execute", json!({ "cmd": command, "params": params })).await
     }
 
-    pub async fn into_frame(&self, selector: &str) {
+    pub async fn enter_frame(&self, selector: &str) {
         let frame = self.client.find(Locator::Css(selector)).await.unwrap();
         frame.enter_frame().await.unwrap();
     }
 
-    pub async fn out_of_frame(&self) {
+    pub async fn leave_frame(&self) {
         self.client.clone().enter_parent_frame().await.unwrap();
     }
 

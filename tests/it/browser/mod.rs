@@ -304,18 +304,18 @@ async fn widgets_live_in_other_people_s_pages_and_the_page_does_not() {
     });
     let browser = Browser::start(&DESK).await;
     browser.go(&format!("http://{host}/")).await;
-    browser.into_frame("#bars").await;
+    browser.enter_frame("#bars").await;
     let truth = place.json("data/truth.json");
     browser.until("document.querySelectorAll('#bars > li').length === 10").await;
     let votes = browser
         .get("[...document.querySelectorAll('#bars > li')].reduce((sum, bar) => sum + Number(bar.dataset.votes), 0)")
         .await;
     assert!(votes.as_u64() > Some(0) && votes.as_u64() <= truth["counted"].as_u64(), "{votes}");
-    browser.out_of_frame().await;
-    browser.into_frame("#map").await;
+    browser.leave_frame().await;
+    browser.enter_frame("#map").await;
     browser.until("document.querySelectorAll('#map .tile').length > 90").await;
-    browser.out_of_frame().await;
-    browser.into_frame("#page").await;
+    browser.leave_frame().await;
+    browser.enter_frame("#page").await;
     assert_eq!(browser.get("document.getElementById('page')").await, Value::Null, "the page refuses to be framed");
     browser.close().await;
 }
