@@ -6,5 +6,6 @@ mod compose; // compose.yaml, and what it must not have
 mod dashboards; // every query of every dashboard gives what its panel needs
 mod files; // the files by which Grafana is set up, and YAML
 mod grafana; // a dashboard's queries as Grafana sends them
+mod image; // the image of the program has all that is built in
 
 pub use dashboards::show_all_of;
