@@ -185,8 +185,8 @@ fn a_broken_election_folder_is_3() {
         "election.toml",
         Some(&toml("title =", "titel =")),
         expect![[r#"
-        scrutin: mayor/election.toml, line 2: unknown field `titel`, expected one of `id`, `title`, `opens_at`, `closes_at`, `time_zone`, `channels`, `bucket_seconds`
-    "#]],
+            scrutin: mayor/election.toml, line 2: unknown field `titel`, expected one of `id`, `title`, `opens_at`, `closes_at`, `time_zone`, `channels`, `bucket_seconds`, `expected_turnout`
+        "#]],
     );
     check(
         &place,
