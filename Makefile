@@ -38,7 +38,7 @@ fuzz: ## Compare the two parsers on 200 million inputs, or SCRUTIN_FUZZ_INPUTS, 
 	SCRUTIN_FUZZ_SEED=$$seed SCRUTIN_FUZZ_INPUTS=$${SCRUTIN_FUZZ_INPUTS:-200000000} \
 	cargo test --release --locked --test it -- --exact parser::the_fast_parser_says_what_serde_says --nocapture
 
-bench: ## Measure at full size (half an hour once built, 10 GB of disk) into benches/results/
+bench: ## Measure at full size (forty minutes once built, 10 GB of disk) into benches/results/
 	@tools/setup
 	cargo bench --locked --features tls --bench throughput --bench kafka --bench spark --bench page
 
