@@ -2,7 +2,7 @@
 //!
 //! A name (ETag) is strong: it stands for the bytes that are sent, so the two forms have one each, and a cache or a
 //! browser that holds either is told that it is still right. There is nothing secret in any answer that what is
-//! compressed beside it could give away. Brotli would save a tenth more, and cost a library of its own.
+//! compressed beside it could give away. Brotli would cost a library of its own.
 
 use std::io::Write;
 
@@ -17,7 +17,7 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 /// Shorter bodies are not compressed: they fit into a packet or two as they are.
 const GZIP_BYTES_MIN: usize = 1024;
 
-/// Longer ones are compressed where that holds nobody up: 64 KiB take a millisecond.
+/// Longer ones are compressed where that holds nobody up.
 const GZIP_AT_ONCE_BYTES_MAX: usize = 64 << 10;
 
 /// A body that may be sent many times. Whoever sends it shares its bytes.

@@ -9,7 +9,6 @@ mod cache;
 mod limit;
 mod live;
 mod moments;
-mod patient;
 mod poll;
 mod prefix;
 mod queries;

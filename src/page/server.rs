@@ -18,23 +18,28 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio_io_timeout::TimeoutStream;
 
 use super::limit::Peer;
 use super::live::VIEWERS_MAX;
-use super::patient::Patient;
 
 /// More wait in the system's queue: the viewers, and as many who ask for something else.
 const CONNECTIONS_MAX: usize = 2 * VIEWERS_MAX;
 
-/// In which a request's head has to be there, from the connection or the answer before it on.
-const HEAD_WAIT: Duration = Duration::from_secs(20);
+/// How long a client is waited for.
+#[derive(Clone, Copy)]
+struct Waits {
+    /// In which a request's head has to be there, from the connection or the answer before it on.
+    head: Duration,
+    /// In which a client has to take something of what it is sent.
+    write: Duration,
+}
+
+const WAITS: Waits = Waits { head: Duration::from_secs(20), write: Duration::from_secs(30) };
 
 /// Of a request's head, in bytes.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 const HEADERS_MAX: usize = 64;
-
-/// In which a client has to take something of what it is sent.
-const WRITE_WAIT: Duration = Duration::from_secs(30);
 
 /// After an error that is not the client's: there may be no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
@@ -44,12 +49,12 @@ const STOP_WAIT: Duration = Duration::from_secs(3);
 
 /// Serves until `stop` turns true, and then finishes the answers in progress.
 pub async fn serve(listener: TcpListener, router: Router, stop: watch::Receiver<bool>) {
-    serve_waiting(listener, router, stop, HEAD_WAIT).await;
+    serve_waiting(listener, router, stop, WAITS).await;
 }
 
-async fn serve_waiting(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>, head_wait: Duration) {
+async fn serve_waiting(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>, waits: Waits) {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(head_wait).max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);
+    http.timer(TokioTimer::new()).header_read_timeout(waits.head).max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);
     let connections = GracefulShutdown::new();
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -78,7 +83,9 @@ async fn serve_waiting(listener: TcpListener, router: Router, mut stop: watch::R
             let answer = inner.call(request);
             async { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
         });
-        let connection = http.serve_connection(TokioIo::new(Patient::new(stream, WRITE_WAIT)), service);
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(waits.write));
+        let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), service);
         let connection = connections.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
@@ -108,8 +115,11 @@ fn is_of_client(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
     use axum::routing::get;
+    use bytes::Bytes;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::Notify;
 
     use super::*;
 
@@ -119,7 +129,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (stop_sender, stop) = watch::channel(false);
         let router = Router::new().route("/", get(async || "here"));
-        let served = tokio::spawn(serve_waiting(listener, router, stop, Duration::from_millis(1)));
+        let waits = Waits { head: Duration::from_millis(1), ..WAITS };
+        let served = tokio::spawn(serve_waiting(listener, router, stop, waits));
         for said in ["", "GET / HTTP/1.1\r\nHost: localh"] {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(said.as_bytes()).await.unwrap();
@@ -130,5 +141,39 @@ mod tests {
         }
         stop_sender.send_replace(true);
         served.await.unwrap();
+    }
+
+    struct Tells(Arc<Notify>);
+
+    impl Drop for Tells {
+        fn drop(&mut self) {
+            self.0.notify_one();
+        }
+    }
+
+    #[tokio::test]
+    async fn who_takes_nothing_of_its_answer_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_stop_sender, stop) = watch::channel(false);
+        let given_up = Arc::new(Notify::new());
+        let tells = Arc::clone(&given_up);
+        let endless = move || {
+            let tells = Tells(Arc::clone(&tells));
+            let more = move || {
+                let _held = &tells;
+                Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 4096]))
+            };
+            async { Body::from_stream(futures_util::stream::repeat_with(more)) }
+        };
+        let router = Router::new().route("/", get(endless));
+        let waits = Waits { write: Duration::from_millis(1), ..WAITS };
+        let served = tokio::spawn(serve_waiting(listener, router, stop, waits));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        // The client is still there, and reads nothing.
+        given_up.notified().await;
+        drop(stream);
+        served.abort();
     }
 }
