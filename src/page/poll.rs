@@ -53,10 +53,10 @@ impl Topic {
 
     fn sql(self) -> &'static str {
         match self {
-            Topic::Figures => &queries::FIGURES,
-            Topic::Regions => &queries::REGIONS,
-            Topic::Steps => &queries::STEPS,
-            Topic::Checks => &queries::CHECKS,
+            Topic::Figures => &queries::live::FIGURES,
+            Topic::Regions => &queries::live::REGIONS,
+            Topic::Steps => &queries::timeline::CELLS,
+            Topic::Checks => &queries::live::CHECKS,
         }
     }
 }
@@ -94,7 +94,9 @@ impl Poller<'_> {
             self.live.somebody(alone).await;
             let started = Instant::now();
             let read = match topic {
-                Topic::Steps => reader.json(topic.sql(), &[&self.counter, &None::<&str>, &queries::POINTS_SHOWN]).await,
+                Topic::Steps => {
+                    reader.json(topic.sql(), &[&self.counter, &None::<&str>, &queries::timeline::POINTS_SHOWN]).await
+                }
                 _ => reader.json(topic.sql(), &[&self.counter, &None::<&str>]).await,
             };
             let took = started.elapsed();
@@ -118,28 +120,29 @@ impl Poller<'_> {
 
     /// The figures, and whether PostgreSQL could be asked for them.
     fn figures(&self, read: Result<Option<Value>, ReadError>) -> Result<(), ReadError> {
-        let (problem, data) = match &read {
-            Ok(Some(data)) => (None, Some(data.clone())),
-            Ok(None) => (Some("no election is loaded yet; `scrutin setup` loads one".to_owned()), None),
-            Err(error) => (Some(error.to_string()), None),
-        };
-        match &read {
-            Ok(_) => self.telemetry.set_ready(PART),
-            Err(error) => self.telemetry.set_waiting(PART, error.to_string()),
-        }
         let now = now();
-        let mut fields = object(data.unwrap_or_default());
-        if !fields.is_empty() {
-            fields.insert("at".into(), now.as_str().into());
+        let (mut fields, problem, failed) = match read {
+            Ok(Some(data)) => {
+                let mut fields = object(data);
+                fields.insert("at".into(), now.as_str().into());
+                (fields, None, None)
+            }
+            Ok(None) => (Map::new(), Some("no election is loaded yet; `scrutin setup` loads one".to_owned()), None),
+            Err(error) => (Map::new(), Some(error.to_string()), Some(error)),
+        };
+        match &failed {
+            None => self.telemetry.set_ready(PART),
+            Some(error) => self.telemetry.set_waiting(PART, error.to_string()),
         }
         fields.insert("now".into(), now.into());
-        fields.insert("connected".into(), read.is_ok().into());
+        fields.insert("connected".into(), failed.is_none().into());
         fields.insert("problem".into(), problem.into());
         fields.insert("ready".into(), self.telemetry.is_ready().into());
-        let parts: BTreeMap<&str, Value> = self.telemetry.parts().into_iter().map(named).collect();
+        let parts: BTreeMap<&str, PartJson> =
+            self.telemetry.parts().into_iter().map(|part| (part.name, part.into())).collect();
         fields.insert("parts".into(), json!(parts));
         self.live.put_figures(fields);
-        read.map(drop)
+        failed.map_or(Ok(()), Err)
     }
 
     fn regions(&self, read: Result<Option<Value>, ReadError>, watch: &mut Watch) -> Result<(), ReadError> {
@@ -183,26 +186,13 @@ impl Poller<'_> {
 
     fn checks(&self, read: Result<Option<Value>, ReadError>) -> Result<(), ReadError> {
         let Some(value) = read? else { return Ok(()) };
-        let mut fields = object(value);
-        // They are the figures' to say.
-        for field in ["counter", "election"] {
-            fields.remove(field);
-        }
-        self.live.put(fields);
+        self.put(value);
         Ok(())
     }
 
     fn put(&self, fields: Value) {
         self.live.put(object(fields));
     }
-}
-
-/// A part by its name, which it then need not tell.
-fn named(part: Part) -> (&'static str, Value) {
-    let name = part.name;
-    let mut fields = object(json!(PartJson::from(part)));
-    fields.remove("name");
-    (name, Value::Object(fields))
 }
 
 fn parsed(text: Option<String>) -> Result<Option<Value>, ReadError> {
@@ -221,7 +211,7 @@ fn object(value: Value) -> Map<String, Value> {
     }
 }
 
-/// What `queries::REGIONS` gives.
+/// What `queries::live::REGIONS` gives.
 #[derive(Deserialize)]
 struct Regions {
     election: String,
@@ -252,7 +242,7 @@ struct Ahead {
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct Counted(u64, u64, Option<u32>, Option<u64>, Option<u32>, Option<u64>);
 
-/// What `queries::STEPS` gives.
+/// What `queries::timeline::CELLS` gives.
 #[derive(Deserialize)]
 struct Steps {
     first: String,
@@ -295,10 +285,9 @@ impl Counted {
     }
 }
 
-/// A part of the program, as the page and the API write it.
+/// How a part of the program is, as the page and the API tell it.
 #[derive(Serialize)]
 pub struct PartJson {
-    name: &'static str,
     ready: bool,
     problem: Option<String>,
     since: String,
@@ -306,12 +295,7 @@ pub struct PartJson {
 
 impl From<Part> for PartJson {
     fn from(part: Part) -> PartJson {
-        PartJson {
-            name: part.name,
-            ready: part.problem.is_none(),
-            problem: part.problem,
-            since: format_millis(part.since_ms),
-        }
+        PartJson { ready: part.problem.is_none(), problem: part.problem, since: format_millis(part.since_ms) }
     }
 }
 

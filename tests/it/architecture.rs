@@ -248,6 +248,8 @@ pub fn relations(code: &str) -> Vec<&str> {
                 depth_of_from.retain(|from| *from < depth);
                 depth -= 1;
             }
+            // A statement's end, in the code around it.
+            ";" => depth_of_from.clear(),
             "SELECT" | "WHERE" | "GROUP" | "ORDER" | "LIMIT" | "UNION" => depth_of_from.retain(|from| *from != depth),
             _ => {}
         }

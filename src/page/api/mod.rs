@@ -114,7 +114,7 @@ async fn about(
 }
 
 async fn timeline(app: State<Arc<App>>, headers: HeaderMap, asked: Asked<AboutSome>) -> Result<Response, ApiError> {
-    some(app, headers, asked?.0, (POINTS_DEFAULT, POINTS_MAX, "points"), &queries::TIMELINE).await
+    some(app, headers, asked?.0, (POINTS_DEFAULT, POINTS_MAX, "points"), &queries::timeline::BY_CHOICE).await
 }
 
 async fn audits(app: State<Arc<App>>, headers: HeaderMap, asked: Asked<AboutSome>) -> Result<Response, ApiError> {

@@ -44,10 +44,10 @@ async fn the_api_gives_exact_figures() {
     let timeline = page.ok("/api/v1/timeline").await;
     assert_eq!(timeline["first"], "2027-01-15T08:00:00.000Z");
     assert_eq!((&timeline["step_seconds"], &timeline["points"]), (&json!(60), &json!(10)));
-    assert_eq!(timeline["series"][0], json!({"choice": "A", "votes": [3, 0, 1]}));
+    assert_eq!(timeline["series"][0], json!({"choice": "A", "name": "Candidate A", "votes": [3, 0, 1]}));
     let coarse = page.ok("/api/v1/timeline?limit=4").await;
     assert_eq!((&coarse["step_seconds"], &coarse["points"]), (&json!(180), &json!(4)));
-    assert_eq!(coarse["series"][0], json!({"choice": "A", "votes": [4]}));
+    assert_eq!(coarse["series"][0], json!({"choice": "A", "name": "Candidate A", "votes": [4]}));
 
     let refusals = page.ok("/api/v1/refusals").await;
     let expected = json!([{"reason": "already_voted", "votes": 2}, {"reason": "malformed", "votes": 1}]);

@@ -340,6 +340,11 @@ async fn a_code_that_is_somebody_else_in_another_region_is_kept_apart() {
     let state = viewer.until(|state| !state["timeline"].is_null() && !state["regions"].is_null()).await;
     assert_eq!(state["regions"], json!({"N": [2, 2, 0, 2, null, null], "S": [3, 3, 1, 3, null, null]}));
     assert_eq!(state["timeline"]["votes"], json!({"0": [[2, 3], 0, 0, 0]}));
+    let series = json!([
+        {"choice": "1", "name": "Northerner", "votes": [2]},
+        {"choice": "1", "name": "Southerner", "votes": [3]},
+    ]);
+    assert_eq!(page.ok("/api/v1/timeline").await["series"], series);
     page.stop().await;
 }
 

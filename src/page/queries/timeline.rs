@@ -1,0 +1,73 @@
+//! The count by the time at which votes were cast, in steps of the voting day.
+
+use std::sync::LazyLock;
+
+use super::{CHOICES_SHOWN, HEAD, object, ours};
+
+/// The voting day, from its first bucket on, in at most $3 steps of whole buckets.
+const GRID: &str = "
+    SELECT e.*, (n + step - 1) / step AS points
+      FROM (SELECT *, greatest(1, (n + $3::int - 1) / $3::int) AS step
+              FROM (SELECT *, greatest(1, ceil((date_part('epoch', closes_at) - first) / bucket_seconds))::int AS n
+                      FROM (SELECT *, floor(date_part('epoch', opens_at) / bucket_seconds) * bucket_seconds AS first
+                              FROM e) e1) e2) e";
+
+/// Tables of a timeline, in at most $3 steps: `shown`, the places of the choices with most votes in the election's list,
+/// and `cell`, votes by point and place, where place -1 is all other choices, -2 blank and -3 null. A bucket's votes are
+/// summed before its point is reckoned, since there are far fewer buckets than rows.
+fn tables() -> String {
+    // A code may be another candidate's in another region; only then is the region looked at.
+    format!(
+        ", grid AS ({GRID}),
+who AS MATERIALIZED (
+    SELECT c.choice, c.region, c.name, min(c.place) OVER (PARTITION BY c.choice, c.name) - 1 AS place
+      FROM e JOIN choice c ON c.election = e.election),
+shown AS MATERIALIZED (
+    SELECT r.place - 1 AS place FROM e CROSS JOIN LATERAL {results} r WHERE r.valid
+     ORDER BY r.votes DESC, r.place, r.choice LIMIT {CHOICES_SHOWN}),
+bucketed AS MATERIALIZED (
+    SELECT v.bucket, v.choice, CASE WHEN (SELECT bool_or(region <> '') FROM who) THEN v.region ELSE '' END AS region,
+           sum(v.votes) AS votes
+      FROM e CROSS JOIN LATERAL {votes} v GROUP BY 1, 2, 3),
+summed AS (
+    SELECT b.choice, b.region,
+           floor((date_part('epoch', b.bucket) - g.first) / (g.bucket_seconds * g.step))::int AS point, b.votes
+      FROM grid g CROSS JOIN bucketed b),
+cell AS MATERIALIZED (
+    SELECT s.point, CASE s.choice WHEN 'BLANK' THEN -2 WHEN 'NULL' THEN -3
+                    ELSE coalesce((SELECT place FROM shown WHERE place = w.place), -1) END AS place, sum(s.votes)::bigint AS votes
+      FROM summed s LEFT JOIN who w ON w.choice = s.choice AND w.region IN ('', s.region) GROUP BY 1, 2)",
+        results = ours("results"),
+        votes = ours("votes_by_bucket"),
+    )
+}
+
+/// Point i begins at `first` + i × `step_seconds`.
+const STEPS: &str = "'first', (SELECT rfc3339(to_timestamp(first)) FROM grid),
+ 'step_seconds', (SELECT step * bucket_seconds FROM grid), 'points', (SELECT points FROM grid)";
+
+/// For the API: a figure for each point, choice by choice; null for all others. $3: points at most.
+pub static BY_CHOICE: LazyLock<String> = LazyLock::new(|| {
+    let series =
+        "SELECT coalesce(json_agg(json_build_object('choice', s.choice, 'name', s.name, 'votes', s.votes)), '[]'::json)
+  FROM (SELECT c.choice, c.name, json_agg(coalesce(cell.votes, 0) ORDER BY p.point) AS votes
+          FROM (SELECT place, choice, name FROM (
+                    SELECT place, choice, name FROM who
+                    UNION VALUES (-1, NULL, NULL), (-2, 'BLANK', 'Blank'), (-3, 'NULL', 'Null')) a
+                 WHERE place IN (SELECT place FROM cell)) c
+         CROSS JOIN (SELECT generate_series(0, max(point)) AS point FROM cell) p
+          LEFT JOIN cell ON cell.place = c.place AND cell.point = p.point
+         GROUP BY c.place, c.choice, c.name ORDER BY c.choice, c.place) s";
+    object(&tables(), &format!("{HEAD}, {STEPS}, 'series', ({series})"))
+});
+
+/// Points of the page's timeline at most.
+pub const POINTS_SHOWN: i32 = 240;
+
+/// For the page: `places`, those of `shown` in the ballot's order, and `cells`, triples of point, place and votes.
+/// $3: points at most.
+pub static CELLS: LazyLock<String> = LazyLock::new(|| {
+    let fields = "'places', (SELECT coalesce(json_agg(place ORDER BY place), '[]') FROM shown),
+ 'cells', (SELECT coalesce(json_agg(json_build_array(point, place, votes) ORDER BY point, place), '[]') FROM cell)";
+    object(&tables(), &format!("{HEAD}, {STEPS}, {fields}"))
+});
