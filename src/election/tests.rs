@@ -163,6 +163,12 @@ fn broken_choices() {
         "code,name\nBLANK,Nobody\n",
         expect!["folder/choices.csv, line 2, column `code`: `BLANK` is on every ballot already; expected another code"],
     );
+    check_regions(
+        "code,name,registered,expected_turnout\nN,North,10,0.7\nS,South,10,70\n",
+        expect![
+            "folder/regions.csv, line 3, column `expected_turnout`: found 70, expected a share of the registered above 0 and up to 1"
+        ],
+    );
     check_choices("code,name\n", expect!["folder/choices.csv: has no choice; expected at least one row"]);
 }
 

@@ -2,6 +2,9 @@
 //!
 //! Whoever asks first asks PostgreSQL; whoever asks meanwhile, or up to a second later, gets the same answer. If the first
 //! goes away, the next takes over. Failures are told to all who waited, and not kept.
+//!
+//! What is kept no more is dropped at once, so that the bytes that answers take stay bounded. The well-known caches drop it
+//! some time later (moka was tried).
 
 use std::collections::HashMap;
 use std::future::Future;

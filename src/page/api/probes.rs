@@ -7,12 +7,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::asked::{About, Asked, text};
 use super::{ApiError, App, queries};
 use crate::page::cache::Outcome;
-use crate::vote::format_millis;
+use crate::page::poll::PartJson;
 
 /// All there is to say about how the program is doing, also while PostgreSQL is away. Never from a cache, but those who ask
 /// at the same time are told the same.
@@ -63,14 +64,13 @@ fn note(app: &App, read: &Outcome) {
 }
 
 fn readiness(app: &App) -> Value {
-    let parts: Vec<Value> = app
-        .telemetry
-        .parts()
-        .into_iter()
-        .map(|part| {
-            json!({ "name": part.name, "ready": part.problem.is_none(), "problem": part.problem,
-                    "since": format_millis(part.since_ms) })
-        })
-        .collect();
+    #[derive(Serialize)]
+    struct Named {
+        name: &'static str,
+        #[serde(flatten)]
+        part: PartJson,
+    }
+    let parts = app.telemetry.parts().into_iter().map(|part| Named { name: part.name, part: part.into() });
+    let parts: Vec<Named> = parts.collect();
     json!({ "ready": app.telemetry.is_ready(), "parts": parts })
 }

@@ -8,7 +8,6 @@ mod state;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use axum::body::Body;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt, stream};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
@@ -54,10 +53,7 @@ impl Live {
     pub fn new(telemetry: Arc<Telemetry>) -> anyhow::Result<Live> {
         let mut random = [0_u8; 8];
         getrandom::fill(&mut random)?;
-        let epoch = random.iter().fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
+        let epoch = format!("{:016x}", u64::from_ne_bytes(random));
         let (version, viewers) = (watch::Sender::new(0), watch::Sender::new(0));
         let kept = Mutex::new(Kept { is_stale: true, ..Kept::default() });
         Ok(Live { epoch, kept, version, viewers, telemetry })
@@ -121,7 +117,7 @@ impl Live {
             version.mark_changed();
         }
         let seen = last.and_then(|last| last.strip_prefix(&*self.epoch)?.strip_prefix('-')?.parse().ok());
-        let viewer = Viewer { live: self.clone(), version, stop, seen, greeted: false };
+        let viewer = Viewer { live: self.clone(), version, stop, seen };
         let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
         // Proxies that gather answers before they pass them on leave this one alone.
         let unbuffered = [("x-accel-buffering", "no")];
@@ -157,22 +153,19 @@ struct Viewer {
     version: watch::Receiver<u64>,
     stop: watch::Receiver<bool>,
     seen: Option<u64>,
-    greeted: bool,
 }
 
 impl Viewer {
     fn into_stream(self) -> impl Stream<Item = Result<Bytes, Infallible>> {
-        futures_util::stream::unfold(self, |mut viewer| async {
+        // A browser whose connection breaks tries again after a second.
+        let greeting = stream::once(async { Ok(Bytes::from_static(b"retry: 1000\n\n")) });
+        greeting.chain(stream::unfold(self, |mut viewer| async {
             let text = viewer.next().await?;
             Some((Ok(text), viewer))
-        })
+        }))
     }
 
     async fn next(&mut self) -> Option<Bytes> {
-        // A browser whose connection breaks tries again after a second.
-        if !std::mem::replace(&mut self.greeted, true) {
-            return Some(Bytes::from_static(b"retry: 1000\n\n"));
-        }
         loop {
             tokio::select! {
                 _ = self.stop.wait_for(|stop| *stop) => return None,

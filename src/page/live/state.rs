@@ -52,11 +52,11 @@ impl State {
                 }
             }
             for (path, value) in new {
-                let known = self.leaves.get(&path).map(|leaf| &leaf.value);
-                if known == Some(&Some(value.clone())) {
+                let known = self.leaves.get(&path).map(|leaf| leaf.value.as_ref());
+                if known == Some(Some(&value)) {
                     continue;
                 }
-                self.gone -= usize::from(known == Some(&None));
+                self.gone -= usize::from(known == Some(None));
                 self.leaves.insert(path, Leaf { version: next, value: Some(value) });
                 changed = true;
             }
