@@ -15,7 +15,7 @@ use kit::browser;
 use kit::cost::{Cost, peak_memory_mb, reset_peak_memory};
 use kit::{PARTITIONS, Stage, check, is_bench, is_wanted, median, plan, send, steady_plan};
 use scrutin::log::{EmbeddedLog, VoteLog};
-use scrutin::pipeline::{CountProgress, Stop};
+use scrutin::pipeline::CountProgress;
 use scrutin::simulate::{FaultRates, Speed, Truth};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -226,24 +226,14 @@ async fn steady(scale: &Scale, viewers: usize) -> Value {
     let served = Served::start(&stage).await;
     let (all, told) = watch::channel(None);
     let tasks = connect_all(&served, viewers, &told).await;
-    let (stop, progress) = (Arc::new(Stop::default()), Arc::new(CountProgress::default()));
+    let progress = Arc::new(CountProgress::default());
     let watched = Arc::new(AtomicBool::new(false));
     let commits = watch_commits(Arc::clone(&progress), Arc::clone(&watched));
-    let log = Arc::clone(&stage.log);
     let pids = [served.pid()];
     reset_peak_memory(served.pid());
     let cost = Cost::begin(&pids);
     let start = Instant::now();
-    let sending = tokio::task::spawn_blocking(move || send(&plan, &FaultRates::demo(), &*log, Speed::Times(1.0)));
-    let follow = async {
-        let truth = sending.await.expect("the generator does not panic");
-        while progress.received() < truth.records {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        stop.ask();
-        truth
-    };
-    let (truth, ()) = tokio::join!(follow, stage.count(false, Arc::clone(&stop), Arc::clone(&progress)));
+    let truth = kit::count_at_pace(plan, &stage, &progress).await;
     let seconds = start.elapsed().as_secs_f64();
     let spent = cost.end(truth.records);
     watched.store(true, Ordering::Relaxed);

@@ -155,19 +155,7 @@ pub fn steady_plan(votes_per_second: u64, day: Duration) -> Plan {
 /// Votes at the pace of their day, counted as they come.
 pub async fn steady(plan: Plan, stage: Stage) -> Value {
     let day = Duration::from_millis((plan.election().closes_at_ms - plan.election().opens_at_ms) as u64);
-    let (stop, progress) = (Arc::new(Stop::default()), Arc::new(CountProgress::default()));
-    let log = Arc::clone(&stage.log);
-    let sending = tokio::task::spawn_blocking(move || send(&plan, &FaultRates::demo(), &*log, Speed::Times(1.0)));
-    let follow = async {
-        let truth = sending.await.expect("the generator does not panic");
-        while progress.received() < truth.records {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        // The last commits are remembered a second later.
-        stop.ask();
-        truth
-    };
-    let (truth, ()) = tokio::join!(follow, stage.count(false, Arc::clone(&stop), Arc::clone(&progress)));
+    let truth = count_at_pace(plan, &stage, &Arc::default()).await;
     let database = stage.database();
     check(&database, "native", &truth).await;
     let (p50, p99) = latency(&database).await;
@@ -182,6 +170,24 @@ pub async fn steady(plan: Plan, stage: Stage) -> Value {
         "latency_ms_p99": p99,
         "commits": commits,
     })
+}
+
+/// Sends votes at the pace of their day and counts them, until all are committed.
+pub async fn count_at_pace(plan: Plan, stage: &Stage, progress: &Arc<CountProgress>) -> Truth {
+    let stop = Arc::new(Stop::default());
+    let log = Arc::clone(&stage.log);
+    let sending = tokio::task::spawn_blocking(move || send(&plan, &FaultRates::demo(), &*log, Speed::Times(1.0)));
+    let follow = async {
+        let truth = sending.await.expect("the generator does not panic");
+        while progress.received() < truth.records {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // The last commits are remembered a second later.
+        stop.ask();
+        truth
+    };
+    let (truth, ()) = tokio::join!(follow, stage.count(false, Arc::clone(&stop), Arc::clone(progress)));
+    truth
 }
 
 /// Append to visible over all commits, 50th and 99th percentile in milliseconds: each vote is taken to have waited as
