@@ -70,6 +70,28 @@ async fn a_session_has_its_settings_and_ends() {
 }
 
 #[tokio::test]
+async fn each_batch_tells_what_is_observed_of_it() {
+    let session = Spark::shared().session().await;
+    let observed = rows().observed("of the rows", &["count(*) AS n", "max(value) AS highest"]);
+    let write = StreamWrite::new("noop", observed).name(&name("observed"));
+    let query = session.start(write).await.unwrap();
+    until_a_batch_is_done(&query).await;
+    query.stop().await.unwrap();
+    let mut rows = 0;
+    for progress in query.recent_progress().await.unwrap() {
+        rows += progress.num_input_rows();
+        let observed = &progress.observed_metrics["of the rows"];
+        assert_eq!(observed.get("n"), Some(&progress.num_input_rows().into()), "{observed:?}");
+        if progress.num_input_rows() > 0 {
+            // The values count up from 0.
+            assert_eq!(observed.get("highest"), Some(&(rows - 1).into()), "{observed:?}");
+        }
+    }
+    assert!(rows > 0, "rows came");
+    session.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn sql_is_executed() {
     let session = Spark::shared().session().await;
     let table = name("t");

@@ -40,7 +40,7 @@ mod session;
 pub use address::SparkAddress;
 pub use error::{Failure, SparkError};
 pub use plan::{OutputMode, Relation, StreamWrite, Trigger};
-pub use query::{Progress, QueryStatus, SinkProgress, SourceProgress, StateProgress, StreamingQuery};
+pub use query::{Observed, Progress, QueryStatus, SinkProgress, SourceProgress, StateProgress, StreamingQuery};
 pub use session::{Session, SparkSettings};
 
 type Result<T, E = SparkError> = std::result::Result<T, E>;

@@ -39,6 +39,21 @@ impl Relation {
         })))
     }
 
+    /// With aggregates over the rows that pass through, as `count(*) AS n`, which change nothing of them: each batch of a
+    /// stream has its own in [`Progress::observed_metrics`](super::Progress), by this name.
+    #[must_use]
+    pub fn observed(self, name: &str, aggregates: &[&str]) -> Relation {
+        let expression = |sql: &&str| {
+            let expression = proto::ExpressionString { expression: (*sql).to_owned() };
+            proto::Expression { expr_type: Some(proto::ExprType::ExpressionString(expression)) }
+        };
+        Relation::of(proto::RelType::CollectMetrics(Box::new(proto::CollectMetrics {
+            input: Some(Box::new(self.0)),
+            name: name.to_owned(),
+            metrics: aggregates.iter().map(expression).collect(),
+        })))
+    }
+
     fn of(rel_type: proto::RelType) -> Relation {
         Relation(proto::Relation { rel_type: Some(rel_type) })
     }

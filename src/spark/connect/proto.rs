@@ -537,7 +537,7 @@ pub struct StreamingQueryInstance {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Relation {
-    #[prost(oneof = "RelType", tags = "2, 10, 14")]
+    #[prost(oneof = "RelType", tags = "2, 10, 14, 29")]
     pub rel_type: Option<RelType>,
 }
 
@@ -549,6 +549,8 @@ pub enum RelType {
     Sql(Sql),
     #[prost(message, boxed, tag = "14")]
     Deduplicate(Box<Deduplicate>),
+    #[prost(message, boxed, tag = "29")]
+    CollectMetrics(Box<CollectMetrics>),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -583,6 +585,37 @@ pub struct Deduplicate {
     pub input: Option<Box<Relation>>,
     #[prost(string, repeated, tag = "2")]
     pub column_names: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CollectMetrics {
+    #[prost(message, optional, boxed, tag = "1")]
+    pub input: Option<Box<Relation>>,
+    #[prost(string, tag = "2")]
+    pub name: String,
+    #[prost(message, repeated, tag = "3")]
+    pub metrics: Vec<Expression>,
+}
+
+// == expressions.proto
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Expression {
+    #[prost(oneof = "ExprType", tags = "4")]
+    pub expr_type: Option<ExprType>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum ExprType {
+    #[prost(message, tag = "4")]
+    ExpressionString(ExpressionString),
+}
+
+/// `Expression.ExpressionString`: SQL.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ExpressionString {
+    #[prost(string, tag = "1")]
+    pub expression: String,
 }
 
 // == google.rpc: what is said about an error beside its text

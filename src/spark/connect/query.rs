@@ -43,6 +43,34 @@ pub struct Progress {
     pub sources: Vec<SourceProgress>,
     #[serde(default)]
     pub sink: SinkProgress,
+    /// By the name of what is [`observed`](super::Relation::observed).
+    #[serde(default)]
+    pub observed_metrics: std::collections::BTreeMap<String, Observed>,
+}
+
+/// Aggregates over a batch. Spark Connect sends a row of them with its schema.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Observed {
+    schema: Schema,
+    values: Vec<Value>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Schema {
+    fields: Vec<Field>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Field {
+    name: String,
+}
+
+impl Observed {
+    /// The value of an aggregate; null, as SQL has it, where the batch was empty.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        let at = self.schema.fields.iter().position(|field| field.name == name)?;
+        self.values.get(at)
+    }
 }
 
 impl Progress {
