@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::counting::{Counting, Positions};
 use super::ends::Ends;
+use super::latencies::Latencies;
 use super::retry::Retry;
 use super::round::Shared;
 use super::{CountError, CountProgress, POSTGRESQL};
@@ -226,7 +227,7 @@ impl Committer {
         by_reason.into_iter().for_each(|(reason, votes)| metrics.rejected(reason, votes));
 
         let latencies = Latencies::of(&changes.totals.appended, committed_at);
-        latencies.appends.iter().for_each(|(ms, _)| metrics.append_to_visible_seconds.observe(ms / 1000.0));
+        latencies.seconds().for_each(|seconds| metrics.append_to_visible_seconds.observe(seconds));
         self.finished.push(BatchRow {
             committed_at,
             received: counted + rejected,
@@ -239,8 +240,6 @@ impl Committer {
         self.progress.counted.fetch_add(counted, Ordering::Relaxed);
         self.progress.rejected.fetch_add(rejected, Ordering::Relaxed);
         self.progress.commits.fetch_add(1, Ordering::Relaxed);
-        let p99_us = latencies.percentile(0.99).unwrap_or(0.0) * 1000.0;
-        self.progress.latency_us_p99.store(p99_us as u64, Ordering::Relaxed);
     }
 
     /// Writes down finished commits that no later one has taken along, and notices when PostgreSQL is away.
@@ -272,46 +271,5 @@ impl Committer {
             }
             Err(error) => Err(error.into()),
         }
-    }
-}
-
-/// Append-to-visible times of a commit, in milliseconds, with how many records each is of; ascending.
-struct Latencies {
-    appends: Vec<(f64, u64)>,
-    records: u64,
-}
-
-impl Latencies {
-    fn of(appended: &[(i64, u64)], committed_at: SystemTime) -> Latencies {
-        let now_ms = committed_at.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64() * 1000.0);
-        let mut appends: Vec<(f64, u64)> =
-            appended.iter().map(|(at, records)| ((now_ms - *at as f64).max(0.0), *records)).collect();
-        appends.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-        Latencies { records: appends.iter().map(|(_, records)| records).sum(), appends }
-    }
-
-    fn percentile(&self, share: f64) -> Option<f64> {
-        let rank = (self.records as f64 * share).ceil() as u64;
-        let mut seen = 0;
-        let found = self.appends.iter().find(|(_, records)| {
-            seen += records;
-            seen >= rank
-        });
-        found.map(|(ms, _)| *ms)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles_are_of_records_not_of_appends() {
-        let committed_at = UNIX_EPOCH + Duration::from_millis(1000);
-        let latencies = Latencies::of(&[(900, 98), (500, 1), (990, 1)], committed_at);
-        assert_eq!(latencies.percentile(0.50), Some(100.0));
-        assert_eq!(latencies.percentile(0.99), Some(100.0));
-        assert_eq!(latencies.percentile(1.0), Some(500.0));
-        assert_eq!(Latencies::of(&[], committed_at).percentile(0.5), None);
     }
 }

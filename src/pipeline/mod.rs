@@ -17,6 +17,7 @@
 mod committer;
 mod counting;
 mod ends;
+mod latencies;
 mod retry;
 mod round;
 mod worker;
@@ -29,6 +30,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::Notify;
 
 pub use ends::Ends;
+pub use latencies::Latencies;
 
 use crate::election::Election;
 use crate::engine::Rules;
@@ -84,8 +86,6 @@ pub struct CountProgress {
     /// Votes in the log that are not committed.
     pub lag: AtomicU64,
     pub commits: AtomicU64,
-    /// Append to visible of the last commit, 99th percentile, in microseconds.
-    pub latency_us_p99: AtomicU64,
 }
 
 impl CountProgress {

@@ -21,12 +21,12 @@ use super::connect::{
     OutputMode, Progress, Relation, Session, SparkAddress, SparkError, SparkSettings, StreamWrite, StreamingQuery,
     Trigger,
 };
-use super::job::Job;
+use super::job::{self, Job};
 use super::tallies::Tallies;
 use super::totals::Reached;
 use crate::election::Election;
 use crate::log::{KafkaLog, LogError, VoteLog};
-use crate::pipeline::{self, CountError, CountProgress, Ends, Entered, LOG, POSTGRESQL, Stop};
+use crate::pipeline::{self, CountError, CountProgress, Ends, Entered, LOG, Latencies, POSTGRESQL, Stop};
 use crate::store::commit::{BatchRow, CommitError};
 use crate::store::resume::{self, CountingEngine, Position};
 use crate::store::totals::{Reach, TotalsCommitter};
@@ -133,7 +133,8 @@ pub async fn count(
         taken,
         done: BTreeMap::new(),
         session: None,
-        last_batch: None,
+        seen: None,
+        appended: Vec::new(),
         failures: 0,
     };
     counting.run().await
@@ -167,7 +168,10 @@ struct Counting {
     /// Offsets of the log behind the last batch that is known to be done.
     done: BTreeMap<u32, u64>,
     session: Option<TotalsCommitter>,
-    last_batch: Option<i64>,
+    /// The latest news of the query.
+    seen: Option<Seen>,
+    /// Of the batches since the last commit, when their records were appended: see [`job::appended`].
+    appended: Vec<(i64, u64)>,
     /// How often in a row the query has ended by itself.
     failures: u32,
 }
@@ -195,7 +199,7 @@ impl Counting {
             if self.stop.is_asked() {
                 return Err(CountError::GaveUp(error.to_string()));
             }
-            if self.last_batch.take().is_some() {
+            if self.seen.take().is_some() {
                 wait = WAIT_FIRST;
             }
             let _ = tokio::time::timeout(wait, self.stop.asked()).await;
@@ -205,7 +209,7 @@ impl Counting {
 
     /// Whether a query that has ended by itself may go on: what it needs may be back, or has to be found out.
     fn may_start_again(&mut self, error: &SparkError) -> bool {
-        if self.last_batch.is_some() {
+        if self.seen.is_some() {
             self.failures = 0;
         }
         self.failures += 1;
@@ -267,20 +271,19 @@ impl Counting {
         let mut before: Option<Look> = None;
         let (mut stopping_at, mut whole_after) = (None, None);
         loop {
-            let look = Look::at(query).await?;
+            let look = Look::at(query, self.seen.as_ref()).await?;
             self.telemetry.set_ready(SPARK);
             let is_stopping = self.stop.is_asked();
             if is_stopping && look.is_active {
                 // The batch in hand is waited for; what comes after it is counted at the next start.
-                let batch = *stopping_at.get_or_insert(look.batch());
-                if look.is_idle || look.batch() != batch {
+                let batch = *stopping_at.get_or_insert(look.batch);
+                if look.is_idle || look.batch != batch {
                     query.stop().await?;
                 }
             }
             self.note(&look);
             // Nothing was under way while the topic was read last.
-            let is_quiet =
-                before.is_some_and(|before| before.is_idle && look.is_idle && before.batch() == look.batch());
+            let is_quiet = before.is_some_and(|before| before.is_idle && look.is_idle && before.batch == look.batch);
             if is_quiet {
                 self.tallies_mut().totals.settle_all();
             }
@@ -301,9 +304,9 @@ impl Counting {
             if !look.is_active {
                 return self.ended(query, is_drained, is_stopping).await;
             }
-            if is_quiet && whole_after != Some(look.batch()) {
+            if is_quiet && whole_after != Some(look.batch) {
                 self.check_whole().await?;
-                whole_after = Some(look.batch());
+                whole_after = Some(look.batch);
             }
             before = Some(look);
             if is_stopping {
@@ -366,9 +369,9 @@ impl Counting {
         ))
     }
 
-    /// Shows what the last batch has done.
+    /// Shows what the batches since the last look have done.
     fn note(&mut self, look: &Look) {
-        if let Some(progress) = &look.progress {
+        for progress in &look.news {
             let took = progress.duration_ms.get("triggerExecution").copied().unwrap_or(0);
             let sum = |value: fn(&super::connect::StateProgress) -> i64| {
                 progress.state_operators.iter().map(value).sum::<i64>().unsigned_abs()
@@ -378,10 +381,11 @@ impl Counting {
             self.spark.state_bytes.store(sum(|state| state.memory_used_bytes), Ordering::Relaxed);
             let metrics = &self.telemetry.metrics;
             metrics.spark_state_rows.set(sum(|state| state.num_rows_total) as i64);
-            if self.last_batch != Some(progress.batch_id) {
+            if progress.num_input_rows() > 0 {
                 metrics.spark_batch_seconds.observe(took as f64 / 1000.0);
             }
-            self.last_batch = Some(progress.batch_id);
+            self.appended.append(&mut job::appended(progress));
+            self.seen = Some(seen_as(progress));
         }
     }
 
@@ -433,14 +437,16 @@ impl Counting {
             .iter()
             .map(|(partition, end)| end.saturating_sub(reached.get(partition).map_or(0, |it| it.next_offset)));
         let before = (self.count.counted.load(Ordering::Relaxed), self.count.rejected.load(Ordering::Relaxed));
+        let committed_at = SystemTime::now();
+        let latencies = Latencies::of(&self.appended, committed_at);
         let batch = BatchRow {
-            committed_at: SystemTime::now(),
+            committed_at,
             received: (counted + rejected).saturating_sub(before.0 + before.1),
             counted: counted.saturating_sub(before.0),
             rejected: rejected.saturating_sub(before.1),
             lag: lag.sum(),
-            latency_ms_p50: None,
-            latency_ms_p99: None,
+            latency_ms_p50: latencies.percentile(0.50),
+            latency_ms_p99: latencies.percentile(0.99),
         };
         let session = match &mut self.session {
             Some(session) => session,
@@ -450,6 +456,7 @@ impl Counting {
         let reach = Reach { taken: &self.taken, reached: &reached, ends: &ends };
         session.commit(&changes, &reach, (batch.received > 0).then_some(&batch)).await?;
         tallies.totals.committed();
+        self.appended.clear();
         for (partition, reached) in reached {
             if let Some(position) = self.taken.get_mut(&partition) {
                 self.telemetry.metrics.received(partition, reached.next_offset.saturating_sub(position.next_offset));
@@ -459,6 +466,7 @@ impl Counting {
         let metrics = &self.telemetry.metrics;
         metrics.commits.inc();
         metrics.votes_counted.inc_by(batch.counted);
+        latencies.seconds().for_each(|seconds| metrics.append_to_visible_seconds.observe(seconds));
         metrics.commit_seconds.observe(start.elapsed().as_secs_f64());
         self.count.counted.store(counted, Ordering::Relaxed);
         self.count.rejected.store(rejected, Ordering::Relaxed);
@@ -519,26 +527,42 @@ struct Look {
     is_active: bool,
     /// All that has come is done, and it waits for more.
     is_idle: bool,
-    progress: Option<Progress>,
+    batch: Option<i64>,
+    /// What was done since the last look, the latest at the end.
+    news: Vec<Progress>,
     /// Offsets of the log behind the last batch.
     ends: Option<BTreeMap<u32, u64>>,
 }
 
 impl Look {
-    async fn at(query: &StreamingQuery) -> Result<Look, SparkError> {
+    /// `seen` is the latest news of the look before.
+    async fn at(query: &StreamingQuery, seen: Option<&Seen>) -> Result<Look, SparkError> {
         let status = query.status().await?;
-        let progress = query.last_progress().await?;
+        let last = query.last_progress().await?;
+        let batch = last.as_ref().map(|progress| progress.batch_id);
+        let ends = last.as_ref().and_then(ends);
+        let is_next = |progress: &Progress| seen.is_some_and(|(batch, _)| progress.batch_id <= batch + 1);
+        let mut news = match last {
+            Some(last) if is_next(&last) => vec![last],
+            Some(_) => query.recent_progress().await?,
+            None => Vec::new(),
+        };
+        news.retain(|progress| seen.is_none_or(|seen| seen_as(progress) > *seen));
         Ok(Look {
             is_active: status.is_active,
             is_idle: status.is_active && !status.is_trigger_active && status.message == "Waiting for data to arrive",
-            ends: progress.as_ref().and_then(ends),
-            progress,
+            batch,
+            news,
+            ends,
         })
     }
+}
 
-    fn batch(&self) -> Option<i64> {
-        self.progress.as_ref().map(|progress| progress.batch_id)
-    }
+/// Which news it was: the batch, and when it began. That nothing has come is told with the number of the batch to come.
+type Seen = (i64, String);
+
+fn seen_as(progress: &Progress) -> Seen {
+    (progress.batch_id, progress.timestamp.clone())
 }
 
 /// The offsets of the one topic that is read: `{"votes":{"0":17}}`, which Spark Connect gives as a text of JSON.

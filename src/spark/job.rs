@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! log ─▶ records ─▶ parsed ─▶ judged ─▶ first_claims ─▶ tallies
-//!            └──────────────(received)───────────────────┘
+//!            └───────────────▶ received ─────────────────┘
 //! ```
 //!
 //! Each is a view of the session's, so whoever has a session can look at any of them.
@@ -12,7 +12,7 @@
 
 use serde_json::json;
 
-use super::connect::{Relation, Session, SparkError};
+use super::connect::{Progress, Relation, Session, SparkError};
 use crate::election::Election;
 use crate::vote::{BLANK, NULL};
 
@@ -21,6 +21,18 @@ const PARTITION_OF: &str = include_str!("sql/partition_of.sql");
 const PARSED: &str = include_str!("sql/parsed.sql");
 const JUDGED: &str = include_str!("sql/judged.sql");
 const TALLIES: &str = include_str!("sql/tallies.sql");
+
+/// What Spark observes of each batch: a hundred quantiles of the times of append, each of a hundredth of its records.
+const APPENDED: &str = "appended";
+const QUANTILES: u32 = 100;
+
+/// When the records of a batch were appended, in milliseconds since 1970 UTC, each time with a share of them: a hundred
+/// times as large as it is, so that it is whole.
+pub fn appended(batch: &Progress) -> Vec<(i64, u64)> {
+    let times = batch.observed_metrics.get(APPENDED).and_then(|observed| observed.get("at_ms")?.as_array());
+    let share = batch.num_input_rows();
+    times.into_iter().flatten().filter_map(|at| Some((at.as_i64()?, share))).collect()
+}
 
 /// What is to be counted.
 #[derive(Clone, Debug)]
@@ -52,6 +64,10 @@ impl Job<'_> {
         // of their offsets: each partition is read by one task, and no row overtakes another on its way from there.
         let first_claims = Relation::sql("SELECT * FROM judged").deduplicated(&["claim"]);
         session.create_view("first_claims", first_claims).await?;
+        let shares: Vec<String> = (0..QUANTILES).map(|i| format!("{i}.5D / {QUANTILES}")).collect();
+        let quantiles = format!("percentile_approx(appended_at_ms, array({})) AS at_ms", shares.join(", "));
+        let received = Relation::sql("SELECT * FROM records").observed(APPENDED, &[&quantiles]);
+        session.create_view("received", received).await?;
         Ok(Relation::sql(TALLIES.replace("{count}", self.count)))
     }
 

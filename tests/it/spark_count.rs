@@ -272,6 +272,29 @@ async fn real_ballots_are_counted_alike() {
     assert_eq!(night.received().await, 80_101);
 }
 
+/// Spark says nothing of single votes, so this is what it observes of a batch.
+#[tokio::test(flavor = "multi_thread")]
+async fn how_long_votes_have_waited_is_known() {
+    let night = Night::begin(Broker::shared(), Spark::shared(), 3_000).await;
+    night.stage.topic.append_votes(&ballots(0..500), 3).await;
+    night.drained_on_spark("");
+    let owner = night.stage.kit.owner().await;
+    let sql = "SELECT extract(epoch FROM committed_at)::float8 * 1000, latency_ms_p50, latency_ms_p99
+                 FROM batch WHERE counter = 'spark' AND received = 500";
+    let batch = owner.query_one(sql, &[]).await.unwrap();
+    let appended = night.stage.topic.append_times(3).await;
+    assert_eq!(appended.len(), 500);
+    let committed_at: f64 = batch.get(0);
+    for (column, share) in [(1, 0.50), (2, 0.99)] {
+        let waited: f64 = batch.get(column);
+        let no_longer = |slack: f64| {
+            let votes = appended.iter().filter(|&&at| committed_at - at as f64 <= waited + slack).count();
+            votes as f64 / appended.len() as f64
+        };
+        assert!(no_longer(-1.5) <= share + 0.011 && no_longer(1.5) >= share - 0.011, "{share}: {waited} ms");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_drivers_the_first_yields() {
     let night = Night::begin(Broker::shared(), Spark::shared(), 60_000).await;

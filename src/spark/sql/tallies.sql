@@ -4,7 +4,7 @@
 WITH outcomes AS (
     SELECT outcome, partition, offset, appended_at, election, region, choice, channel, bucket_ms FROM first_claims
     UNION ALL
-    SELECT 'received', partition, offset, appended_at, NULL, NULL, NULL, NULL, NULL FROM records
+    SELECT 'received', partition, offset, appended_at, NULL, NULL, NULL, NULL, NULL FROM received
 ),
 totals AS (
     SELECT CASE WHEN grouping(channel) = 0 THEN 'tally'

@@ -12,7 +12,7 @@ mod transactions; // other people's transactions: aborted, open, and their marke
 mod votes; // simulated and replayed votes
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
@@ -20,7 +20,9 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{Offset, TopicPartitionList};
+use scrutin::log::kafka::KafkaSettings;
 use scrutin::log::partitioner::partition_of;
+use scrutin::log::{KafkaLog, VoteLog};
 
 use crate::broker::Broker;
 use crate::kit::Kit;
@@ -165,6 +167,22 @@ impl Topic {
             (record.key, record.payload) = (key, value);
             producer.send(record, PATIENCE).await.unwrap_or_else(|(error, _)| panic!("{error}"));
         }
+    }
+
+    /// When the records were appended, in milliseconds since 1970 UTC.
+    pub async fn append_times(&self, partitions: u32) -> Vec<i64> {
+        let log = KafkaLog::open_existing(&self.address().parse().unwrap(), &KafkaSettings::default()).await.unwrap();
+        let ends: BTreeMap<u32, u64> = (0..partitions).map(|it| (it, log.offsets(it).unwrap().end)).collect();
+        let mut reader = log.reader(&(0..partitions).map(|partition| (partition, 0)).collect::<Vec<_>>()).unwrap();
+        let mut next = BTreeMap::new();
+        let (mut times, deadline) = (Vec::new(), Instant::now() + PATIENCE);
+        while ends.iter().any(|(partition, end)| next.get(partition).unwrap_or(&0) < end) {
+            assert!(Instant::now() < deadline, "the log is read");
+            let Some(batch) = reader.fetch(Duration::from_millis(100)).unwrap() else { continue };
+            times.extend(batch.records().map(|record| record.appended_at_ms));
+            next.insert(batch.partition, batch.next_offset);
+        }
+        times
     }
 
     /// Appends votes where they belong.
