@@ -37,7 +37,6 @@ COPY deploy/scrutin/ /usr/local/lib/scrutin/
 COPY LICENSE /usr/share/doc/scrutin/
 ENV SCRUTIN_DATA_DIR=/data SCRUTIN_LISTEN=0.0.0.0:8080
 USER 10001:10001
-VOLUME /data
 EXPOSE 8080
 # For what serves the page: `serve`, and `count --serve`.
 HEALTHCHECK --interval=5s --timeout=6s --start-period=60s --retries=6 CMD ["scrutin", "health"]
