@@ -32,14 +32,14 @@ const REFERENCE_TABLES: &str = "election, region, choice";
 
 /// Sets a database up, as the user of its address.
 ///
-/// A user who does not own the schema only checks that it is the one that this program knows.
+/// A user who does not own the schema only [verifies](verify) it.
 pub async fn setup(db: &Database) -> Result<(), StoreError> {
     let mut client = db.connect(Role::Owner).await?;
     // Ends with the session, whatever happens.
     let locked = client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await;
     locked.map_err(StoreError::during("lock the set-up"))?;
     if is_foreign(&client).await? {
-        return check(db, &client).await.map(drop);
+        return verify(db).await;
     }
     create_schema(db, &client).await?;
     check(db, &client).await?;

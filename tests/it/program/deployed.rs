@@ -5,6 +5,12 @@ use scrutin::store::{Database, Role};
 use crate::kit::Kit;
 use crate::run::{Place, Running};
 
+const MAYOR: &str = "\
+region_code,region_name,registered,abstentions,blank,null,candidate,votes
+N,North,100,30,5,5,Ada,40
+N,North,100,30,5,5,Ben,20
+";
+
 /// Each part with its own login: who sets up, who counts, who looks and makes votes.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_role_logs_in_with_a_password_of_its_own() {
@@ -15,26 +21,36 @@ async fn each_role_logs_in_with_a_password_of_its_own() {
     place.ok(
         "setup --voters 5000 --day 10m --counter-password-file counter-password --reader-password-file reader-password",
     );
-    let run_as = |role: &str, line: &str| {
+    let run_in = |place: &Place, kit: &Kit, role: &str, line: &str| {
         let mut command = place.command(line);
-        command.env("DATABASE_URL", kit.url_as(role, "no password"));
+        command.env("DATABASE_URL", kit.url_as(&format!("scrutin_{role}"), "no password"));
         command.env("SCRUTIN_DATABASE_PASSWORD_FILE", format!("{role}-password"));
         Running::start(command).end()
     };
-    // The files are called after the roles.
-    for role in ["counter", "reader"] {
-        std::fs::rename(place.path(&format!("{role}-password")), place.path(&format!("scrutin_{role}-password")))
-            .unwrap();
-    }
-    run_as("scrutin_reader", "simulate --speed max --truth truth.json").ok();
-    run_as("scrutin_counter", "count --drain").ok();
-    let said = run_as("scrutin_counter", "audit --truth truth.json").ok();
+    let run_as = |role: &str, line: &str| run_in(&place, &kit, role, line);
+    run_as("reader", "simulate --speed max --truth truth.json").ok();
+    run_as("counter", "count --drain").ok();
+    let said = run_as("counter", "audit --truth truth.json").ok();
     assert!(said.contains("clean"), "{said}");
-    assert!(run_as("scrutin_reader", "results").ok().contains("votes"));
-    let refused = run_as("scrutin_reader", "count --drain").fails(4);
+    assert!(run_as("reader", "results").ok().contains("votes"));
+    let refused = run_as("reader", "count --drain").fails(4);
     assert!(refused.contains("permission denied"), "{refused}");
     // It may neither set up nor take the other one's place.
-    run_as("scrutin_counter", "setup --voters 1").fails(4);
+    run_as("counter", "setup --voters 1").fails(4);
+
+    // Votes of real results need no more rights than simulated ones, once their election is there.
+    let other_kit = Kit::empty().await;
+    let other = Place::of(&other_kit);
+    for role in ["counter", "reader"] {
+        std::fs::copy(place.path(&format!("{role}-password")), other.path(&format!("{role}-password"))).unwrap();
+    }
+    other.write("mayor.csv", MAYOR);
+    let early = run_in(&other, &other_kit, "reader", "replay results mayor.csv").fails(4);
+    assert!(early.contains("may not create a schema"), "{early}");
+    other.ok("setup --results mayor.csv --day 10m --keep-election");
+    run_in(&other, &other_kit, "reader", "replay results mayor.csv --speed max --truth truth.json").ok();
+    run_in(&other, &other_kit, "counter", "count --drain").ok();
+    assert!(run_in(&other, &other_kit, "counter", "audit --truth truth.json").ok().contains("clean"));
 
     let reader = Database::parse(&kit.url_as("scrutin_reader", "")).unwrap().with_password("secret of the 'reader'");
     let client = reader.connect(Role::Owner).await.unwrap();
@@ -104,8 +120,7 @@ async fn an_election_that_is_there_stays_on_its_day() {
 async fn an_election_of_real_results_can_be_set_up_before_its_votes() {
     let kit = Kit::empty().await;
     let place = Place::of(&kit);
-    let head = "region_code,region_name,registered,abstentions,blank,null,candidate,votes";
-    place.write("mayor.csv", format!("{head}\nN,North,100,30,5,5,Ada,40\nN,North,100,30,5,5,Ben,20\n"));
+    place.write("mayor.csv", MAYOR);
     place.ok("setup --results mayor.csv --day 10m --keep-election");
     place.ok("count --drain");
     place.ok("replay results mayor.csv --speed max --truth truth.json");
