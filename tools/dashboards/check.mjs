@@ -20,7 +20,7 @@ const name = (kind) => kind.replace('-', '');
 
 const types = `
 ${Object.entries(kinds).map(([kind, file]) => `import type * as ${name(kind)} from '@grafana/schema/dist/types/raw/composable/${file}_types.gen.d.ts';`).join('\n')}
-import type { AnnotationQuery, Dashboard, DataQuery, Panel, RowPanel } from '@grafana/schema';
+import type { AnnotationQuery, Dashboard, DataQuery, FieldConfig, MatcherConfig, Panel, RowPanel } from '@grafana/schema';
 
 // JSON has the words of an enum, and not its names.
 type Plain<T> = T extends string ? \`\${T}\`
@@ -30,8 +30,14 @@ type Plain<T> = T extends string ? \`\${T}\`
 
 // What the data source for PostgreSQL takes; it is not in the schema.
 interface Query extends DataQuery { editorMode: 'code'; format: 'table' | 'time_series'; rawQuery: true; rawSql: string }
-type Typed<Kind extends string, Options, Custom = Record<string, unknown>> =
-  Omit<Panel<Record<string, unknown>, Custom>, 'type' | 'options' | 'targets'> & { type: Kind; options: Options; targets: Query[] };
+// What an override sets; in the schema it may be anything.
+type Property<Config, Before extends string = ''> = { [Id in keyof Config & string]-?: { id: \`\${Before}\${Id}\`; value: NonNullable<Config[Id]> } }[keyof Config & string];
+type Fields<Custom> = {
+  defaults: FieldConfig<Custom>;
+  overrides: { matcher: MatcherConfig; properties: (Property<Omit<FieldConfig, 'custom'>> | Property<Custom, 'custom.'>)[] }[];
+};
+type Typed<Kind extends string, Options, Custom = {}> =
+  Omit<Panel<Record<string, unknown>, Custom>, 'type' | 'options' | 'targets' | 'fieldConfig'> & { type: Kind; options: Options; fieldConfig: Fields<Custom>; targets: Query[] };
 type Panels = RowPanel
 ${Object.keys(kinds).map((kind) => `  | Typed<'${kind}', ${name(kind)}.Options${kind === 'geomap' || kind === 'stat' || kind === 'bargauge' ? '' : `, ${name(kind)}.FieldConfig`}>`).join('\n')};
 export type Checked = Plain<Omit<Dashboard, 'panels' | 'annotations'> & { panels: Panels[]; annotations: { list: AnnotationQuery<Query>[] } }>;
