@@ -15,15 +15,41 @@ use crate::run::Place;
 /// The candidates that a chart has a place for, each with a query for name and colour.
 const SLOTS: usize = 12;
 
+const FAULTS: [&str; 8] = [
+    "malformed",
+    "misrouted",
+    "unknown_election",
+    "unknown_region",
+    "unknown_choice",
+    "unknown_channel",
+    "too_early",
+    "too_late",
+];
+
 /// A day of votes with every kind of fault, counted twice, and audited: the count of a kit of its own.
 pub async fn counted_day() -> (Kit, Place) {
     let kit = Kit::empty().await;
     let place = Place::of(&kit);
     place.ok("setup --voters 20000 --day 10m");
-    place.ok("simulate --speed max --fault double_vote=0.01 --truth truth.json");
+    // More of them than the demo has, so that each reason to refuse a vote is there.
+    let faults = FAULTS.map(|kind| format!(" --fault {kind}=0.002")).concat();
+    place.ok(&format!("simulate --speed max --fault double_vote=0.01{faults} --truth truth.json"));
     place.ok("count --drain");
     place.ok("count --drain --counter spark");
     place.ok("audit --truth truth.json");
+    (kit, place)
+}
+
+/// More candidates than a chart has places for, in one region, counted twice.
+pub async fn fifteen_candidates() -> (Kit, Place) {
+    let kit = Kit::empty().await;
+    let place = Place::of(&kit);
+    let rows = (1..=15).map(|n| format!("N,North,1510,300,5,5,Candidate {n},{}\n", 10 * n));
+    let head = "region_code,region_name,registered,abstentions,blank,null,candidate,votes\n";
+    place.write("many.csv", head.to_owned() + &rows.collect::<String>());
+    place.ok("replay results many.csv --day 10m --speed max --fault double_vote=0.05");
+    place.ok("count --drain");
+    place.ok("count --drain --counter spark");
     (kit, place)
 }
 
@@ -68,14 +94,7 @@ async fn an_election_with_local_candidates_is_shown_too() {
 /// More candidates than a chart has places for: those with most votes have them.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_candidates_the_first_twelve_have_a_line() {
-    let kit = Kit::empty().await;
-    let place = Place::of(&kit);
-    let rows = (1..=15).map(|n| format!("N,North,1510,300,5,5,Candidate {n},{}\n", 10 * n));
-    let head = "region_code,region_name,registered,abstentions,blank,null,candidate,votes\n";
-    place.write("many.csv", head.to_owned() + &rows.collect::<String>());
-    place.ok("replay results many.csv --day 10m --speed max --fault double_vote=0.05");
-    place.ok("count --drain");
-    place.ok("count --drain --counter spark");
+    let (kit, _place) = fifteen_candidates().await;
     show_all_of(&kit).await;
 
     let reader = kit.db().connect(Role::Reader).await.unwrap();
@@ -130,7 +149,7 @@ async fn whole_day(reader: &Client) -> View {
 }
 
 /// The dashboard as it is opened: each variable asks with those before it.
-async fn look_at(reader: &Client, board: &Value, choose_all: bool) -> View {
+pub async fn look_at(reader: &Client, board: &Value, choose_all: bool) -> View {
     let mut view = whole_day(reader).await;
     for variable in list(&board["templating"], "list") {
         let (name, sql) = (text(variable, "name"), text(variable, "query"));
@@ -165,13 +184,14 @@ fn queries(board: &Value) -> Vec<(String, &str)> {
 }
 
 /// A panel and the answers to its queries.
-struct Shown<'a> {
+pub struct Shown<'a> {
     panel: &'a Value,
-    answers: BTreeMap<&'a str, (&'a str, Table)>,
+    /// By the query's id: its format, and what it gave.
+    pub answers: BTreeMap<&'a str, (&'a str, Table)>,
 }
 
 impl<'a> Shown<'a> {
-    async fn of(reader: &Client, view: &View, panel: &'a Value) -> Shown<'a> {
+    pub async fn of(reader: &Client, view: &View, panel: &'a Value) -> Shown<'a> {
         let mut answers = BTreeMap::new();
         for target in list(panel, "targets") {
             let table = Table::ask(reader, &view.expand(text(target, "rawSql"))).await;

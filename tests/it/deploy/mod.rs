@@ -4,6 +4,7 @@
 mod alerts; // each alert is quiet while all is well, and fires when it is not
 mod compose; // compose.yaml, and what it must not have
 mod dashboards; // every query of every dashboard gives what its panel needs
+mod drawing; // Grafana's own library makes of each answer what its panel draws
 mod files; // the files by which Grafana is set up, and YAML
 mod grafana; // a dashboard's queries as Grafana sends them
 mod image; // the image of the program has all that is built in

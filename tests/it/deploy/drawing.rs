@@ -1,0 +1,74 @@
+//! Each panel goes through Grafana's own library, with the answers of real counts: transformations, matchers, units and colours.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use scrutin::store::Role;
+use serde_json::{Map, Value, json};
+
+use super::dashboards::{Shown, counted_day, fifteen_candidates, look_at};
+use super::files::{dashboards, list, root};
+use super::grafana::{Kind, Table};
+use crate::kit::Kit;
+
+/// tools/check-dashboards says what is wrong. Without Node.js it says that it was skipped.
+#[tokio::test(flavor = "multi_thread")]
+async fn grafana_can_draw_what_each_query_gives() {
+    let (day, _day_place) = counted_day().await;
+    let (many, _many_place) = fifteen_candidates().await;
+    let mut views = looks_at(&day, "a day").await;
+    views.extend(looks_at(&many, "fifteen candidates").await);
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(json!({ "views": views }).to_string().as_bytes()).unwrap();
+    check(file.path()).await;
+}
+
+/// The answers to all queries of all dashboards, with everything chosen and with one of each.
+async fn looks_at(kit: &Kit, name: &str) -> Vec<Value> {
+    let reader = kit.db().connect(Role::Reader).await.unwrap();
+    let mut views = Vec::new();
+    for choose_all in [true, false] {
+        let mut answers = Map::new();
+        for (board_name, board) in dashboards() {
+            let view = look_at(&reader, &board, choose_all).await;
+            let mut panels = Map::new();
+            for panel in list(&board, "panels").iter().filter(|panel| panel["type"] != "row") {
+                let shown = Shown::of(&reader, &view, panel).await;
+                let given = shown.answers.iter().map(|(id, (format, table))| ((*id).to_owned(), answer(format, table)));
+                panels.insert(panel["id"].to_string(), Value::Object(given.collect()));
+            }
+            answers.insert(board_name, Value::Object(panels));
+        }
+        let chosen = if choose_all { "everything chosen" } else { "one of each chosen" };
+        views.push(json!({ "name": format!("{name}, {chosen}"), "answers": answers }));
+    }
+    views
+}
+
+/// As Grafana's library calls the kinds of fields.
+fn answer(format: &str, table: &Table) -> Value {
+    let columns = table.columns.iter().map(|(name, kind)| {
+        let kind = match kind {
+            Kind::Number => "number",
+            Kind::Text => "string",
+            Kind::Time => "time",
+            Kind::Bool => "boolean",
+        };
+        json!({ "name": name, "type": kind })
+    });
+    json!({ "format": format, "columns": columns.collect::<Vec<_>>(), "rows": table.rows })
+}
+
+async fn check(answers: &Path) {
+    let mut command = Command::new(root().join("tools/check-dashboards"));
+    command.arg(answers);
+    let done =
+        tokio::task::spawn_blocking(move || command.output()).await.unwrap().expect("run tools/check-dashboards");
+    let said = [done.stdout, done.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+    assert!(done.status.success(), "tools/check-dashboards: {}\n{said}", done.status);
+    if said.contains("SKIPPED") {
+        // Straight to the terminal: what a passing test prints is not shown.
+        std::io::stderr().write_all(said.as_bytes()).unwrap();
+    }
+}
