@@ -17,10 +17,12 @@ const kinds = {
   timeseries: 'timeseries/panelcfg/x/TimeSeriesPanelCfg',
 };
 const name = (kind) => kind.replace('-', '');
+// What these set of a field is not in the schema: nothing, and of a map what it is hidden from.
+const ownFields = { bargauge: '{}', geomap: 'HideableFieldConfig', stat: '{}' };
 
 const types = `
 ${Object.entries(kinds).map(([kind, file]) => `import type * as ${name(kind)} from '@grafana/schema/dist/types/raw/composable/${file}_types.gen.d.ts';`).join('\n')}
-import type { AnnotationQuery, Dashboard, DataQuery, FieldConfig, MatcherConfig, Panel, RowPanel } from '@grafana/schema';
+import type { AnnotationQuery, Dashboard, DataQuery, FieldConfig, HideableFieldConfig, MatcherConfig, Panel, RowPanel } from '@grafana/schema';
 
 // JSON has the words of an enum, and not its names.
 type Plain<T> = T extends string ? \`\${T}\`
@@ -39,7 +41,7 @@ type Fields<Custom> = {
 type Typed<Kind extends string, Options, Custom = {}> =
   Omit<Panel<Record<string, unknown>, Custom>, 'type' | 'options' | 'targets' | 'fieldConfig'> & { type: Kind; options: Options; fieldConfig: Fields<Custom>; targets: Query[] };
 type Panels = RowPanel
-${Object.keys(kinds).map((kind) => `  | Typed<'${kind}', ${name(kind)}.Options${kind === 'geomap' || kind === 'stat' || kind === 'bargauge' ? '' : `, ${name(kind)}.FieldConfig`}>`).join('\n')};
+${Object.keys(kinds).map((kind) => `  | Typed<'${kind}', ${name(kind)}.Options, ${ownFields[kind] ?? `${name(kind)}.FieldConfig`}>`).join('\n')};
 export type Checked = Plain<Omit<Dashboard, 'panels' | 'annotations'> & { panels: Panels[]; annotations: { list: AnnotationQuery<Query>[] } }>;
 `;
 
