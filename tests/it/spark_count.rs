@@ -256,7 +256,6 @@ async fn soak_french_results_are_counted_alike() {
     let spark = Spark::start_with(&["--memory", "4g"]);
     let night = Night::on(Broker::shared(), &spark).await;
     night.stage.place.start(&format!("replay results {} --speed max", path.display())).end_within(5 * PATIENCE).ok();
-    // In batches so large, the million cells of the timeline are written less often.
     night.drained_on_spark_within(30 * PATIENCE, "--batch-votes 3000000");
     night.counted_alike().await;
     assert_eq!(night.received().await, 35_923_707);

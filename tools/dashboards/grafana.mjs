@@ -140,14 +140,14 @@ export const known = {
 // == A panel
 
 /** The frames that a panel is given to draw. `matched` is told each matcher that finds a field. */
-export async function drawn(panel, answers, matched = () => {}, inTheme = theme) {
+export async function drawn(panel, answers, matched) {
   const frames = Object.entries(answers).map(([refId, answer]) => frame(refId, answer));
   const steps = (panel.transformations ?? []).map((it) => (it.id in ours ? () => ours[it.id](it.options, matched) : it));
   const transformed = await lastValueFrom(grafana.transformDataFrame(steps, frames));
   for (const rule of panel.fieldConfig.overrides) matcher(rule.matcher, transformed, matched);
   return grafana.applyFieldOverrides({
     data: transformed, fieldConfig: structuredClone(panel.fieldConfig), fieldConfigRegistry: properties(panel),
-    replaceVariables: (text) => text, theme: inTheme, timeZone: 'utc',
+    replaceVariables: (text) => text, theme, timeZone: 'utc',
   });
 }
 
