@@ -168,8 +168,8 @@ struct Counting {
     /// Offsets of the log behind the last batch that is known to be done.
     done: BTreeMap<u32, u64>,
     session: Option<TotalsCommitter>,
-    /// The latest news of the query.
-    seen: Option<Seen>,
+    /// The last batch with votes that the query has told of.
+    seen: Option<i64>,
     /// Of the batches since the last commit, when their records were appended: see [`job::appended`].
     appended: Vec<(i64, u64)>,
     /// How often in a row the query has ended by itself.
@@ -271,7 +271,7 @@ impl Counting {
         let mut before: Option<Look> = None;
         let (mut stopping_at, mut whole_after) = (None, None);
         loop {
-            let look = Look::at(query, self.seen.as_ref()).await?;
+            let look = Look::at(query, self.seen).await?;
             self.telemetry.set_ready(SPARK);
             let is_stopping = self.stop.is_asked();
             if is_stopping && look.is_active {
@@ -381,11 +381,9 @@ impl Counting {
             self.spark.state_bytes.store(sum(|state| state.memory_used_bytes), Ordering::Relaxed);
             let metrics = &self.telemetry.metrics;
             metrics.spark_state_rows.set(sum(|state| state.num_rows_total) as i64);
-            if progress.num_input_rows() > 0 {
-                metrics.spark_batch_seconds.observe(took as f64 / 1000.0);
-            }
+            metrics.spark_batch_seconds.observe(took as f64 / 1000.0);
             self.appended.append(&mut job::appended(progress));
-            self.seen = Some(seen_as(progress));
+            self.seen = Some(progress.batch_id);
         }
     }
 
@@ -528,26 +526,27 @@ struct Look {
     /// All that has come is done, and it waits for more.
     is_idle: bool,
     batch: Option<i64>,
-    /// What was done since the last look, the latest at the end.
+    /// Batches with votes that were done since the last look.
     news: Vec<Progress>,
     /// Offsets of the log behind the last batch.
     ends: Option<BTreeMap<u32, u64>>,
 }
 
 impl Look {
-    /// `seen` is the latest news of the look before.
-    async fn at(query: &StreamingQuery, seen: Option<&Seen>) -> Result<Look, SparkError> {
+    /// `seen` is the last batch with votes that a look before has told of.
+    async fn at(query: &StreamingQuery, seen: Option<i64>) -> Result<Look, SparkError> {
         let status = query.status().await?;
         let last = query.last_progress().await?;
         let batch = last.as_ref().map(|progress| progress.batch_id);
         let ends = last.as_ref().and_then(ends);
-        let is_next = |progress: &Progress| seen.is_some_and(|(batch, _)| progress.batch_id <= batch + 1);
+        let is_next = |progress: &Progress| seen.is_some_and(|seen| progress.batch_id <= seen + 1);
         let mut news = match last {
             Some(last) if is_next(&last) => vec![last],
             Some(_) => query.recent_progress().await?,
             None => Vec::new(),
         };
-        news.retain(|progress| seen.is_none_or(|seen| seen_as(progress) > *seen));
+        // That nothing has come is told with the number of the batch to come.
+        news.retain(|progress| progress.num_input_rows() > 0 && Some(progress.batch_id) > seen);
         Ok(Look {
             is_active: status.is_active,
             is_idle: status.is_active && !status.is_trigger_active && status.message == "Waiting for data to arrive",
@@ -556,13 +555,6 @@ impl Look {
             ends,
         })
     }
-}
-
-/// Which news it was: the batch, and when it began. That nothing has come is told with the number of the batch to come.
-type Seen = (i64, String);
-
-fn seen_as(progress: &Progress) -> Seen {
-    (progress.batch_id, progress.timestamp.clone())
 }
 
 /// The offsets of the one topic that is read: `{"votes":{"0":17}}`, which Spark Connect gives as a text of JSON.
