@@ -20,6 +20,10 @@ fn faults(compose: &Value) -> Vec<String> {
         if !service["image"].as_str().is_some_and(|image| is_pinned(&settled(image))) {
             fault("its image has no version");
         }
+        let is_ours = service["image"].as_str().is_some_and(|image| image.starts_with("scrutin"));
+        if is_ours && service["pull_policy"] != "never" {
+            fault("a registry is asked for an image that is built here");
+        }
         let restart = service["restart"].as_str().unwrap_or_default();
         if restart.is_empty() {
             fault("nothing says whether it is started again");
@@ -60,7 +64,7 @@ fn faults(compose: &Value) -> Vec<String> {
                 fault(&format!("it does not wait until {other} can be used"));
             }
         }
-        if !service["build"].is_null() && (service["read_only"] != true || service["cap_drop"][0] != "ALL") {
+        if is_ours && (service["read_only"] != true || service["cap_drop"][0] != "ALL") {
             fault("it may do more than it needs");
         }
         if service["privileged"] == true || service["network_mode"] == "host" {
@@ -72,6 +76,14 @@ fn faults(compose: &Value) -> Vec<String> {
             if !is_file && compose["volumes"].get(&source).is_none() {
                 fault(&format!("{volume} is neither a volume with a name nor a file that is only read"));
             }
+        }
+    }
+    // Compose builds all services at once, and one name cannot be exported twice at a time.
+    for image in ["scrutin:", "scrutin-spark:"] {
+        let is_of = |service: &&Value| service["image"].as_str().is_some_and(|name| name.starts_with(image));
+        let builders = services.values().filter(is_of).filter(|service| !service["build"].is_null()).count();
+        if builders != 1 {
+            faults.push(format!("{image} {builders} services build it"));
         }
     }
     if memory > MEMORY_BYTES_MAX {
@@ -166,6 +178,10 @@ fn what_breaks_a_rule_is_refused() {
             "grafana: /etc:/run/secrets:ro is neither",
         ),
         ("read_only: true\n  cap_drop: [ALL]\n  tmpfs: [/tmp]", "tmpfs: [/tmp]", "page: it may do more than it needs"),
+        ("pull_policy: never # `secrets`", "# `secrets`", "page: a registry is asked for an image that is built here"),
+        ("pull_policy: never # `spark`", "# `spark`", "spark: a registry is asked for an image that is built here"),
+        ("    build: { context: ., dockerfile: Dockerfile }\n", "", "scrutin: 0 services build it"),
+        ("  page:\n", "  page:\n    build: { context: . }\n", "scrutin: 2 services build it"),
     ] {
         assert!(whole.contains(good), "nothing to break: {good}");
         let found = faults(&parse_yaml(&whole.replacen(good, bad, 1)).unwrap_or_else(|error| panic!("{bad}: {error}")));

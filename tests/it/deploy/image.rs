@@ -1,12 +1,12 @@
-//! The image of the program: all that is built in is there to be built in.
+//! The images: what they are built from is there to be built in, and nothing else is.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use super::files::{read, root};
 
-/// Folders that the program's sources take files from by `include_str!` and `include_bytes!`.
-fn built_in() -> BTreeSet<String> {
+/// Files that the program's sources take in by `include_str!` and `include_bytes!`, by their paths in the repository.
+fn built_in() -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let mut folders = vec![root().join("src")];
     while let Some(folder) = folders.pop() {
@@ -18,7 +18,7 @@ fn built_in() -> BTreeSet<String> {
                 let code = read(&path);
                 for start in ["include_str!(\"", "include_bytes!(\""] {
                     for rest in code.split(start).skip(1) {
-                        found.insert(top(&folder.join(&rest[..rest.find('"').unwrap()])));
+                        found.insert(plain(&folder.join(&rest[..rest.find('"').unwrap()])));
                     }
                 }
             }
@@ -27,8 +27,8 @@ fn built_in() -> BTreeSet<String> {
     found
 }
 
-/// The first folder below the repository's own.
-fn top(path: &Path) -> String {
+/// A path below the repository's own folder.
+fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {
         match part {
@@ -36,17 +36,51 @@ fn top(path: &Path) -> String {
             part => plain.push(part),
         }
     }
-    let below = plain.strip_prefix(root()).unwrap_or_else(|_| panic!("{} is outside", path.display()));
-    below.components().next().unwrap().as_os_str().to_str().unwrap().to_owned()
+    plain.strip_prefix(root()).unwrap_or_else(|_| panic!("{} is outside", path.display())).to_owned()
+}
+
+/// Whether a file gets to the builder. The classic one reads no other file than this.
+fn is_sent(path: &Path) -> bool {
+    let ignored = read(&root().join(".dockerignore"));
+    let mut lines = ignored.lines().filter(|line| !line.starts_with('#'));
+    assert_eq!(lines.next(), Some("*"));
+    lines.any(|line| path.starts_with(line.strip_prefix('!').expect("what is let in")))
 }
 
 #[test]
 fn the_image_is_built_from_all_that_the_program_holds() {
-    let folders = built_in();
-    assert!(["migrations", "elections", "schema", "src"].iter().all(|folder| folders.contains(*folder)), "{folders:?}");
-    let (recipe, ignored) = (read(&root().join("Dockerfile")), read(&root().join(".dockerignore")));
-    for folder in folders {
+    let recipe = read(&root().join("Dockerfile"));
+    for file in built_in() {
+        assert!(is_sent(&file), ".dockerignore keeps {} out", file.display());
+        let folder = file.iter().next().unwrap().to_str().unwrap();
         assert!(recipe.lines().any(|line| line == format!("COPY {folder} {folder}")), "Dockerfile leaves {folder} out");
-        assert!(ignored.lines().any(|line| line == format!("!{folder}")), ".dockerignore keeps {folder} out");
+    }
+}
+
+#[test]
+fn both_images_get_what_they_copy() {
+    let mut copied = 0;
+    for file in ["Dockerfile", "deploy/spark/Dockerfile"] {
+        for line in read(&root().join(file)).lines().filter_map(|line| line.strip_prefix("COPY ")) {
+            let mut words: Vec<&str> = line.split_whitespace().collect();
+            words.pop();
+            for word in words.into_iter().take_while(|word| !word.starts_with("--from")) {
+                // The folder of elections is the user's; only the example in it is built in.
+                let path = if word == "elections" { "elections/presidential" } else { word };
+                assert!(root().join(path).exists() && is_sent(Path::new(path)), "{file} copies {word}");
+                copied += 1;
+            }
+        }
+        assert!(!root().join(format!("{file}.dockerignore")).exists(), "the classic builder would not read it");
+    }
+    assert!(copied > 10);
+}
+
+#[test]
+fn what_a_user_puts_beside_the_example_is_not_sent_to_the_builder() {
+    for path in
+        ["elections/mine/election.toml", "elections/results.csv", ".env", "scrutin-data/log", "target/debug/scrutin"]
+    {
+        assert!(!is_sent(Path::new(path)), "{path}");
     }
 }

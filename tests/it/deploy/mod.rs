@@ -7,6 +7,6 @@ mod dashboards; // every query of every dashboard gives what its panel needs
 mod drawing; // Grafana's own library makes of each answer what its panel draws
 mod files; // the files by which Grafana is set up, and YAML
 mod grafana; // a dashboard's queries as Grafana sends them
-mod image; // the image of the program has all that is built in
+mod image; // what the images are built from
 
 pub use dashboards::show_all_of;
