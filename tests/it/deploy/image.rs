@@ -84,3 +84,11 @@ fn what_a_user_puts_beside_the_example_is_not_sent_to_the_builder() {
         assert!(!is_sent(Path::new(path)), "{path}");
     }
 }
+
+/// A line of a script that ends in CR is another command to the containers' shell.
+#[test]
+fn lines_end_the_same_on_every_machine() {
+    let attributes = read(&root().join(".gitattributes"));
+    assert!(attributes.lines().any(|line| line == "* text=auto eol=lf"), "{attributes}");
+    assert!(attributes.lines().any(|line| line == "*.png binary"), "{attributes}");
+}
