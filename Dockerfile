@@ -35,6 +35,8 @@ RUN apt-get update \
 COPY --from=build /src/target/release/scrutin /usr/local/bin/scrutin
 COPY deploy/scrutin/ /usr/local/lib/scrutin/
 COPY LICENSE /usr/share/doc/scrutin/
+# A clone made with umask 077 keeps everyone else out, in the image too.
+RUN chmod -R a+rX /usr/local/lib/scrutin /usr/share/doc/scrutin
 ENV SCRUTIN_DATA_DIR=/data SCRUTIN_LISTEN=0.0.0.0:8080
 USER 10001:10001
 EXPOSE 8080

@@ -92,3 +92,14 @@ fn lines_end_the_same_on_every_machine() {
     assert!(attributes.lines().any(|line| line == "* text=auto eol=lf"), "{attributes}");
     assert!(attributes.lines().any(|line| line == "*.png binary"), "{attributes}");
 }
+
+/// In a clone made with umask 077 the scripts belong to their owner alone, and the containers' users are others.
+#[test]
+fn the_images_scripts_can_be_run_by_every_user() {
+    for (file, folder) in [("Dockerfile", "/usr/local/lib/scrutin"), ("deploy/spark/Dockerfile", "/opt/scrutin")] {
+        let recipe = read(&root().join(file));
+        let (before, after) = recipe.split_once(&format!("{folder}/\n")).expect("scripts are copied");
+        assert!(before.lines().last().unwrap().starts_with("COPY deploy/"), "{file}");
+        assert!(after.contains(&format!("chmod -R a+rX {folder}")), "{file}");
+    }
+}

@@ -8,5 +8,6 @@ mod drawing; // Grafana's own library makes of each answer what its panel draws
 mod files; // the files by which Grafana is set up, and YAML
 mod grafana; // a dashboard's queries as Grafana sends them
 mod image; // what the images are built from
+mod scripts; // the scripts of deploy/, with stand-ins for the programs that they call
 
 pub use dashboards::show_all_of;

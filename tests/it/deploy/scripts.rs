@@ -1,0 +1,127 @@
+//! The scripts of the containers and of who starts them, each run with stand-ins for the programs that they call.
+
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use super::files::root;
+use crate::run::{Place, Running};
+
+/// A program of the place's own, found before the system's.
+fn stand_in(place: &Place, name: &str, script: &str) {
+    place.write(&format!("bin/{name}"), format!("#!/bin/sh\n{script}\n"));
+    allow(&place.path(&format!("bin/{name}")), 0o755);
+}
+
+fn allow(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+}
+
+/// A clone, as far as the scripts look at it.
+fn clone() -> Place {
+    let place = Place::bare();
+    place.write("elections/presidential/regions.csv", "code,name\n");
+    run(Command::new("cp").arg("-R").arg(root().join("deploy")).arg(place.path("")));
+    // Whatever the umask of who runs the tests.
+    run(Command::new("chmod").args(["-R", "a+rX"]).arg(place.path("")));
+    place
+}
+
+fn run(command: &mut Command) {
+    assert!(command.status().unwrap().success(), "{command:?}");
+}
+
+/// A script of the clone's.
+fn script(place: &Place, line: &str) -> Command {
+    let mut words = line.split_whitespace();
+    let mut command = Command::new(place.path(words.next().unwrap()));
+    let path = std::env::var("PATH").unwrap();
+    command.args(words).env_clear().env("PATH", format!("{}:{path}", place.path("bin").display()));
+    command
+}
+
+/// A machine that has all that is needed.
+fn good_machine() -> Place {
+    let place = clone();
+    docker(&place, "28.1.1", 8 << 30, "2.40.0");
+    stand_in(&place, "df", "echo head; echo /dev/vda 264212084 25823852 69677412 28% /");
+    place
+}
+
+fn docker(place: &Place, version: &str, memory: u64, compose: &str) {
+    let script = format!(
+        "case \"$*\" in info*) echo '{version} {memory} /';; 'compose version --short') echo '{compose}';; ps*) ;; *) exit 9;; esac"
+    );
+    stand_in(place, "docker", &script);
+}
+
+#[test]
+fn check_says_what_a_machine_lacks() {
+    let check = |place: &Place, settings: &[(&str, &str)]| {
+        let mut command = script(place, "deploy/check");
+        // No program listens there.
+        command.env("GRAFANA_PORT", "1").env("PAGE_PORT", "1").envs(settings.iter().copied());
+        Running::start(command).end()
+    };
+    let machine = good_machine();
+    for version in ["2.20.3", "v2.40.0-desktop.1", "2.37.1+ds1", "5.0.0"] {
+        docker(&machine, "20.10.10", 8_200_000_000, version);
+        check(&machine, &[]).ok();
+    }
+    docker(&machine, "28.1.1", 4 << 30, "2.40.0");
+    check(&machine, &[("SPARK", "0")]).ok();
+
+    type Lack = fn(&Place);
+    let lacks: [(Lack, &str); 10] = [
+        (|it| stand_in(it, "docker", "exit 1"), "Docker does not answer"),
+        (|it| stand_in(it, "docker", "echo ' 0 '"), "Docker does not answer"),
+        (|it| docker(it, "20.10.9", 8 << 30, "2.40.0"), "Docker 20.10.9 is too old"),
+        (|it| docker(it, "28.1.1", 8 << 30, "2.20.2"), "Docker Compose 2.20.2 is too old: 2.20.3 or newer is needed"),
+        (|it| docker(it, "28.1.1", 8 << 30, "2.9.0"), "Docker Compose 2.9.0 is too old"),
+        (|it| docker(it, "28.1.1", 8 << 30, ""), "docker has no compose"),
+        (|it| docker(it, "28.1.1", 4 << 30, "2.40.0"), "Docker has 4096 MB of memory: 7 GB are needed"),
+        (|it| stand_in(it, "df", "echo head; echo /dev/vda 9 9 8388607 99% /"), "has 7 GB of free disk"),
+        (|it| allow(&it.path("deploy/grafana/dashboards/trust.json"), 0o600), "may not read deploy/grafana/dashboards"),
+        (|it| allow(&it.path("elections"), 0o700), "may not read ./elections, and maybe more: chmod -R a+rX deploy"),
+    ];
+    for (lack, says) in lacks {
+        let machine = good_machine();
+        lack(&machine);
+        let said = check(&machine, &[]).fails(1);
+        assert!(said.contains(says) && said.lines().count() == 1, "{says}: {said}");
+    }
+
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap().port().to_string();
+    let said = check(&good_machine(), &[("PAGE_PORT", &taken)]).fails(1);
+    assert!(said.contains(&format!("port {taken} is taken by another program: set PAGE_PORT in .env")), "{said}");
+    let settings = good_machine();
+    settings.write(".env", format!("GRAFANA_PORT={taken}\n"));
+    assert!(check(&settings, &[("GRAFANA_PORT", "")]).fails(1).contains("set GRAFANA_PORT"));
+}
+
+/// As a user that no file belongs to, as those in the containers are.
+#[test]
+fn files_that_the_containers_may_not_read_are_named() {
+    let place = clone();
+    let readable = || {
+        let mut command = script(&place, "deploy/scrutin/readable");
+        command.arg(place.path("elections"));
+        // Where it is not root, a file that its own user may not read.
+        if nix::unistd::getuid().is_root() {
+            command.uid(65534);
+        }
+        Running::start(command).end()
+    };
+    readable().ok();
+    for (name, mode) in [("elections/presidential/regions.csv", 0o200), ("elections/presidential", 0o300)] {
+        let path = place.path(name);
+        let before = std::fs::metadata(&path).unwrap().permissions();
+        allow(&path, mode);
+        let said = readable().fails(3);
+        assert!(said.contains(path.to_str().unwrap()) && said.contains("chmod -R a+rX"), "{said}");
+        std::fs::set_permissions(&path, before).unwrap();
+    }
+}
