@@ -111,10 +111,6 @@ fn grafana_is_set_up_to_read_and_to_tell() {
     let provider = &list(&boards, "providers")[0];
     assert_eq!((&provider["allowUiUpdates"], &provider["disableDeletion"]), (&false.into(), &true.into()));
 
-    let points = yaml(&format!("{PROVISIONING}/alerting/contact-points.yaml"));
-    let policies = yaml(&format!("{PROVISIONING}/alerting/policies.yaml"));
-    assert_eq!(text(&list(&points, "contactPoints")[0], "name"), text(&list(&policies, "policies")[0], "receiver"));
-
     let file = yaml(&format!("{PROVISIONING}/alerting/rules.yaml"));
     let group = &list(&file, "groups")[0];
     // Two folders of one title would be made.

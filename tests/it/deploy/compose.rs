@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::files::{dashboards, list, parse_yaml, read, root, text, yaml};
+use super::start;
 
 /// Of 8 GB, the system needs some itself.
 const MEMORY_BYTES_MAX: u64 = 7 << 30;
@@ -108,7 +109,7 @@ fn bytes(limit: &str) -> Option<u64> {
 }
 
 /// The text as it is where nobody has set a variable.
-fn settled(text: &str) -> String {
+pub fn settled(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, behind)) = rest.split_once("${") {
@@ -274,8 +275,7 @@ fn images_are_of_known_versions_and_no_process_of_ours_is_root() {
 /// A variable that nobody sets would be nothing, without a word.
 #[test]
 fn what_grafana_takes_from_its_environment_is_set() {
-    let compose = yaml("compose.yaml");
-    let environment = compose["services"]["grafana"]["environment"].as_object().expect("Grafana has an environment");
+    let environment = start::environment(&[]).unwrap();
     for folder in ["datasources", "dashboards", "alerting"] {
         for entry in std::fs::read_dir(root().join("deploy/grafana/provisioning").join(folder)).unwrap() {
             let path = entry.unwrap().path();

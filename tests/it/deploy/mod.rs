@@ -9,5 +9,6 @@ mod files; // the files by which Grafana is set up, and YAML
 mod grafana; // a dashboard's queries as Grafana sends them
 mod image; // what the images are built from
 mod scripts; // the scripts of deploy/, with stand-ins for the programs that they call
+mod start; // what Grafana is started with, and who is told of alerts
 
 pub use dashboards::show_all_of;

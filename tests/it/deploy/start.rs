@@ -1,0 +1,138 @@
+//! deploy/grafana/start: what Grafana is given by what .env says, and who is told of alerts.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::compose::settled;
+use super::files::{list, parse_yaml, read, root, text, yaml};
+use crate::run::Running;
+
+/// What Grafana finds in its environment where .env says this, or why it is not started.
+pub fn environment(settings: &[(&str, &str)]) -> Result<BTreeMap<String, String>, String> {
+    let compose = yaml("compose.yaml");
+    let service = &compose["services"]["grafana"];
+    let [shell, script, _] = list(service, "entrypoint") else { panic!("the shell, the script, and what it starts") };
+    let mut command = Command::new(shell.as_str().unwrap());
+    command.arg(root().join(on_this_side(script.as_str().unwrap()))).arg("env");
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+    for (name, value) in service["environment"].as_object().unwrap() {
+        let value = value.as_str().unwrap();
+        let set = settings.iter().find(|(name, _)| value.starts_with(&format!("${{{name}:-")));
+        command.env(name, set.map_or_else(|| settled(value), |(_, value)| (*value).to_owned()));
+    }
+    let done = Running::start(command).end();
+    match done.code {
+        Some(0) => {
+            let pairs = done.out.lines().filter_map(|line| line.split_once('='));
+            Ok(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+        }
+        Some(2) => Err(done.err),
+        _ => panic!("{done}"),
+    }
+}
+
+/// A path of the container's, as it is in the repository.
+fn on_this_side(path: &str) -> String {
+    let compose = yaml("compose.yaml");
+    let volumes = list(&compose["services"]["grafana"], "volumes").iter().filter_map(Value::as_str);
+    let mut places = volumes.filter_map(|volume| volume.strip_prefix("./")?.strip_suffix(":ro")?.split_once(':'));
+    let (here, there) = places.next().expect("a folder of the repository is mounted");
+    path.replacen(there, here, 1)
+}
+
+#[test]
+fn grafana_finds_its_files() {
+    let given = environment(&[]).unwrap();
+    let boards = yaml("deploy/grafana/provisioning/dashboards/scrutin.yaml");
+    let provider = &list(&boards, "providers")[0]["options"];
+    for path in [
+        &given["GF_PATHS_PROVISIONING"],
+        &given["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"],
+        &text(provider, "path").to_owned(),
+    ] {
+        assert!(root().join(on_this_side(path)).exists(), "{path}");
+    }
+}
+
+/// It refuses to start with a sender whose domain has no dot, even if it sends no mail.
+#[test]
+fn grafana_is_given_mail_settings_only_with_a_mail_server() {
+    let smtp = |settings: &[(&str, &str)]| {
+        let mut given = environment(settings).unwrap();
+        given.retain(|name, _| name.starts_with("GF_SMTP_"));
+        given.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+    };
+    assert_eq!(smtp(&[]), [""; 0]);
+    assert_eq!(smtp(&[("SMTP_USER", "me"), ("SMTP_PASSWORD", "secret")]), [""; 0]);
+    assert_eq!(
+        smtp(&[("SMTP_HOST", "mail.example.org:587"), ("SMTP_USER", "me"), ("SMTP_PASSWORD", "my secret")]),
+        [
+            "GF_SMTP_ENABLED=true",
+            "GF_SMTP_FROM_ADDRESS=scrutin@localhost.localdomain",
+            "GF_SMTP_HOST=mail.example.org:587",
+            "GF_SMTP_PASSWORD=my secret",
+            "GF_SMTP_USER=me",
+        ]
+    );
+    let refused = environment(&[("SMTP_HOST", "mail:25"), ("SMTP_FROM", "scrutin@localhost")]).unwrap_err();
+    assert!(refused.contains("SMTP_FROM is 'scrutin@localhost'"), "{refused}");
+    let refused = environment(&[("ALERT_EMAIL", "desk@example.org")]).unwrap_err();
+    assert!(refused.contains("set SMTP_HOST too"), "{refused}");
+}
+
+/// Where nobody is to be told, nothing is tried: each failure would be a line in the log, every minute.
+#[test]
+fn only_those_who_are_set_are_told_of_alerts() {
+    let mail = [("SMTP_HOST", "mail:25"), ("ALERT_EMAIL", "desk@example.org")];
+    let hook = [("ALERT_WEBHOOK", "https://chat.example.org/hook")];
+    assert_eq!(told(&[]), [""; 0]);
+    assert_eq!(told(&mail), ["desk@example.org"]);
+    assert_eq!(told(&hook), ["https://chat.example.org/hook"]);
+    assert_eq!(told(&[mail[0], mail[1], hook[0]]), ["desk@example.org", "https://chat.example.org/hook"]);
+}
+
+/// Who gets an alert by the contact points and policies, as Grafana reads them.
+fn told(settings: &[(&str, &str)]) -> Vec<String> {
+    let given = environment(settings).unwrap();
+    let provisioning = |name: &str| {
+        let mut file = read(&root().join("deploy/grafana/provisioning/alerting").join(name));
+        for (name, value) in &given {
+            file = file.replace(&format!("${{{name}}}"), value);
+        }
+        parse_yaml(&file).unwrap()
+    };
+    let points = provisioning("contact-points.yaml");
+    let points: BTreeMap<&str, &Value> =
+        list(&points, "contactPoints").iter().map(|point| (text(point, "name"), &point["receivers"][0])).collect();
+    let policies = provisioning("policies.yaml");
+    let timings: BTreeMap<&str, &Value> = list(&policies, "muteTimes")
+        .iter()
+        .map(|timing| (text(timing, "name"), &timing["time_intervals"][0]))
+        .collect();
+    assert_eq!(
+        (&timings["always"]["times"][0]["start_time"], &timings["always"]["times"][0]["end_time"]),
+        (&"00:00".into(), &"24:00".into())
+    );
+    assert_eq!(timings["never"]["years"][0], "1970");
+
+    let policy = &list(&policies, "policies")[0];
+    assert!(points.contains_key(text(policy, "receiver")));
+    let routes = list(policy, "routes");
+    let mut told = Vec::new();
+    for (n, route) in routes.iter().enumerate() {
+        // Each takes all alerts, and all but the last hand them on.
+        assert!(route["object_matchers"].is_null() && route["matchers"].is_null(), "{route}");
+        assert_eq!(route["continue"] == true, n + 1 < routes.len(), "{route}");
+        let settings = &points[text(route, "receiver")]["settings"];
+        let who = settings["addresses"].as_str().or(settings["url"].as_str()).expect("an address or a URL");
+        assert!(!who.is_empty(), "Grafana refuses a contact point without one");
+        let [timing] = list(route, "mute_time_intervals") else { panic!("{route}") };
+        match timing.as_str().unwrap() {
+            "never" => told.push(who.to_owned()),
+            timing => assert!(timings.contains_key(timing), "{timing}"),
+        }
+    }
+    told
+}
