@@ -86,11 +86,11 @@ fn grafana_is_given_mail_settings_only_with_a_mail_server() {
 #[test]
 fn only_those_who_are_set_are_told_of_alerts() {
     let mail = [("SMTP_HOST", "mail:25"), ("ALERT_EMAIL", "desk@example.org")];
-    let hook = [("ALERT_WEBHOOK", "https://chat.example.org/hook")];
+    let hook = [("ALERT_WEBHOOK", "https://chat.example.org/hook"), ("ALERT_WEBHOOK_TOKEN", "secret")];
     assert_eq!(told(&[]), [""; 0]);
     assert_eq!(told(&mail), ["desk@example.org"]);
     assert_eq!(told(&hook), ["https://chat.example.org/hook"]);
-    assert_eq!(told(&[mail[0], mail[1], hook[0]]), ["desk@example.org", "https://chat.example.org/hook"]);
+    assert_eq!(told(&[mail, hook].concat()), ["desk@example.org", "https://chat.example.org/hook"]);
 }
 
 /// Who gets an alert by the contact points and policies, as Grafana reads them.
@@ -135,4 +135,17 @@ fn told(settings: &[(&str, &str)]) -> Vec<String> {
         }
     }
     told
+}
+
+/// Any viewer can read a contact point's settings, except those that Grafana encrypts.
+#[test]
+fn the_webhooks_token_is_where_grafana_hides_it() {
+    let points = yaml("deploy/grafana/provisioning/alerting/contact-points.yaml");
+    let hook =
+        list(&points, "contactPoints").iter().map(|point| &point["receivers"][0]).find(|it| it["type"] == "webhook");
+    let settings = hook.expect("a webhook")["settings"].as_object().unwrap();
+    for (name, value) in settings {
+        assert_eq!(value.to_string().contains("TOKEN"), name == "authorization_credentials", "{name}: {value}");
+    }
+    assert_eq!(settings["authorization_credentials"], "${ALERT_WEBHOOK_TOKEN}");
 }
