@@ -286,3 +286,18 @@ fn what_grafana_takes_from_its_environment_is_set() {
         }
     }
 }
+
+/// One answer of 200,000 rows took Grafana a gigabyte, and one transaction left open a connection from everyone else.
+#[test]
+fn what_one_viewer_can_take_from_grafana_is_bounded() {
+    let compose = yaml("compose.yaml");
+    let service = &compose["services"]["grafana"];
+    let environment = &service["environment"];
+    let rows: u32 = text(environment, "GF_DATAPROXY_ROW_LIMIT").parse().unwrap();
+    // As many as the regions of a country by communes, whose table is shown.
+    assert!((36_000..=50_000).contains(&rows), "{rows}");
+    let limit = bytes(text(service, "mem_limit")).unwrap();
+    let heap = text(environment, "GOMEMLIMIT").strip_suffix("MiB").unwrap().parse::<u64>().unwrap() << 20;
+    assert!(limit >= 768 << 20 && heap < limit && heap > limit / 4 * 3, "a heap of {heap} of {limit} bytes");
+    assert_eq!(environment["PGOPTIONS"], "-c idle_in_transaction_session_timeout=5s");
+}
