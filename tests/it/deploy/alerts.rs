@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use scrutin::store::Role;
-use serde_json::Value;
 use tokio_postgres::Client;
 
 use super::dashboards::counted_day;
@@ -25,7 +24,7 @@ fn rules() -> Vec<Rule> {
     let rules = list(&list(&file, "groups")[0], "rules");
     let rules = rules.iter().map(|rule| {
         let [query, condition] = list(rule, "data") else { panic!("a query and a condition: {rule}") };
-        assert_eq!((text(query, "refId"), text(query, "datasourceUid")), ("A", "scrutin"));
+        assert_eq!((text(query, "refId"), text(query, "datasourceUid")), ("A", "scrutin-alerts"));
         assert_eq!((text(condition, "refId"), text(condition, "datasourceUid")), ("C", "__expr__"));
         assert_eq!((text(rule, "condition"), text(&condition["model"], "expression")), ("C", "A"));
         let evaluator = &condition["model"]["conditions"][0]["evaluator"];
@@ -102,10 +101,14 @@ async fn alerts_fire_when_they_should_and_only_then() {
 #[test]
 fn grafana_is_set_up_to_read_and_to_tell() {
     let sources = yaml(&format!("{PROVISIONING}/datasources/scrutin.yaml"));
-    let [source] = list(&sources, "datasources") else { panic!("one data source") };
-    assert_eq!((text(source, "uid"), text(source, "type")), ("scrutin", "grafana-postgresql-datasource"));
-    assert_eq!((text(source, "user"), &source["editable"]), ("scrutin_reader", &Value::Bool(false)));
-    assert_eq!(text(&source["secureJsonData"], "password"), "$__file{/run/secrets/reader-password}");
+    let sources = list(&sources, "datasources");
+    // Connections of their own for the alerts: a viewer can break one of the others, or keep them all busy.
+    assert_eq!(sources.iter().map(|source| text(source, "uid")).collect::<Vec<_>>(), ["scrutin", "scrutin-alerts"]);
+    for source in sources {
+        assert_eq!((text(source, "type"), text(source, "user")), ("grafana-postgresql-datasource", "scrutin_reader"));
+        assert_eq!((&source["editable"], source["isDefault"] == true), (&false.into(), source["uid"] == "scrutin"));
+        assert_eq!(text(&source["secureJsonData"], "password"), "$__file{/run/secrets/reader-password}");
+    }
 
     let boards = yaml(&format!("{PROVISIONING}/dashboards/scrutin.yaml"));
     let provider = &list(&boards, "providers")[0];
