@@ -120,13 +120,53 @@ fn grafana_is_set_up_to_read_and_to_tell() {
     assert_ne!(text(group, "folder"), text(provider, "folder"));
     let uids: BTreeSet<String> = rules().into_iter().map(|rule| rule.uid).collect();
     assert_eq!(uids.len(), 5);
-    let boards: Vec<String> = dashboards().iter().map(|(_, board)| format!("/d/{}", text(board, "uid"))).collect();
+    let boards = dashboards();
     for rule in list(group, "rules") {
+        // By these two Grafana makes links, and draws the alert into the panel.
         let annotations = &rule["annotations"];
-        assert!(text(annotations, "summary").len() > 10 && text(annotations, "description").len() > 10);
-        assert!(boards.contains(&text(annotations, "dashboard").to_owned()), "{rule}");
+        let board = boards.iter().find(|(_, board)| board["uid"] == annotations["__dashboardUid__"]);
+        let panels = list(&board.unwrap_or_else(|| panic!("no such dashboard: {rule}")).1, "panels");
+        let panel = text(annotations, "__panelId__");
+        assert!(panels.iter().any(|it| it["id"].to_string() == panel && it["type"] != "row"), "no such panel: {rule}");
         assert!(["critical", "warning"].contains(&text(&rule["labels"], "severity")), "{rule}");
         let sql = text(&rule["data"][0]["model"], "rawSql");
         assert!(relations(sql).iter().all(|view| ["health", "comparison"].contains(view)), "{sql}");
+    }
+}
+
+/// What an annotation comes to with a label of the query's, or without one: then the query has failed.
+fn told(template: &str, label: Option<(&str, &str)>) -> String {
+    let Some((before, rest)) = template.split_once("{{ with .Labels.") else { return template.to_owned() };
+    let (name, rest) = rest.split_once(" }}").unwrap();
+    let (with, rest) = rest.split_once("{{ else }}").expect("words for a query that has failed");
+    let (without, after) = rest.split_once("{{ end }}").unwrap();
+    let chosen = match label {
+        Some((label, value)) => {
+            assert_eq!(name, label, "the query gives no such label");
+            with.replace("{{ . }}", value)
+        }
+        None => without.to_owned(),
+    };
+    [before, &chosen, after].concat()
+}
+
+/// "[no value] have counted as far, and differ" was said whenever PostgreSQL could not be asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alert_says_nothing_that_a_failed_query_cannot_know() {
+    let (kit, _place) = counted_day().await;
+    let reader = kit.db().connect(Role::Reader).await.unwrap();
+    let file = yaml(&format!("{PROVISIONING}/alerting/rules.yaml"));
+    for rule in list(&list(&file, "groups")[0], "rules") {
+        let asked = Table::ask(&reader, text(&rule["data"][0]["model"], "rawSql")).await;
+        let label = Some((asked.columns[0].0.as_str(), asked.rows[0][0].as_deref().unwrap()));
+        for annotation in ["summary", "description"] {
+            let template = text(&rule["annotations"], annotation);
+            let (fired, failed) = (told(template, label), told(template, None));
+            for text in [&fired, &failed] {
+                assert!(text.len() > 10 && !text.contains("{{"), "{text}");
+            }
+            assert_ne!(fired, failed);
+        }
+        assert!(told(text(&rule["annotations"], "summary"), None).contains("unknown"));
     }
 }
