@@ -6,11 +6,14 @@ use scrutin::store::Role;
 use serde_json::Value;
 use tokio_postgres::Client;
 
-use super::files::{dashboards, list, text};
+use super::files::{dashboards, list, text, yaml};
 use super::grafana::{Choice, Kind, Table, View};
 use crate::architecture::relations;
 use crate::kit::Kit;
 use crate::run::Place;
+
+/// Each refresh cancels the one before: faster, and on a day of twelve hours panels stay empty.
+const REFRESH_SECONDS_MIN: u32 = 5;
 
 /// The candidates that a chart has a place for, each with a query for name and colour.
 const SLOTS: usize = 12;
@@ -381,9 +384,16 @@ fn the_dashboards_are_whole() {
         let height = cells.iter().map(|(_, y)| y + 1).max().unwrap();
         assert_eq!(cells.len() as u64, 24 * height, "{name} has a hole");
         check_variables(name, board);
+        let refreshes = list(&board["timepicker"], "refresh_intervals").iter().chain([&board["refresh"]]);
+        let seconds = refreshes.filter_map(|it| it.as_str()?.strip_suffix('s')?.parse::<u32>().ok());
+        assert_eq!(seconds.min(), Some(REFRESH_SECONDS_MIN), "{name}");
     }
+    let compose = yaml("compose.yaml");
+    let least = &compose["services"]["grafana"]["environment"]["GF_DASHBOARDS_MIN_REFRESH_INTERVAL"];
+    assert_eq!(*least, format!("{REFRESH_SECONDS_MIN}s"));
     let night = &boards.iter().find(|(name, _)| name == "election-night").unwrap().1;
-    assert_eq!(night["refresh"], "1s");
+    // Each refresh cancels the one before: faster, and on a long day the panels stay empty.
+    assert_eq!(night["refresh"], "5s");
     let asked: Vec<&str> = list(&night["templating"], "list").iter().map(|it| text(it, "name")).collect();
     assert!(["election", "counter", "region", "candidate"].iter().all(|name| asked.contains(name)), "{asked:?}");
 }
