@@ -25,8 +25,8 @@ export const mistakes = [
     change: (panel) => { panel.fieldConfig.defaults.unit = 'milliseconds'; },
   },
   {
-    mistake: 'a share with all of its decimals', board: 'election-night', title: 'Lead', found: /is shown as 0\.\d{4}/,
-    change: (panel) => { Object.assign(property(panel, 'Share', 'unit'), { value: 'none' }); property(panel, 'Share', 'decimals').value = 6; },
+    mistake: 'a share with all of its decimals', board: 'election-night', title: 'Lead', found: /is shown as \d+\.\d{4}/,
+    change: (panel) => { Object.assign(property(panel, 'Points', 'unit'), { value: 'none' }); property(panel, 'Points', 'decimals').value = 6; },
   },
   {
     mistake: 'a mode of colours that is none', board: 'pipeline', title: 'Lag', found: /no color .*rainbow/,
@@ -42,7 +42,7 @@ export const mistakes = [
   },
   {
     mistake: 'a property that is none', board: 'election-night', title: 'Lead', found: /no property digits/,
-    change: (panel) => { property(panel, 'Share', 'decimals').id = 'digits'; },
+    change: (panel) => { property(panel, 'Points', 'decimals').id = 'digits'; },
   },
   {
     mistake: 'a transformation that is none', board: 'pipeline', title: 'Waiting', found: /no transformation rowsToColumns/,
@@ -63,5 +63,9 @@ export const mistakes = [
   {
     mistake: 'a chart over a column that is not there', board: 'election-night', title: 'Turnout by hour', found: /no bars over Hour/,
     change: (panel) => { panel.options.xField = 'Hour'; },
+  },
+  {
+    mistake: 'labels that are cut to nothing', board: 'election-night', title: 'Turnout by hour', found: /its labels are cut: \d\d:\d\d/,
+    change: (panel) => { panel.options.xTickLabelMaxLength = 0; },
   },
 ];

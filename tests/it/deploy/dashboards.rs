@@ -94,6 +94,32 @@ async fn an_election_with_local_candidates_is_shown_too() {
     show_all_of(&kit).await;
 }
 
+/// PostgreSQL is set up to sort by bytes, by which é comes behind z.
+#[tokio::test(flavor = "multi_thread")]
+async fn regions_are_in_the_order_of_a_dictionary() {
+    let kit = Kit::empty().await;
+    let place = Place::of(&kit);
+    let names = ["Zuydcoote", "Étretat", "Ardennes", "Ardèche"];
+    let rows = names
+        .iter()
+        .enumerate()
+        .map(|(n, name)| format!("{n},{name},100,50,0,0,Ada,30\n{n},{name},100,50,0,0,Ben,20\n"));
+    let head = "region_code,region_name,registered,abstentions,blank,null,candidate,votes\n";
+    place.write("towns.csv", head.to_owned() + &rows.collect::<String>());
+    place.ok("replay results towns.csv --day 10m --speed max");
+    place.ok("count --drain");
+    let reader = kit.db().connect(Role::Reader).await.unwrap();
+    let boards = dashboards();
+    let (_, night) = boards.iter().find(|(name, _)| name == "election-night").unwrap();
+    let view = look_at(&reader, night, true).await;
+    for (asks, column) in [("variable region", "__text"), ("Regions", "Region")] {
+        let (_, sql) = queries(night).into_iter().find(|(name, _)| name == asks).unwrap();
+        let table = Table::ask(&reader, &view.expand(sql)).await;
+        let found: Vec<&str> = table.values(column).into_iter().flatten().collect();
+        assert_eq!(found, ["Ardèche", "Ardennes", "Étretat", "Zuydcoote"], "{asks}");
+    }
+}
+
 /// More candidates than a chart has places for: those with most votes have them.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_candidates_the_first_twelve_have_a_line() {
@@ -398,6 +424,37 @@ fn the_dashboards_are_whole() {
     assert!(["election", "counter", "region", "candidate"].iter().all(|name| asked.contains(name)), "{asked:?}");
 }
 
+/// What a newsroom reads aloud: a difference of two shares is in points, and no word is one of the database's.
+#[test]
+fn election_night_has_the_words_of_a_newsroom() {
+    let boards = dashboards();
+    let board = |name: &str| &boards.iter().find(|(it, _)| it == name).unwrap().1;
+    let night = board("election-night");
+    let labels: Vec<&str> = list(&night["templating"], "list").iter().map(|it| text(it, "label")).collect();
+    assert!(labels.contains(&"Counted by") && !labels.contains(&"Counter"), "{labels:?}");
+    for panel in list(night, "panels") {
+        let (title, sql) = (text(panel, "title"), panel["targets"].to_string());
+        assert!(!sql.contains("\\\"Null\\\""), "{title} calls a spoilt ballot null");
+        let config = &panel["fieldConfig"];
+        let unit = |field: &str| {
+            let rules = config["overrides"].as_array().into_iter().flatten();
+            let mut properties =
+                rules.filter(|it| it["matcher"]["options"] == field).flat_map(|it| list(it, "properties"));
+            properties.find(|it| it["id"] == "unit").map(|it| it["value"].clone())
+        };
+        match title {
+            "Lead" => assert_eq!(unit("Points").unwrap(), "suffix: points"),
+            "Map" => assert_eq!(unit("Margin").unwrap(), "suffix: points"),
+            "Regions" => assert_eq!(unit("Margin, points").unwrap(), "none"),
+            "Lead over time" => assert_eq!(config["defaults"]["unit"], "suffix: points"),
+            _ => {}
+        }
+    }
+    let refusals = list(board("trust"), "panels").iter().find(|it| it["title"] == "Refusals over time").unwrap();
+    // Beside it is the sum of all day, which may be another.
+    assert!(text(&refusals["fieldConfig"]["defaults"], "noValue").contains("in this time range"));
+}
+
 /// A figure has a unit; words have none.
 fn check_unit(name: &str, panel: &Value) {
     let unit = &panel["fieldConfig"]["defaults"]["unit"];
@@ -408,6 +465,10 @@ fn check_unit(name: &str, panel: &Value) {
 }
 
 fn check_variables(name: &str, board: &Value) {
+    let variables = list(&board["templating"], "list");
+    let counter = variables.iter().find(|it| it["name"] == "counter").expect("a choice of the counter");
+    // Opened before the first count it is empty, and those after it too: it asks again as time passes, and they follow it.
+    assert_eq!(counter["refresh"], 2, "{name}");
     let known: BTreeSet<&str> = list(&board["templating"], "list").iter().map(|it| text(it, "name")).collect();
     let all = board.to_string();
     for used in all.split("${").skip(1) {

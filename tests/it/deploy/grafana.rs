@@ -66,6 +66,10 @@ impl View {
         match name {
             "__interval" => sent.push_str(&format!("{}s", self.interval_seconds)),
             "__interval_ms" => sent.push_str(&(self.interval_seconds * 1000).to_string()),
+            "__timeFrom" => {
+                sent.push_str(&format!("'{}'", self.from));
+                return rest.strip_prefix("()").expect(name);
+            }
             "__timeFilter" | "__timeGroupAlias" => {
                 // To the first parenthesis that closes, whatever it belongs to.
                 let (arguments, rest) = rest.strip_prefix('(').and_then(|rest| rest.split_once(')')).expect(name);
@@ -156,6 +160,7 @@ fn queries_are_expanded_as_grafana_does() {
         ("SELECT 1", "SELECT 1"),
         ("region IN (${region:sqlstring})", "region IN ('75','d''Or')"),
         ("'' IN (${candidate:sqlstring}) OR 1", "'' IN ('') OR 1"),
+        ("SELECT $__timeFrom()::timestamptz", "SELECT '2027-04-11T06:00:00Z'::timestamptz"),
         ("$__timeFilter(at) AND", "at BETWEEN '2027-04-11T06:00:00Z' AND '2027-04-11T18:00:00Z' AND"),
         (
             "SELECT $__timeGroupAlias(at, $__interval, 0), 1 / $__interval_ms",
