@@ -15,8 +15,9 @@ const { lastValueFrom, map } = require('rxjs');
 
 const values = { time: (text) => (isNaN(text) ? Date.parse(text) : 1000 * Number(text)), number: Number, string: String };
 
-/** The frame of an answer: { format, columns: [{ name, type }], rows: [[text or null]] }. */
+/** The frame of an answer: { format, columns: [{ name, type }], rows: [[text or null]] }. Without rows it has no fields either. */
 function frame(refId, { format, columns, rows }) {
+  if (rows.length === 0) return { refId, fields: [], length: 0 };
   const isSeries = format === 'time_series';
   const fields = columns.map(({ name, type: told }, n) => {
     const type = isSeries && name === 'time' ? 'time' : told;
@@ -59,12 +60,13 @@ const handlers = {
 function column(frame, mappings, key) {
   const name = mappings.find((it) => it.handlerKey === key)?.fieldName;
   const field = frame.fields.find((it) => it.name === name);
-  if (name !== undefined && !field) throw new Error(`no column ${name} for ${key}`);
+  if (name !== undefined && !field && frame.fields.length > 0) throw new Error(`no column ${name} for ${key}`);
   return field;
 }
 
 const rowsToFields = ({ mappings }) => map((frames) => frames.map((frame) => {
   const [names, values] = [column(frame, mappings, 'field.name'), column(frame, mappings, 'field.value')];
+  if (!names || !values) return frame;
   const set = Object.keys(handlers).map((key) => [handlers[key], column(frame, mappings, key)]).filter(([, field]) => field);
   const fields = names.values.map((name, row) => ({
     name, type: values.type, values: [values.values[row]], config: Object.assign({}, ...set.map(([handler, field]) => handler(field.values[row]))),

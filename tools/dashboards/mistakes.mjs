@@ -68,4 +68,8 @@ export const mistakes = [
     mistake: 'labels that are cut to nothing', board: 'election-night', title: 'Turnout by hour', found: /its labels are cut: \d\d:\d\d/,
     change: (panel) => { panel.options.xTickLabelMaxLength = 0; },
   },
+  {
+    mistake: 'a chart that is an error while it has no data', board: 'election-night', title: 'Votes as they were cast', found: /no words over time \(before the first vote/,
+    change: (panel) => { panel.type = 'state-timeline'; },
+  },
 ];

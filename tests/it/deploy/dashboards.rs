@@ -69,9 +69,7 @@ async fn nothing_fails_before_the_first_vote() {
     Place::of(&kit).ok("setup");
     let reader = kit.db().connect(Role::Reader).await.unwrap();
     for (_, board) in dashboards() {
-        let nothing = || Choice::These(vec![String::new()]);
-        let variables = list(&board["templating"], "list").iter().map(|it| (text(it, "name").to_owned(), nothing()));
-        let view = View { variables: variables.collect(), ..whole_day(&reader).await };
+        let view = open(&reader, &board, false).await;
         for (_, sql) in queries(&board) {
             Table::ask(&reader, &view.expand(sql)).await;
         }
@@ -177,15 +175,23 @@ async fn whole_day(reader: &Client) -> View {
     View { from: row.get(0), to: row.get(1), interval_seconds: 10, ..View::default() }
 }
 
-/// The dashboard as it is opened: each variable asks with those before it.
+/// The dashboard as it is opened once there is something to choose in each variable.
 pub async fn look_at(reader: &Client, board: &Value, choose_all: bool) -> View {
+    let view = open(reader, board, choose_all).await;
+    for (name, choice) in &view.variables {
+        assert!(!matches!(choice, Choice::These(values) if values == &[""]), "there is nothing to choose in {name}");
+    }
+    view
+}
+
+/// The dashboard as it is opened: each variable asks with those before it, and is empty where it finds nothing.
+pub async fn open(reader: &Client, board: &Value, choose_all: bool) -> View {
     let mut view = whole_day(reader).await;
     for variable in list(&board["templating"], "list") {
         let (name, sql) = (text(variable, "name"), text(variable, "query"));
         let table = Table::ask(reader, &view.expand(sql)).await;
-        assert!(!table.rows.is_empty(), "{name}: {sql}");
         let column = if table.kind("__value").is_some() { "__value" } else { &table.columns[0].0 };
-        let first = table.values(column)[0].expect("a value").to_owned();
+        let first = table.values(column).first().map_or("", |value| value.expect("a value")).to_owned();
         let chosen = match variable["allValue"].as_str() {
             Some(all) if choose_all => Choice::All(all.to_owned()),
             _ => Choice::These(vec![first]),

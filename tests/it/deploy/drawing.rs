@@ -6,18 +6,23 @@ use std::process::Command;
 
 use scrutin::store::Role;
 use serde_json::{Map, Value, json};
+use tokio_postgres::Client;
 
-use super::dashboards::{Shown, counted_day, fifteen_candidates, look_at};
+use super::dashboards::{Shown, counted_day, fifteen_candidates, look_at, open};
 use super::files::{dashboards, list, root};
-use super::grafana::{Kind, Table};
+use super::grafana::{Kind, Table, View};
 use crate::kit::Kit;
+use crate::run::Place;
 
 /// tools/check-dashboards says what is wrong. Without Node.js it says that it was skipped.
 #[tokio::test(flavor = "multi_thread")]
 async fn grafana_can_draw_what_each_query_gives() {
     let (day, _day_place) = counted_day().await;
     let (many, _many_place) = fifteen_candidates().await;
+    let before = Kit::empty().await;
+    Place::of(&before).ok("setup");
     let mut views = looks_at(&day, "a day").await;
+    views.push(looks_before(&before).await);
     views.extend(looks_at(&many, "fifteen candidates").await);
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(json!({ "views": views }).to_string().as_bytes()).unwrap();
@@ -32,18 +37,34 @@ async fn looks_at(kit: &Kit, name: &str) -> Vec<Value> {
         let mut answers = Map::new();
         for (board_name, board) in dashboards() {
             let view = look_at(&reader, &board, choose_all).await;
-            let mut panels = Map::new();
-            for panel in list(&board, "panels").iter().filter(|panel| panel["type"] != "row") {
-                let shown = Shown::of(&reader, &view, panel).await;
-                let given = shown.answers.iter().map(|(id, (format, table))| ((*id).to_owned(), answer(format, table)));
-                panels.insert(panel["id"].to_string(), Value::Object(given.collect()));
-            }
-            answers.insert(board_name, Value::Object(panels));
+            answers.insert(board_name, panels(&reader, &board, &view).await);
         }
         let chosen = if choose_all { "everything chosen" } else { "one of each chosen" };
         views.push(json!({ "name": format!("{name}, {chosen}"), "answers": answers }));
     }
     views
+}
+
+/// The same, before the first vote.
+async fn looks_before(kit: &Kit) -> Value {
+    let reader = kit.db().connect(Role::Reader).await.unwrap();
+    let mut answers = Map::new();
+    for (name, board) in dashboards() {
+        let view = open(&reader, &board, true).await;
+        answers.insert(name, panels(&reader, &board, &view).await);
+    }
+    json!({ "name": "before the first vote", "answers": answers })
+}
+
+/// The answers to the queries of each panel.
+async fn panels(reader: &Client, board: &Value, view: &View) -> Value {
+    let mut panels = Map::new();
+    for panel in list(board, "panels").iter().filter(|panel| panel["type"] != "row") {
+        let shown = Shown::of(reader, view, panel).await;
+        let given = shown.answers.iter().map(|(id, (format, table))| ((*id).to_owned(), answer(format, table)));
+        panels.insert(panel["id"].to_string(), Value::Object(given.collect()));
+    }
+    Value::Object(panels)
 }
 
 /// As Grafana's library calls the kinds of fields.
