@@ -6,6 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use nix::sys::signal::Signal;
+
 use super::files::root;
 use crate::run::{Place, Running};
 
@@ -124,4 +126,30 @@ fn files_that_the_containers_may_not_read_are_named() {
         assert!(said.contains(path.to_str().unwrap()) && said.contains("chmod -R a+rX"), "{said}");
         std::fs::set_permissions(&path, before).unwrap();
     }
+}
+
+/// The container is started again with the machine, and whenever it has ended.
+#[test]
+fn the_votes_wait_once_all_of_them_are_cast() {
+    let place = clone();
+    stand_in(&place, "scrutin", "echo \"scrutin $*\"");
+    let votes = Running::start(script(&place, "deploy/scrutin/election votes"));
+    assert_eq!(votes.says("scrutin "), "scrutin simulate --seed 1 --speed 1 --truth /data/truth.json");
+    votes.says("all votes of the day are cast");
+    votes.signal(Signal::SIGTERM);
+    assert_eq!(votes.end().code, Some(143));
+
+    stand_in(&place, "scrutin", "exit 4");
+    Running::start(script(&place, "deploy/scrutin/election votes")).end().fails(4);
+
+    // Stopped while it casts, it ends as the program does.
+    stand_in(
+        &place,
+        "scrutin",
+        "trap 'kill $!; echo finished; exit 0' TERM; sleep infinity >&- 2>&- & echo casting; wait",
+    );
+    let votes = Running::start(script(&place, "deploy/scrutin/election votes"));
+    votes.says("casting");
+    votes.signal(Signal::SIGTERM);
+    assert!(votes.end().ok().contains("finished"));
 }
