@@ -67,6 +67,9 @@ fn faults(compose: &Value) -> Vec<String> {
                 fault(&format!("it does not wait until {other} can be used"));
             }
         }
+        if name.starts_with("kafka") && service["stop_grace_period"].is_null() {
+            fault("it is killed ten seconds after it is asked to stop");
+        }
         if is_ours && (service["read_only"] != true || service["cap_drop"][0] != "ALL") {
             fault("it may do more than it needs");
         }
@@ -185,6 +188,7 @@ fn what_breaks_a_rule_is_refused() {
         ("pull_policy: never # `spark`", "# `spark`", "spark: a registry is asked for an image that is built here"),
         ("    build: { context: ., dockerfile: Dockerfile }\n", "", "scrutin: 0 services build it"),
         ("  page:\n", "  page:\n    build: { context: . }\n", "scrutin: 2 services build it"),
+        ("stop_grace_period: 1m\n  healthcheck", "healthcheck", "kafka: it is killed ten seconds after"),
     ] {
         assert!(whole.contains(good), "nothing to break: {good}");
         let found = faults(&parse_yaml(&whole.replacen(good, bad, 1)).unwrap_or_else(|error| panic!("{bad}: {error}")));
