@@ -316,3 +316,21 @@ fn what_is_not_done_goes_on_after_the_machine_was_restarted() {
     let ended = services.iter().filter(|(_, service)| ends(service)).map(|(name, _)| name.as_str());
     assert_eq!(ended.collect::<Vec<_>>(), ["audit", "secrets", "setup"]);
 }
+
+/// One variable sets what each process of Spark that counts may take, and one what its container may.
+#[test]
+fn sparks_server_and_workers_follow_the_same_settings() {
+    let compose = yaml("compose.yaml");
+    for service in ["spark", "spark-worker"] {
+        let service = &compose["services"][service];
+        assert_eq!(service["environment"]["SPARK_MEMORY"], "${SPARK_MEMORY:-1g}");
+        assert_eq!(service["mem_limit"], "${SPARK_MEM_LIMIT:-3g}");
+    }
+    let properties = read(&root().join("deploy/spark/server.properties"));
+    for process in ["driver", "executor"] {
+        let options =
+            properties.lines().find_map(|line| line.strip_prefix(&format!("spark.{process}.extraJavaOptions=")));
+        assert_eq!(options, Some("-XX:+UseParallelGC -XX:+ExitOnOutOfMemoryError"), "{process}");
+    }
+    assert!(!properties.contains("spark.local.dir"), "SPARK_LOCAL_DIRS says it");
+}

@@ -153,3 +153,49 @@ fn the_votes_wait_once_all_of_them_are_cast() {
     votes.signal(Signal::SIGTERM);
     assert!(votes.end().ok().contains("finished"));
 }
+
+#[test]
+fn spark_is_started_with_the_memory_that_is_set() {
+    let place = clone();
+    let told = "env | grep ^SPARK_; echo \"$(basename \"$0\") $*\"; ls \"$SCRATCH\"";
+    for name in ["spark-submit", "spark-class"] {
+        stand_in(&place, name, told);
+    }
+    stand_in(&place, "hostname", "case ${1:-} in -i) echo 'fd00::2 172.18.0.5 10.0.0.2';; *) echo box;; esac");
+    place.write("scratch/killed/block", "what a server that was killed has left");
+    place.write("scratch/held/block", "what one that runs has");
+    let scratch = place.path("scratch");
+    let mut holder = Command::new("sh");
+    holder.args(["-c", "exec 9<\"$0\"; flock 9; echo held; exec sleep infinity"]).arg(scratch.join("held"));
+    let holder = Running::start(holder);
+    holder.says("held");
+    let start = |role: &str| {
+        let mut command = script(&place, &format!("deploy/spark/server {role}"));
+        command.env("SPARK_HOME", place.path("")).env("SCRATCH", &scratch).env("SPARK_MEMORY", "5g");
+        command.env("SPARK_DAEMON_MEMORY", "9g");
+        Running::start(command).end().ok()
+    };
+
+    let server = start("connect");
+    assert!(server.contains("--driver-memory 5g --conf spark.executor.memory=5g"), "{server}");
+    assert!(server.contains("--conf spark.driver.host=172.18.0.5 "), "{server}");
+    // Its heap would be that of a daemon.
+    assert!(!server.contains("SPARK_DAEMON_MEMORY"), "{server}");
+    assert!(server.contains(&format!("SPARK_LOCAL_DIRS={}/", scratch.display())), "{server}");
+    assert!(server.contains("\nheld\n") && !server.contains("killed"), "{server}");
+    assert_eq!(
+        server.lines().skip_while(|line| !line.starts_with("spark-submit ")).count(),
+        3,
+        "its own, and the one held"
+    );
+
+    let worker = start("worker");
+    assert!(worker.contains("Worker --memory 5g --work-dir"), "{worker}");
+    let master = start("master");
+    assert!(master.contains("Master --host box --port 7077"), "{master}");
+    for daemon in [worker, master] {
+        assert!(daemon.contains("SPARK_DAEMON_MEMORY=384m"), "{daemon}");
+    }
+    drop(holder);
+    assert!(!start("connect").contains("held"), "nobody has it any more");
+}
