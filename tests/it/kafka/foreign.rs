@@ -20,7 +20,7 @@ fn python() -> &'static Path {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let done = Command::new(root.join("tools/kafka")).arg("clients").output().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-        root.join("target/kafka/python/bin/python")
+        PathBuf::from(String::from_utf8(done.stdout).unwrap().trim())
     })
 }
 
