@@ -83,6 +83,7 @@ pub(super) fn partition(
     position: &Position,
     go_on: &dyn Fn(u64) -> bool,
 ) -> Result<Option<Recount>> {
+    log.recover(position.partition, position.next_offset)?;
     let offsets = log.offsets(position.partition)?;
     if position.first_offset < offsets.start && position.first_offset < position.next_offset {
         return Err(AuditError::Unusable(format!(

@@ -55,6 +55,7 @@ Exit codes:
   3  a file or setting given is wrong
   4  the log, PostgreSQL or something else needed cannot be used
   5  stopped: another counter of the same name has counted on
+ 70  a bug of the program's own, reported with the place
 130  interrupted; nothing is lost, and run again it goes on where it was
 
 A common option can also be set in the environment (SCRUTIN_DATA_DIR=… for --data-dir) or in
@@ -91,8 +92,24 @@ enum Command {
 #[error("{0}")]
 struct UsageError(String);
 
+/// A bug of the program's own, as `sysexits.h` has it.
+const PANICKED: i32 = 70;
+
+/// Ends the process at a panic in any thread: what the other threads hold may be half done, and nobody may go on with it.
+/// Nothing is lost; the log has it all.
+pub fn end_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        say("scrutin: this is a bug; nothing half done was committed, and run again it goes on where it was");
+        #[expect(clippy::disallowed_methods, reason = "no destructor may run on what is half done")]
+        std::process::exit(PANICKED);
+    }));
+}
+
 /// Runs the program.
 pub fn main() -> ExitCode {
+    end_on_panic();
     let cli = Cli::parse();
     let settings = match Settings::resolve(cli.common) {
         Ok(settings) => settings,

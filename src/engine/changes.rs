@@ -32,6 +32,7 @@ pub struct Totals {
     elections: Vec<ElectionTotals>,
     pub rejections: BTreeMap<(Reason, i64), u64>,
     pub evidence: Vec<Evidence>,
+    evidence_bytes: usize,
     /// Append times in milliseconds, and how many records each was of.
     pub appended: Vec<(i64, u64)>,
 }
@@ -71,6 +72,14 @@ pub struct Evidence {
     pub value_bytes: Option<usize>,
 }
 
+impl Evidence {
+    /// Bytes in memory.
+    fn size(&self) -> usize {
+        let bytes = [&self.key, &self.value].into_iter().flatten().map(Vec::len).sum::<usize>();
+        size_of::<Evidence>() + bytes
+    }
+}
+
 impl Changes {
     pub fn new(rules: &Rules) -> Changes {
         let elections = rules.elections.iter().map(|election| ElectionTotals {
@@ -88,6 +97,7 @@ impl Changes {
                 elections: elections.collect(),
                 rejections: BTreeMap::new(),
                 evidence: Vec::new(),
+                evidence_bytes: 0,
                 appended: Vec::new(),
             },
         }
@@ -106,7 +116,7 @@ impl Changes {
     pub fn size(&self) -> usize {
         let rows = self.totals.elections.iter().map(|totals| totals.rows.len() * totals.cells * 4);
         let voters = self.partitions.values().flat_map(|change| &change.voters).map(|voters| voters.len() * 16);
-        rows.sum::<usize>() + voters.sum::<usize>() + self.totals.evidence.len() * 256
+        rows.sum::<usize>() + voters.sum::<usize>() + self.totals.evidence_bytes
     }
 
     /// Adds the changes of other partitions and leaves `other` empty, its memory kept for use again.
@@ -124,6 +134,7 @@ impl Changes {
         }
         self.totals.rejections.clear();
         self.totals.evidence.clear();
+        self.totals.evidence_bytes = 0;
         self.totals.appended.clear();
     }
 }
@@ -144,7 +155,7 @@ impl Totals {
         if *kept < EVIDENCE_MAX {
             *kept += 1;
             let head = |field: &[u8]| field[..field.len().min(EVIDENCE_BYTES_MAX)].to_vec();
-            self.evidence.push(Evidence {
+            let evidence = Evidence {
                 partition: partition.partition,
                 offset: record.offset,
                 reason,
@@ -152,7 +163,9 @@ impl Totals {
                 key: record.key.map(head),
                 value: record.value.map(head),
                 value_bytes: record.value.map(<[u8]>::len),
-            });
+            };
+            self.evidence_bytes += evidence.size();
+            self.evidence.push(evidence);
         }
     }
 
@@ -191,6 +204,7 @@ impl Totals {
             *self.rejections.entry(key).or_default() += votes;
         }
         self.evidence.append(&mut other.evidence);
+        self.evidence_bytes += std::mem::take(&mut other.evidence_bytes);
         self.appended.append(&mut other.appended);
     }
 }

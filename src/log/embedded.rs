@@ -9,7 +9,8 @@
 //!
 //! A segment is a run of checksummed, compressed batches (`batch.rs`). The writer makes each batch durable
 //! before it moves `durable`, and readers, in this process or another, read up to there and no further.
-//! So a vote that can be counted is never lost, whatever stops the writer or the machine.
+//! So a vote that can be counted is never lost, whatever stops the writer or the machine. After a power cut `durable` may be
+//! an earlier one; the next writer, and whoever knows of a later end, looks through the segment and moves it on.
 
 mod batch;
 mod reader;
@@ -153,6 +154,12 @@ impl VoteLog for EmbeddedLog {
         let folder = self.folder(partition)?;
         let first = segment::list(&folder)?.first().copied().unwrap_or(0);
         Ok(first..segment::read_durable(&folder)?.max(first))
+    }
+
+    /// The mark of what is durable is not synced, as that would cost each append a second sync. So after a power cut it may
+    /// be behind the segments, which are.
+    fn recover(&self, partition: u32, end: u64) -> Result<()> {
+        writer::recover(self, partition, end)
     }
 
     fn reader(&self, from: &[(u32, u64)]) -> Result<Box<dyn LogReader>> {

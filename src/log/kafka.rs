@@ -126,3 +126,6 @@ impl VoteLog for KafkaLog {
         format!("kafka {}", self.topic.id)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,12 +42,15 @@ pub enum LogError {
     /// It does not answer; it may, later.
     #[error("the log at {log} does not answer: {why}")]
     Away { log: String, why: String },
+    /// It answers, but not with the records. It may, later; one that never does needs somebody to look.
+    #[error("partition {partition} of the log at {log} cannot be read at offset {offset}: {why}")]
+    Unreadable { log: String, partition: u32, offset: u64, why: String },
 }
 
 impl LogError {
     /// Whether waiting may help.
     pub fn is_transient(&self) -> bool {
-        matches!(self, LogError::Away { .. })
+        matches!(self, LogError::Away { .. } | LogError::Unreadable { .. })
     }
 }
 
@@ -75,6 +78,12 @@ pub trait VoteLog: Send + Sync {
     /// Offsets of the first record and past the last durable record of a partition.
     fn offsets(&self, partition: u32) -> Result<Range<u64>>;
 
+    /// Makes good what a power cut took from the log's own knowledge of its end: somebody knows that records up to `end`
+    /// were in it once. Whether they are there still, [`offsets`](VoteLog::offsets) says afterwards.
+    fn recover(&self, _partition: u32, _end: u64) -> Result<()> {
+        Ok(())
+    }
+
     /// A reader of the given partitions, each from the offset given.
     fn reader(&self, from: &[(u32, u64)]) -> Result<Box<dyn LogReader>>;
 
@@ -100,7 +109,8 @@ pub trait VoteLog: Send + Sync {
 }
 
 pub trait LogReader: Send {
-    /// The next records of one of the partitions, in offset order, or `None` if none came within `wait`.
+    /// The next records of one of the partitions, in offset order, or `None` if none came within `wait`. After an error
+    /// open a new reader where this one stood.
     fn fetch(&mut self, wait: Duration) -> Result<Option<Batch>>;
 
     /// Takes the buffers of a batch that is done with, to use them again.

@@ -12,9 +12,9 @@ use super::retry::Retry;
 use super::round::Shared;
 use super::{CountError, CountProgress, POSTGRESQL};
 use crate::engine::{Changes, Rules};
+use crate::store::Database;
 use crate::store::commit::{self, BatchRow, CommitError};
-use crate::store::resume::{self, Position};
-use crate::store::{Database, Role, StoreError};
+use crate::store::resume::Position;
 use crate::telemetry::Telemetry;
 use crate::vote::Reason;
 
@@ -149,13 +149,11 @@ impl Committer {
         let ends = self.measure_lag();
         let telemetry = Arc::clone(&self.telemetry);
         let mut retry = Retry::new(&telemetry, &shared.stop);
-        let mut in_doubt = false;
         loop {
-            match self.try_commit(changes, &ends, in_doubt).await {
+            match self.try_commit(changes, &ends).await {
                 Ok(()) => break,
+                // Its answer may have been lost on its way. To commit once more does nothing where it was done.
                 Err(CommitError::Store(error)) if error.is_transient() => {
-                    // The answer to the commit may have been lost on its way.
-                    in_doubt = true;
                     retry.wait(POSTGRESQL, &error).await?;
                     self.measure_lag();
                 }
@@ -167,16 +165,7 @@ impl Committer {
         Ok(())
     }
 
-    async fn try_commit(
-        &mut self,
-        changes: &Changes,
-        ends: &BTreeMap<u32, u64>,
-        in_doubt: bool,
-    ) -> Result<(), CommitError> {
-        if in_doubt && self.is_committed(changes).await? {
-            self.finished.clear();
-            return Ok(());
-        }
+    async fn try_commit(&mut self, changes: &Changes, ends: &BTreeMap<u32, u64>) -> Result<(), CommitError> {
         let session = match &mut self.session {
             Some(session) => session,
             None => {
@@ -192,13 +181,6 @@ impl Committer {
             Err(_) => self.session = None,
         }
         result
-    }
-
-    /// Whether the stored positions are those that the changes reach: then they were committed with them.
-    async fn is_committed(&self, changes: &Changes) -> Result<bool, StoreError> {
-        let client = self.database.connect(Role::Counter).await?;
-        let stored = resume::next_offsets(&client, &self.counter).await?;
-        Ok(changes.partitions.iter().all(|(partition, change)| stored.get(partition) == Some(&change.next_offset)))
     }
 
     /// Notes a commit that is done.

@@ -11,7 +11,8 @@ use tokio::task::JoinHandle;
 use super::ends::Ends;
 use super::retry::Retry;
 use super::round::Shared;
-use super::{CountError, CountProgress, LOG, POSTGRESQL, Stop, blocking, committer, joined, worker};
+use super::worker::{self, Work};
+use super::{CountError, CountProgress, LOG, POSTGRESQL, Stop, WATCH_INTERVAL, blocking, committer, joined};
 use crate::engine::{Engine, Partition, Rules};
 use crate::log::{LogError, Membership, VoteLog};
 use crate::store::commit::CommitError;
@@ -19,11 +20,11 @@ use crate::store::resume::{self, Position};
 use crate::store::{Database, Role, StoreError};
 use crate::telemetry::Telemetry;
 
-/// How soon a stop, or the group's wish, is heard.
-const WATCH_INTERVAL: Duration = Duration::from_millis(50);
-
 /// How often the group is told how far its partitions are counted.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often a process that has drained its share looks how far the others are.
+const OTHERS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A process that was taken for dead finds its partitions taken over, and hears of it from the group within this time. If
 /// it hears nothing, they are its own: whoever took them had been taken for dead, and it takes them back.
@@ -70,7 +71,17 @@ impl Counting {
             let (back, ended) = self.round(membership).await;
             membership = back;
             match ended {
-                Ok(Ended::Done) => return Ok(()),
+                Ok(Ended::Done) => match &self.until {
+                    Some(until) if !self.stop.is_asked() => {
+                        let until = until.clone();
+                        let is_drained;
+                        (membership, is_drained) = self.wait_for_others(membership, &until).await?;
+                        if is_drained {
+                            return Ok(());
+                        }
+                    }
+                    _ => return Ok(()),
+                },
                 Ok(Ended::ShareChanges) => {}
                 Err(CountError::Commit(error @ CommitError::Superseded { .. })) => {
                     if !membership.is_shared() {
@@ -89,6 +100,41 @@ impl Counting {
             }
             self.telemetry.metrics.rebalances.inc();
             membership = changed(membership, Duration::ZERO).await?.0;
+        }
+    }
+
+    /// Its own share is counted up to `until`. Waits until the others have counted theirs, or the group deals anew, as when
+    /// one of them has died. Gives whether all is counted, or a stop was asked for.
+    async fn wait_for_others(
+        &self,
+        mut membership: Box<dyn Membership>,
+        until: &BTreeMap<u32, u64>,
+    ) -> Result<(Box<dyn Membership>, bool), CountError> {
+        let mut retry = Retry::new(&self.telemetry, &self.stop);
+        loop {
+            let reached = async {
+                let client = self.database.connect(Role::Counter).await?;
+                resume::next_offsets(&client, &self.counter).await
+            };
+            match reached.await {
+                Ok(reached) if until.iter().all(|(partition, end)| reached.get(partition) >= Some(end)) => {
+                    return Ok((membership, true));
+                }
+                Ok(_) => {}
+                Err(error) if error.is_transient() => retry.wait(POSTGRESQL, &error).await?,
+                Err(error) => return Err(error.into()),
+            }
+            let deadline = Instant::now() + OTHERS_INTERVAL;
+            while Instant::now() < deadline {
+                if self.stop.is_asked() {
+                    return Ok((membership, true));
+                }
+                let is_changed;
+                (membership, is_changed) = changed(membership, WATCH_INTERVAL).await?;
+                if is_changed {
+                    return Ok((membership, false));
+                }
+            }
         }
     }
 
@@ -181,15 +227,29 @@ impl Counting {
         let shared = Arc::new(Shared::new(&self.rules, shares.len(), Arc::clone(stop)));
         let mut workers = Vec::new();
         for (slot, (engine, share)) in engines.into_iter().zip(shares).enumerate() {
-            let (log, until, shared) = (Arc::clone(&self.log), self.until.clone(), Arc::clone(&shared));
-            workers.push(tokio::task::spawn_blocking(move || worker::run(engine, &*log, share, until, slot, &shared)));
+            let work = Work {
+                engine,
+                log: Arc::clone(&self.log),
+                share: share.into_iter().collect(),
+                until: self.until.clone(),
+                slot,
+                shared: Arc::clone(&shared),
+                telemetry: Arc::clone(&self.telemetry),
+            };
+            let worker = worker::start(work).map_err(|error| {
+                shared.close();
+                CountError::Unusable(format!(
+                    "the system gives no thread for worker {slot} ({error}); use fewer --workers"
+                ))
+            })?;
+            workers.push(worker);
         }
         let ends = Ends::watch(Arc::clone(&self.log), ends, Arc::clone(&self.telemetry), Arc::clone(stop));
         let mut committer = committer::Committer::new(self, positions, Arc::clone(&ends), Arc::clone(standing));
         let mut result = committer.run(&shared).await;
         shared.close();
         for worker in workers {
-            let (engine, ended) = joined(worker.await);
+            let (engine, ended) = worker.await.expect("a worker tells how it ended");
             self.kept.extend(engine.into_partitions().into_iter().map(|partition| (partition.partition, partition)));
             result = result.and(ended.map_err(CountError::from));
         }

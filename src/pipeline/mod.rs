@@ -26,6 +26,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -41,9 +42,15 @@ use crate::store::resume::{self, CountingEngine, Entry};
 use crate::store::{Database, Role, StoreError, elections};
 use crate::telemetry::Telemetry;
 use counting::Counting;
+use retry::Retry;
+
+/// How soon a stop, or the group's wish, is heard.
+const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Parts of the program as [`Telemetry`] knows them.
 pub const LOG: &str = "log";
+/// Shown only once something could not be read.
+pub const READING: &str = "reading";
 pub const POSTGRESQL: &str = "postgresql";
 
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +77,7 @@ pub struct CountOptions {
     pub counter: String,
     /// Threads that count. More than partitions make no sense.
     pub workers: usize,
-    /// Stop once all that is in the log at the start, of the partitions that fall to this process, is counted.
+    /// Stop once all that is in the log at the start is counted, by this process or by others of the same counter.
     pub drain: bool,
 }
 
@@ -112,6 +119,14 @@ impl Stop {
         self.asked.load(Ordering::SeqCst)
     }
 
+    /// Waits until a stop has been asked for, or for the time. Blocks.
+    pub fn asked_within(&self, wait: Duration) {
+        let deadline = Instant::now() + wait;
+        while !self.is_asked() && Instant::now() < deadline {
+            std::thread::sleep(WATCH_INTERVAL);
+        }
+    }
+
     /// For threads that look at a plain flag.
     pub fn flag(&self) -> &AtomicBool {
         &self.asked
@@ -147,24 +162,31 @@ pub(crate) async fn enter(
     progress: &CountProgress,
 ) -> Result<Entered, CountError> {
     let mut client = database.connect(Role::Counter).await?;
-    let elections = elections::load_all(&client).await?;
+    let mut elections = elections::load_all(&client).await?;
+    if let Some(begun_with) = resume::elections(&client, counter).await? {
+        let (counted, others) = elections.into_iter().partition(|election| begun_with.contains(&election.id));
+        elections = counted;
+        for other in others {
+            let other: Election = other;
+            tracing::warn!(
+                "counter `{counter}` began without the election `{}` and refuses its votes; a new counter name counts both",
+                other.id
+            );
+        }
+    }
     if elections.is_empty() {
         let advice = "there is no election in the database; `scrutin setup --election DIR` loads one";
         return Err(CountError::Unusable(advice.into()));
     }
     let rules = Arc::new(Rules::new(&elections, log.partitions()).map_err(CountError::Unusable)?);
-    let asked = Arc::clone(log);
-    let offsets = blocking(move || {
-        (0..asked.partitions()).map(|partition| asked.offsets(partition)).collect::<Result<Vec<_>, _>>()
-    });
-    let offsets = offsets.await?;
+    let starts = offsets(log).await?.into_iter().map(|offsets| offsets.start).collect();
     let entry = Entry {
         counter,
         engine,
         log: log.as_ref(),
         rules: &rules,
         fingerprints: elections.iter().map(|election| (election.id.clone(), election.fingerprint())).collect(),
-        starts: offsets.iter().map(|offsets| offsets.start).collect(),
+        starts,
     };
     for (partition, start) in resume::enter_counter(&mut client, &entry).await? {
         tracing::warn!(
@@ -172,11 +194,20 @@ pub(crate) async fn enter(
             log.name()
         );
     }
+    let (recovered, reached) = (Arc::clone(log), resume::next_offsets(&client, counter).await?);
+    blocking(move || reached.into_iter().try_for_each(|(partition, next)| recovered.recover(partition, next))).await?;
+    let offsets = offsets(log).await?;
     let (counted, rejected) = resume::totals(&client, counter).await?;
     progress.counted.store(counted, Ordering::Relaxed);
     progress.rejected.store(rejected, Ordering::Relaxed);
     progress.received_before.store(counted + rejected, Ordering::Relaxed);
     Ok(Entered { elections, rules, offsets })
+}
+
+/// Of all partitions.
+async fn offsets(log: &Arc<dyn VoteLog>) -> Result<Vec<Range<u64>>, LogError> {
+    let log = Arc::clone(log);
+    blocking(move || (0..log.partitions()).map(|partition| log.offsets(partition)).collect()).await
 }
 
 /// Counts until asked to stop, or until the log is drained. What was read is committed before it returns.
@@ -188,8 +219,14 @@ pub async fn count(
     progress: Arc<CountProgress>,
     stop: Arc<Stop>,
 ) -> Result<(), CountError> {
-    let Entered { rules, offsets, .. } =
-        enter(&log, &database, &options.counter, CountingEngine::Native, &progress).await?;
+    let mut retry = Retry::new(&telemetry, &stop);
+    let Entered { rules, offsets, .. } = loop {
+        match enter(&log, &database, &options.counter, CountingEngine::Native, &progress).await {
+            Err(CountError::Log(error)) if error.is_transient() => retry.wait(LOG, &error).await?,
+            Err(CountError::Store(error)) if error.is_transient() => retry.wait(POSTGRESQL, &error).await?,
+            entered => break entered?,
+        }
+    };
     telemetry.set_ready(LOG);
     telemetry.set_ready(POSTGRESQL);
 

@@ -1,7 +1,7 @@
 //! What workers and committer share while the process counts the same partitions.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
@@ -67,8 +67,9 @@ impl Shared {
 }
 
 impl Slot {
+    /// A worker that panicked may have left half of a batch in it: nobody may commit that.
     pub fn lock(&self) -> MutexGuard<'_, Changes> {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.changes.lock().expect("no worker has panicked")
     }
 
     /// Says how much is waiting; called with the lock held.

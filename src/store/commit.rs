@@ -1,7 +1,21 @@
 //! Commits what the engine found, with the positions it reaches, in one transaction.
 //!
-//! Knows what the tables hold, not when it is time to write to them. A commit whose expected position is not
-//! the stored one changes nothing: another counter has counted on, and this one must stop.
+//! Knows what the tables hold, not when it is time to write to them.
+//!
+//! # Protocol
+//!
+//! A partition's position holds `next_offset`, where the count goes on, and `taken`, which every process that takes the
+//! partition raises. A commit knows both as they were when it last read or wrote them. All of it is one transaction:
+//!
+//! 1. Wait for the turn, an advisory lock of the counter that lasts as long as the transaction. Takeovers wait for it too.
+//! 2. Move each position from the expected `next_offset` to the new one, where `taken` is still the expected number.
+//! 3. If every position has moved: write all the rest, and commit.
+//! 4. If none has moved, and each stands at the *new* offset with the expected `taken`: this commit was done before, and its
+//!    answer was lost. Roll back; it is done.
+//! 5. Otherwise another process has taken a partition. Roll back; this process must stop there.
+//!
+//! An error before the answer to COMMIT leaves open whether it was done. The caller then commits the same changes again over
+//! a new connection. The server may still be at work on the first try, so only step 1 makes the answer of step 4 final.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,8 +30,8 @@ use crate::engine::{Changes, Rules};
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
     #[error(
-        "partition {partition} was taken over by another count named `{counter}`; this one stops there, and has changed \
-         nothing"
+        "partition {partition} was taken over by another count named `{counter}`; this one stops there, and changes \
+         nothing any more"
     )]
     Superseded { counter: String, partition: u32 },
     #[error(transparent)]
@@ -63,6 +77,7 @@ pub struct Committer {
 struct Statements {
     turn: Statement,
     positions: Statement,
+    reached: Statement,
     tally: Statement,
     timeline: Statement,
     timeline_copy: Statement,
@@ -105,7 +120,8 @@ impl Committer {
         Ok(())
     }
 
-    /// Commits the changes if every partition among them stands where `expected` says.
+    /// Commits the changes if every partition among them stands where `expected` says, and has not been taken since.
+    /// Where the same changes were committed before, and only the answer was lost, it does nothing.
     ///
     /// `ends` are the ends of the log, by partition; `finished` are earlier commits to be remembered along.
     pub async fn commit(
@@ -140,7 +156,10 @@ impl Committer {
         let during = StoreError::during;
         let transaction = client.transaction().await.map_err(during("begin a commit"))?;
         transaction.execute(&statements.turn, &[counter]).await.map_err(during("take a turn to commit"))?;
-        move_positions(&transaction, statements, counter, changes, expected, ends).await?;
+        if move_positions(&transaction, statements, counter, changes, expected, ends).await? == Moved::Before {
+            // Nothing was written in this transaction.
+            return transaction.rollback().await.map_err(|error| during("end a commit")(error).into());
+        }
         write_tally(&transaction, statements, counter, rules, changes).await.map_err(during("write the tally"))?;
         write_timeline(&transaction, statements, counter, rules, changes, known_buckets)
             .await
@@ -221,6 +240,14 @@ impl Statements {
                   RETURNING p.partition",
                 )
                 .await?,
+            reached: client
+                .prepare(
+                    "SELECT p.partition FROM position p
+                       JOIN unnest($2::int[], $3::bigint[], $4::bigint[]) AS n (partition, next_offset, taken)
+                            USING (partition, next_offset, taken)
+                      WHERE p.counter = $1",
+                )
+                .await?,
             tally: client
                 .prepare(
                     "INSERT INTO tally AS t (counter, election, region, choice, channel, votes)
@@ -274,6 +301,14 @@ impl Statements {
     }
 }
 
+/// Whether a commit has moved its positions, or had done so before.
+#[derive(PartialEq, Eq)]
+enum Moved {
+    Now,
+    /// By whoever holds the partitions still: by the same commit, whose answer was lost.
+    Before,
+}
+
 async fn move_positions(
     transaction: &Transaction<'_>,
     statements: &Statements,
@@ -281,7 +316,7 @@ async fn move_positions(
     changes: &Changes,
     expected: &BTreeMap<u32, Position>,
     ends: &BTreeMap<u32, u64>,
-) -> Result<(), CommitError> {
+) -> Result<Moved, CommitError> {
     let during = StoreError::during;
     let column = |value: &dyn Fn(u32) -> u64| -> Vec<i64> {
         changes.partitions.keys().map(|partition| value(*partition) as i64).collect()
@@ -300,10 +335,16 @@ async fn move_positions(
         .await
         .map_err(during("move the positions"))?;
     let moved: BTreeSet<i32> = moved.iter().map(|row| row.get(0)).collect();
-    match partitions.iter().find(|partition| !moved.contains(partition)) {
-        None => Ok(()),
-        Some(lost) => Err(CommitError::Superseded { counter: counter.to_owned(), partition: *lost as u32 }),
+    let Some(lost) = partitions.iter().find(|partition| !moved.contains(partition)) else { return Ok(Moved::Now) };
+    // The turn has come, so a commit whose answer was lost has ended, one way or the other.
+    let reached = transaction
+        .query(&statements.reached, &[&counter, &partitions, &next, &taken])
+        .await
+        .map_err(during("read the positions"))?;
+    if moved.is_empty() && reached.len() == partitions.len() {
+        return Ok(Moved::Before);
     }
+    Err(CommitError::Superseded { counter: counter.to_owned(), partition: *lost as u32 })
 }
 
 async fn write_tally(

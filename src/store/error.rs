@@ -34,8 +34,8 @@ impl StoreError {
         }
     }
 
-    /// Whether it is worth trying again, on a new connection: the server is away, full or on its way, or chose this
-    /// transaction to make room for another.
+    /// Whether it is worth trying again, on a new connection: the server is away, full, read-only or on its way, or ended
+    /// this statement to make room for another.
     pub fn is_transient(&self) -> bool {
         match self {
             StoreError::Unreachable { source, .. } | StoreError::Query { source, .. } => transient(source),
@@ -54,16 +54,21 @@ impl From<tokio_postgres::Error> for StoreError {
 fn transient(error: &tokio_postgres::Error) -> bool {
     match error.code() {
         Some(code) => {
-            code.code().starts_with("08")
+            // Classes: connections; out of disk, memory or connections.
+            ["08", "53"].iter().any(|class| code.code().starts_with(class))
                 || [
                     SqlState::ADMIN_SHUTDOWN,
                     SqlState::CRASH_SHUTDOWN,
                     SqlState::CANNOT_CONNECT_NOW,
                     SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
-                    SqlState::TOO_MANY_CONNECTIONS,
-                    SqlState::T_R_SERIALIZATION_FAILURE,
-                    SqlState::T_R_DEADLOCK_DETECTED,
+                    SqlState::IDLE_SESSION_TIMEOUT,
+                    SqlState::IO_ERROR,
                     SqlState::LOCK_NOT_AVAILABLE,
+                    SqlState::QUERY_CANCELED,
+                    // A standby, until it is promoted.
+                    SqlState::READ_ONLY_SQL_TRANSACTION,
+                    SqlState::T_R_DEADLOCK_DETECTED,
+                    SqlState::T_R_SERIALIZATION_FAILURE,
                 ]
                 .contains(code)
         }

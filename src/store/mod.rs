@@ -58,6 +58,8 @@ impl Role {
                 ("client_min_messages", "warning"),
                 ("idle_in_transaction_session_timeout", "30s"),
                 ("lock_timeout", "10s"),
+                // A database may have a limit of its own, which would end every commit that takes longer.
+                ("statement_timeout", "0"),
                 // A custom plan would copy its parameters, which here are most of the work.
                 ("plan_cache_mode", "force_generic_plan"),
             ],

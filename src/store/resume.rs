@@ -50,6 +50,24 @@ pub struct Position {
     pub taken: u64,
 }
 
+/// The elections that the counter began with, if it has begun.
+pub async fn elections(client: &Client, counter: &str) -> Result<Option<Vec<String>>, StoreError> {
+    let row = client
+        .query_opt("SELECT elections FROM counter WHERE counter = $1", &[&counter])
+        .await
+        .map_err(StoreError::during("read the counter"))?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+/// The id of the log that the counter counts, if it has begun.
+pub async fn log_of(client: &Client, counter: &str) -> Result<Option<String>, StoreError> {
+    let row = client
+        .query_opt("SELECT log FROM counter WHERE counter = $1", &[&counter])
+        .await
+        .map_err(StoreError::during("read the counter"))?;
+    Ok(row.map(|row| row.get(0)))
+}
+
 /// Enters a counter and its partitions, or checks that it is the one that counted this log before. Gives the partitions
 /// that it begins behind offset 0, and where.
 pub async fn enter_counter(client: &mut Client, entry: &Entry<'_>) -> Result<BTreeMap<u32, u64>, StoreError> {
@@ -93,8 +111,8 @@ pub async fn enter_counter(client: &mut Client, entry: &Entry<'_>) -> Result<BTr
     }
     if known != elections {
         return Err(StoreError::Unusable(format!(
-            "counter `{counter}` counts {}, but the database now has {}; what it refused as unknown cannot be counted again: \
-             use another counter name, which counts from the start of the log",
+            "counter `{counter}` counts {}, but of these the database has {}: restore it, or use another counter name, \
+             which counts from the start of the log",
             list(known.iter().map(String::as_str)),
             list(elections.into_iter()),
         )));

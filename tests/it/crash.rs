@@ -243,7 +243,7 @@ async fn back(
 }
 
 /// A message of the frontend: a type byte, except for the first, then a length that includes itself.
-async fn read_message(from: &mut OwnedReadHalf, is_first: bool) -> std::io::Result<Option<Vec<u8>>> {
+pub async fn read_message(from: &mut OwnedReadHalf, is_first: bool) -> std::io::Result<Option<Vec<u8>>> {
     let mut message = vec![0; if is_first { 4 } else { 5 }];
     match from.read_exact(&mut message).await {
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
@@ -257,7 +257,7 @@ async fn read_message(from: &mut OwnedReadHalf, is_first: bool) -> std::io::Resu
 }
 
 /// The statement that a message is of: the text of a query, or of the prepared statement that is bound.
-fn statement_of(message: &[u8], texts: &mut std::collections::HashMap<Vec<u8>, String>) -> String {
+pub fn statement_of(message: &[u8], texts: &mut std::collections::HashMap<Vec<u8>, String>) -> String {
     let body = &message[5.min(message.len())..];
     let mut fields = body.split(|byte| *byte == 0);
     match message.first() {

@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may say shortly that something has to work")]
 
+mod answer; // the answer to a commit is lost while the server is still at work on it
 mod architecture; // the walls between the modules
 mod audit; // the audit finds every kind of tampering, and nothing where there is none
 mod broker; // real Kafka brokers, to be killed and paused, and the test of that
 mod browser; // the page in a real browser: live figures, languages, keyboard, accessibility
 mod crash; // the program killed at every step and at random, and the truth all the same
 mod deploy; // the dashboards, alerts and containers of `docker compose up`
+mod faults; // every error of PostgreSQL's that passes, and a panic in a worker
 mod kafka; // the log on Kafka: topics, groups, transactions, TLS, outages, and other people's clients
 mod kafka_crash; // counting from Kafka: everything killed, frozen and cut off, and the truth all the same
 mod kit; // one private server a test process, one fresh database a test

@@ -221,3 +221,40 @@ fn a_full_disk_is_a_clear_error_and_loses_nothing_acknowledged() {
     append(&log, 0, &[(None, Some(b"small".to_vec()))]).unwrap();
     assert_eq!(read(&log, 0, 0).unwrap().len(), usize::from(acknowledged) + 1);
 }
+
+proptest! {
+    /// After a power cut the mark may be any earlier one, since it is not synced.
+    #[test]
+    fn whoever_knows_a_later_end_finds_it_behind_an_earlier_mark(
+        appends in proptest::collection::vec(1_u32..20, 1..8),
+        segment_bytes in 1_u64..2000,
+        known in any::<prop::sample::Index>(),
+        mark in any::<prop::sample::Index>(),
+        tail in proptest::collection::vec(any::<u8>(), 0..30),
+    ) {
+        let dir = TempDir::new().unwrap();
+        let log = EmbeddedLog::open(dir.path(), 1).unwrap().with_segment_bytes(segment_bytes);
+        let mut ends = vec![0];
+        for count in &appends {
+            let end = ends.last().unwrap() + count;
+            append(&log, 0, &numbered(ends.last().copied().unwrap()..end)).unwrap();
+            ends.push(end);
+        }
+        let all = read(&log, 0, 0).unwrap();
+        // What a writer had under way when the power went.
+        let last = segment::list(&dir.path().join("0")).unwrap().pop().unwrap();
+        let mut segment = OpenOptions::new().append(true).open(segment::path(&dir.path().join("0"), last)).unwrap();
+        io::Write::write_all(&mut segment, &tail).unwrap();
+        let mark = u64::from(ends[mark.index(ends.len())]);
+        fs::write(dir.path().join("0/durable"), mark.to_le_bytes()).unwrap();
+
+        let known = u64::from(ends[known.index(ends.len())]);
+        log.recover(0, known).unwrap();
+        let end = log.offsets(0).unwrap().end;
+        prop_assert!(end >= known.max(mark), "{} {} {}", end, known, mark);
+        prop_assert_eq!(&read(&log, 0, 0).unwrap()[..], &all[..end as usize]);
+        // What was never there is not made up.
+        log.recover(0, all.len() as u64 + 1).unwrap();
+        prop_assert_eq!(log.offsets(0).unwrap().end, end);
+    }
+}

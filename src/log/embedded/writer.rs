@@ -4,11 +4,15 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::batch::{self, BODY_BYTES_MAX};
 use super::{Codec, EmbeddedLog, io_error, segment};
 use crate::log::{LogError, LogWriter, RecordBuffer, Result};
+
+/// How long another process's writer may take to look through its segment, and how often to see whether it has.
+const OPENING_MAX: Duration = Duration::from_secs(10);
+const OPENING_POLL: Duration = Duration::from_millis(10);
 
 pub(super) struct Writer {
     partitions: Vec<PartitionWriter>,
@@ -70,11 +74,16 @@ impl LogWriter for Writer {
 
 impl PartitionWriter {
     fn open(log: &EmbeddedLog, partition: u32) -> Result<PartitionWriter> {
+        let lock = take_lock(&log.folder(partition)?)?;
+        PartitionWriter::open_locked(log, partition, 0, lock)
+    }
+
+    /// `known_end`: somebody was told that the records before it are stored.
+    fn open_locked(log: &EmbeddedLog, partition: u32, known_end: u64, lock: Lock) -> Result<PartitionWriter> {
         let folder = log.folder(partition)?;
-        let lock = take_lock(&folder)?;
         let durable_path = folder.join("durable");
         let durable = open_file(&durable_path)?;
-        let promised = segment::durable_of(&durable, &durable_path)?;
+        let promised = segment::durable_of(&durable, &durable_path)?.max(known_end);
 
         let bases = segment::list(&folder)?;
         if bases.is_empty() && promised > 0 {
@@ -171,6 +180,27 @@ impl PartitionWriter {
     }
 }
 
+/// Sees to it that the mark covers the records before `end`, if they are there.
+pub(super) fn recover(log: &EmbeddedLog, partition: u32, end: u64) -> Result<()> {
+    let folder = log.folder(partition)?;
+    let deadline = Instant::now() + OPENING_MAX;
+    while segment::read_durable(&folder)? < end && Instant::now() < deadline {
+        if let Some(lock) = lock_file(&folder)? {
+            return match PartitionWriter::open_locked(log, partition, end, lock) {
+                // They are not, and the end of the log tells.
+                Err(error @ LogError::Damaged { .. }) => {
+                    tracing::warn!("{error}");
+                    Ok(())
+                }
+                opened => opened.map(drop),
+            };
+        }
+        // Another process's writer moves the mark itself while it is being opened.
+        std::thread::sleep(OPENING_POLL);
+    }
+    Ok(())
+}
+
 fn open_file(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -188,14 +218,18 @@ impl Drop for Lock {
 }
 
 pub(super) fn take_lock(folder: &Path) -> Result<Lock> {
+    lock_file(folder)?.ok_or_else(|| {
+        LogError::Unusable(format!("another process is writing to {}; a partition has one writer", folder.display()))
+    })
+}
+
+/// None while another writer holds it.
+fn lock_file(folder: &Path) -> Result<Option<Lock>> {
     let path = folder.join("lock");
     let file = open_file(&path)?;
     match file.try_lock() {
-        Ok(()) => Ok(Lock(file)),
-        Err(TryLockError::WouldBlock) => Err(LogError::Unusable(format!(
-            "another process is writing to {}; a partition has one writer",
-            folder.display()
-        ))),
+        Ok(()) => Ok(Some(Lock(file))),
+        Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(io_error("lock", &path, error)),
     }
 }

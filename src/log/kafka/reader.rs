@@ -30,6 +30,8 @@ pub(super) struct Reader {
     next: BTreeMap<u32, u64>,
     ready: VecDeque<Batch>,
     spare: Vec<Batch>,
+    /// An error that may pass, reported once the records before it have been handed out.
+    problem: Option<LogError>,
 }
 
 /// The open partitions, all led into one queue.
@@ -57,18 +59,17 @@ impl Reader {
             next: from.iter().copied().collect(),
             ready: VecDeque::new(),
             spare: Vec::new(),
+            problem: None,
         })
     }
 
-    /// Takes what librdkafka has and sorts it into batches.
+    /// Takes what librdkafka has and sorts it into batches. An error of one partition concerns no other record: librdkafka
+    /// fetches again from where it was, so the records after the error follow those before it.
     fn read(&mut self, wait: Duration) -> Result<()> {
         let Reader { source, next, ready, spare, .. } = self;
         let mut batch: Option<Batch> = None;
-        let mut problem = None;
+        let mut problems = Vec::new();
         source.read(wait, |partition, offset, found| {
-            if problem.is_some() {
-                return;
-            }
             let wanted = next.entry(partition).or_default();
             let mut open = |batch: &mut Option<Batch>| {
                 if batch.as_ref().is_none_or(|batch| batch.partition != partition) {
@@ -91,49 +92,60 @@ impl Reader {
                     *wanted = offset;
                 }
                 Err(Code::RD_KAFKA_RESP_ERR__PARTITION_EOF) => {}
-                Err(code) => problem = Some((partition, *wanted, code)),
+                Err(code) => problems.push((partition, *wanted, code)),
             }
         });
         ready.extend(batch);
-        match problem {
-            Some((partition, wanted, code)) => self.judge(partition, wanted, code),
-            None => Ok(()),
+        for (partition, wanted, code) in problems {
+            match self.judge(partition, wanted, code) {
+                error if error.is_transient() => self.problem = Some(error),
+                error => {
+                    // What was read behind it must not be counted.
+                    self.ready.clear();
+                    return Err(error);
+                }
+            }
         }
+        Ok(())
     }
 
-    /// What an error of a partition means: most are the client's own business, and it tries again.
-    fn judge(&self, partition: u32, wanted: u64, code: Code) -> Result<()> {
+    /// What an error of a partition means. One that is not known to end the count may pass, since the client tries again.
+    fn judge(&self, partition: u32, wanted: u64, code: Code) -> LogError {
         let address = &self.log.address;
         let code: RDKafkaErrorCode = code.into();
         match code {
             RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
-                let offsets = self.log.offsets(partition)?;
-                if wanted < offsets.start {
-                    return Err(LogError::Truncated { partition, wanted, start: offsets.start });
+                match self.log.offsets(partition) {
+                    Err(error) => error,
+                    Ok(offsets) if wanted < offsets.start => {
+                        LogError::Truncated { partition, wanted, start: offsets.start }
+                    }
+                    Ok(offsets) => LogError::Unusable(format!(
+                        "partition {partition} of the log at {address} ends at offset {}, but {wanted} was reached \
+                         before: votes were lost from it, or this is another topic of the same name",
+                        offsets.end
+                    )),
                 }
-                Err(LogError::Unusable(format!(
-                    "partition {partition} of the log at {address} ends at offset {}, but {wanted} was reached before: \
-                     votes were lost from it, or this is another topic of the same name",
-                    offsets.end
-                )))
             }
             RDKafkaErrorCode::UnknownTopicOrPartition
             | RDKafkaErrorCode::UnknownTopic
-            | RDKafkaErrorCode::UnknownPartition => Err(client::gone(address)),
+            | RDKafkaErrorCode::UnknownPartition => client::gone(address),
             RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::BadCompression | RDKafkaErrorCode::InvalidMessage => {
-                Err(LogError::Unusable(format!(
+                LogError::Unusable(format!(
                     "partition {partition} of the log at {address} cannot be read at offset {wanted} ({}): the \
                      stored bytes are not what was written; bring that broker's copy back from another one",
                     client::in_words(code)
-                )))
+                ))
             }
             RDKafkaErrorCode::TopicAuthorizationFailed => {
-                Err(LogError::Unusable(format!("the log at {address} cannot be read: {}", client::in_words(code))))
+                LogError::Unusable(format!("the log at {address} cannot be read: {}", client::in_words(code)))
             }
-            _ => {
-                tracing::debug!("partition {partition} of {address}: {code}");
-                Ok(())
-            }
+            _ => LogError::Unreadable {
+                log: address.to_string(),
+                partition,
+                offset: wanted,
+                why: client::in_words(code),
+            },
         }
     }
 }
@@ -142,6 +154,9 @@ impl LogReader for Reader {
     fn fetch(&mut self, wait: Duration) -> Result<Option<Batch>> {
         let deadline = Instant::now() + wait;
         while self.ready.is_empty() {
+            if let Some(problem) = self.problem.take() {
+                return Err(problem);
+            }
             let left = deadline.saturating_duration_since(Instant::now());
             // What comes first may be no record.
             self.read(left)?;
@@ -149,7 +164,10 @@ impl LogReader for Reader {
                 break;
             }
         }
-        Ok(self.ready.pop_front())
+        match self.ready.pop_front() {
+            None => self.problem.take().map_or(Ok(None), Err),
+            batch => Ok(batch),
+        }
     }
 
     fn recycle(&mut self, batch: Batch) {

@@ -148,15 +148,19 @@ impl Writer {
                     count,
                 )
             };
-            sent += usize::try_from(taken).unwrap_or(0);
-            if let Some(refused) = self.messages.get(sent) {
-                match refused.err {
-                    Code::RD_KAFKA_RESP_ERR__QUEUE_FULL => self.wait_until_under_way(self.under_way() / 2)?,
-                    Code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION | Code::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC => {
-                        return Err(client::gone(&self.address));
-                    }
-                    code => return Err(self.refused(code.into(), partition as i32)),
+            // After a refused record librdkafka goes on with the next, but for a full queue: then it takes none behind it.
+            let is_refused =
+                |code: Code| !matches!(code, Code::RD_KAFKA_RESP_ERR_NO_ERROR | Code::RD_KAFKA_RESP_ERR__QUEUE_FULL);
+            match rest.iter().map(|message| message.err).find(|code| is_refused(*code)) {
+                None => {}
+                Some(Code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION | Code::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC) => {
+                    return Err(client::gone(&self.address));
                 }
+                Some(code) => return Err(self.refused(code.into(), partition as i32)),
+            }
+            sent += usize::try_from(taken).unwrap_or(0);
+            if sent < self.messages.len() {
+                self.wait_until_under_way(self.under_way() / 2)?;
             }
         }
         Ok(())

@@ -34,10 +34,7 @@ async fn counts_that_come_and_go_share_the_partitions_and_lose_nothing() {
     let rebalances = |page| metric(page, "scrutin_rebalances_total").unwrap();
     let before = rebalances(first.page()) + rebalances(second.page());
     let third = stage.place.start("count --serve");
-    assert!((1..=2).contains(&{
-        third.page().until("/metrics", |_, text| text.contains("scrutin_votes_received_total{"));
-        share(&third.page().ask("/metrics").1).len()
-    }));
+    third.page().until("/metrics", |_, text| (1..=2).contains(&share(text).len()));
     third.signal(Signal::SIGTERM);
     third.end().ok();
     assert!(rebalances(first.page()) + rebalances(second.page()) > before);
@@ -56,6 +53,29 @@ async fn counts_that_come_and_go_share_the_partitions_and_lose_nothing() {
     assert!(stage.figure("SELECT min(taken) FROM lag").await >= 3);
     stage.place.ok("audit --truth scrutin-data/truth.json");
     assert_eq!(stage.topic.group_offsets("scrutin-native", 4), stage.positions("native").await);
+}
+
+/// Whichever of them finishes first waits for the other's share, and takes it over if the other dies.
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_that_drain_side_by_side_end_when_all_of_the_log_is_counted() {
+    let stage = Stage::new().await;
+    stage.place.ok("setup --voters 1000000");
+    stage.place.ok("simulate --speed max");
+    let records = stage.place.json("scrutin-data/truth.json")["records"].as_i64().unwrap();
+    let received = "SELECT received FROM accounting WHERE counter = $1";
+    for (counter, kills) in [("both", false), ("one", true)] {
+        let line = format!("count --drain --counter {counter}");
+        let (first, second) = (stage.place.start(&line), stage.place.start(&line));
+        if kills {
+            first.killed();
+        } else {
+            assert!(first.end().ok().contains("0 left in the log"));
+        }
+        let said = second.end().ok();
+        assert!(said.contains("0 left in the log"), "{said}");
+        let received: i64 = stage.kit.owner().await.query_one(received, &[&counter]).await.unwrap().get(0);
+        assert_eq!(received, records, "{counter}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
