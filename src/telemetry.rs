@@ -32,14 +32,12 @@ pub fn init_log(level: LevelFilter) {
 /// Everything that is measured. To be counted once a batch, not once a vote.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    pub votes_appended: Counter,
     pub votes_received: Family<PartitionLabel, Counter>,
     pub votes_counted: Counter,
     pub votes_rejected: Family<ReasonLabel, Counter>,
     pub lag_votes: Family<PartitionLabel, Gauge>,
     pub commits: Counter,
     pub commit_seconds: Histogram,
-    pub commit_rows: Counter,
     pub append_to_visible_seconds: Histogram,
     pub roll_voters: Gauge,
     pub page_clients: Gauge,
@@ -70,14 +68,12 @@ impl Metrics {
         // 1 ms to 16 s by doubling: a commit takes some milliseconds, a wait for PostgreSQL seconds.
         let seconds = || Histogram::new(exponential_buckets(0.001, 2.0, 15));
         let metrics = Metrics {
-            votes_appended: Counter::default(),
             votes_received: Family::default(),
             votes_counted: Counter::default(),
             votes_rejected: Family::default(),
             lag_votes: Family::default(),
             commits: Counter::default(),
             commit_seconds: seconds(),
-            commit_rows: Counter::default(),
             append_to_visible_seconds: seconds(),
             roll_voters: Gauge::default(),
             page_clients: Gauge::default(),
@@ -90,14 +86,12 @@ impl Metrics {
         };
         // A counter is written with `_total` at its end.
         let m = &metrics;
-        registry.register("votes_appended", "Votes written to the log by this process", m.votes_appended.clone());
         registry.register("votes_received", "Records read from the log and committed", m.votes_received.clone());
         registry.register("votes_counted", "Votes counted and committed", m.votes_counted.clone());
         registry.register("votes_rejected", "Votes refused and committed, by reason", m.votes_rejected.clone());
         registry.register("lag_votes", "Votes in the log that are not committed yet", m.lag_votes.clone());
         registry.register("commits", "Transactions that committed votes", m.commits.clone());
         registry.register("commit_seconds", "Seconds from begin to commit of a transaction", m.commit_seconds.clone());
-        registry.register("commit_rows", "Rows of tallies written by commits", m.commit_rows.clone());
         registry.register(
             "append_to_visible_seconds",
             "Seconds from the append of a vote to its commit",

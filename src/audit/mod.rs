@@ -138,7 +138,7 @@ fn audit(
     compare::rejections(&snapshot, totals.rejections, &mut differences)?;
     compare::stray_partitions(&snapshot, found.partitions, &mut differences)?;
     let truth = truth.map(|truth| truth::score(&snapshot, truth, recounted)).transpose()?;
-    let report = AuditReport {
+    let mut report = AuditReport {
         counter: counter.to_owned(),
         recounted,
         counted,
@@ -146,8 +146,10 @@ fn audit(
         seconds: started.elapsed().as_secs_f64(),
         differences,
         truth,
+        unrecorded: None,
     };
-    snapshot.finish(&report)?;
+    // A standby cannot be written to, and its rows can be audited all the same.
+    report.unrecorded = snapshot.finish(&report).err().map(|error| error.to_string());
     Ok(report)
 }
 

@@ -73,6 +73,8 @@ pub struct AuditReport {
     pub differences: Differences,
     /// Between the generator's truth and the tables, if it was given.
     pub truth: Option<TruthScore>,
+    /// Why the outcome is not in table `audit`, if it is not.
+    pub unrecorded: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -134,9 +136,13 @@ impl fmt::Display for AuditReport {
         match &self.truth {
             Some(TruthScore::Scored(differences)) if differences.total() > 0 => {
                 f.write_str("\nFrom the ground truth:")?;
-                write_differences(f, differences)
+                write_differences(f, differences)?;
             }
-            _ => Ok(()),
+            _ => {}
+        }
+        match &self.unrecorded {
+            Some(why) => write!(f, "\nThe page will not show this audit: {why}"),
+            None => Ok(()),
         }
     }
 }

@@ -19,6 +19,7 @@ use super::serve;
 use super::table::{grouped, print};
 use super::votes::{ColumnArgs, Day, FaultArgs, Source, now_ms, parse_duration, parse_speed};
 use crate::config::{LogSettings, Settings};
+use crate::log::{EmbeddedLog, VoteLog};
 use crate::pipeline::{self, CountError, CountOptions, CountProgress, Stop};
 use crate::postgres::Cluster;
 use crate::simulate::{FaultRates, Progress, Speed, Truth};
@@ -221,6 +222,25 @@ fn log_dir(settings: &Settings) -> Result<&Path> {
     }
 }
 
+/// Makes sure that the count to be deleted is of the demo's own log.
+async fn check_own_count(settings: &Settings, store: &Store) -> Result<()> {
+    let Some(counted) = resume::log_of(&store.client(Role::Owner).await?, &settings.counter).await? else {
+        return Ok(());
+    };
+    let dir = log_dir(settings)?;
+    let own = if dir.join("log.json").exists() { Some(EmbeddedLog::open_existing(dir)?.id()) } else { None };
+    if own.as_ref() != Some(&counted) {
+        bail!(
+            "counter `{}` in {} has counted another log than the one at {}, and --fresh would delete that count; name \
+             another counter with --counter, or another database",
+            settings.counter,
+            store.database.name(),
+            dir.display()
+        );
+    }
+    Ok(())
+}
+
 /// Deletes what an earlier run has left: its log, its count, and how it was made.
 async fn forget(settings: &Settings) -> Result<()> {
     match &settings.database_url {
@@ -228,6 +248,7 @@ async fn forget(settings: &Settings) -> Result<()> {
         Some(_) => {
             let store = Store::open(settings).await?;
             migrate::setup(&store.database).await?;
+            check_own_count(settings, &store).await?;
             resume::forget(&mut store.client(Role::Owner).await?, &settings.counter).await?;
         }
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::table::grouped;
+use super::table::{grouped, percent};
 use crate::pipeline::CountProgress;
 use crate::simulate::Progress as VotesProgress;
 use crate::spark::count::SparkProgress;
@@ -93,7 +93,7 @@ impl View {
             parts.push(format!("refused {}", grouped(count.rejected.load(Ordering::Relaxed) as i64)));
             parts.push(format!("lag {}", grouped(count.lag.load(Ordering::Relaxed) as i64)));
             if let Some(registered) = self.registered.filter(|registered| *registered > 0) {
-                parts.push(format!("turnout {:.2} %", counted as f64 / registered as f64 * 100.0));
+                parts.push(format!("turnout {}", percent(counted as f64 / registered as f64)));
             }
         }
         parts.push(format!("{} votes/s", grouped(rate as i64)));

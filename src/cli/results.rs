@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 
 use super::UsageError;
 use super::open::Store;
-use super::table::{Format, Rows, grouped, print};
+use super::table::{Format, Rows, grouped, percent, print};
 use crate::config::Settings;
 use crate::store::{Role, migrate, results};
 
@@ -99,7 +99,7 @@ pub(super) async fn print_result(client: &Client, counter: &str, election: &str)
         .context("read the results")?;
     let mut table = Rows { columns: vec!["choice", "votes", "share"], rows: Vec::new() };
     for row in found.iter().filter(|row| row.get(3)) {
-        let share = row.get::<_, Option<f64>>(2).map_or(String::new(), |share| format!("{:>6.2} %", share * 100.0));
+        let share = row.get::<_, Option<f64>>(2).map_or(String::new(), |share| format!("{:>8}", percent(share)));
         table.rows.push(vec![Value::from(row.get::<_, &str>(0)), row.get::<_, i64>(1).into(), share.into()]);
     }
     table.print(Format::Table)?;
@@ -111,7 +111,7 @@ pub(super) async fn print_result(client: &Client, counter: &str, election: &str)
         .await
         .context("read the turnout")?;
     let [registered, votes, valid, blank, null] = [0, 1, 2, 3, 4].map(|column| grouped(row.get(column)));
-    let turnout = row.get::<_, Option<f64>>(5).map_or(String::new(), |turnout| format!(", {:.2} %", turnout * 100.0));
+    let turnout = row.get::<_, Option<f64>>(5).map_or(String::new(), |turnout| format!(", {}", percent(turnout)));
     print(&format!(
         "{votes} of {registered} registered have voted{turnout}: {valid} valid, {blank} blank, {null} null\n"
     ))

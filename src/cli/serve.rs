@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use tokio::net::TcpListener;
@@ -10,7 +11,9 @@ use tokio::task::JoinHandle;
 
 use super::open::{Store, open_existing_log, stop_at_signal};
 use super::table::print;
+use super::told;
 use crate::config::{LogSettings, Settings};
+use crate::log::LogError;
 use crate::page::{self, PageState};
 use crate::pipeline::{Ends, LOG};
 use crate::store::{Database, migrate};
@@ -18,6 +21,9 @@ use crate::telemetry::Telemetry;
 
 /// More than the page lets connect.
 const OPEN_FILES: u64 = 1 << 15;
+
+/// How soon brokers that were away are asked again.
+const LOG_RETRY: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(settings: Settings) -> Result<ExitCode> {
     let stop = stop_at_signal()?;
@@ -28,23 +34,38 @@ pub(super) async fn run(settings: Settings) -> Result<ExitCode> {
         verified => verified?,
     }
     let telemetry = Telemetry::new();
-    // A log of brokers may be away; whoever serves a page beside it is not ready then.
-    let _watched = match settings.log {
-        LogSettings::Kafka { .. } => {
-            let log = open_existing_log(&settings).await?;
-            telemetry.set_ready(LOG);
-            let ends = (0..log.partitions()).map(|partition| (partition, 0)).collect();
-            // Whatever becomes of the log, the page goes on and says so.
-            Some(Ends::watch(log, ends, Arc::clone(&telemetry), Arc::default()))
-        }
-        LogSettings::Embedded(_) => None,
-    };
     let page = start(&settings, &store.database, &telemetry).await?;
     print(&format!("The page is at {}\n", page.address))?;
-    stop.asked().await;
+    let ended = tokio::select! {
+        () = stop.asked() => Ok(ExitCode::SUCCESS),
+        Err(error) = watch_log(&settings, &telemetry) => Err(error),
+    };
     page.stop().await?;
     store.close().await?;
-    Ok(ExitCode::SUCCESS)
+    ended
+}
+
+/// Tells whether a log of brokers answers, for as long as it is awaited. The page needs nothing of them, and says that it is
+/// not ready while they are away. Fails where the log cannot be used as the settings have it.
+async fn watch_log(settings: &Settings, telemetry: &Arc<Telemetry>) -> Result<()> {
+    if let LogSettings::Embedded(_) = settings.log {
+        return Ok(());
+    }
+    telemetry.set_waiting(LOG, "it has not answered yet");
+    let log = loop {
+        match open_existing_log(settings).await {
+            Err(error) if error.downcast_ref::<LogError>().is_some_and(LogError::is_transient) => {
+                telemetry.set_waiting(LOG, told(&error));
+                tokio::time::sleep(LOG_RETRY).await;
+            }
+            opened => break opened?,
+        }
+    };
+    telemetry.set_ready(LOG);
+    let ends = (0..log.partitions()).map(|partition| (partition, 0)).collect();
+    // Whatever becomes of the log from here on, the page goes on and says so.
+    let _watched = Ends::watch(log, ends, Arc::clone(telemetry), Arc::default());
+    std::future::pending().await
 }
 
 /// A page that is being served.

@@ -14,7 +14,8 @@ use crate::store::{Role, elections, migrate, resume};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Folder with election.toml, regions.csv and choices.csv [default: the built-in presidential election]
+    /// Folder with election.toml, regions.csv and choices.csv [default: what is there, else the built-in presidential
+    /// election]
     #[arg(long, value_name = "DIR")]
     election: Option<PathBuf>,
     /// File of real results, whose election is loaded instead; `replay results` with the same file casts its votes
@@ -39,10 +40,22 @@ pub(super) struct Args {
     reader_password_file: Option<PathBuf>,
 }
 
+impl Args {
+    /// Without these there is nothing to load beside an election that is there already.
+    fn names_election(&self) -> bool {
+        let DayArgs { day, opens_at } = &self.day;
+        self.election.is_some()
+            || self.results.is_some()
+            || self.voters.is_some()
+            || day.is_some()
+            || opens_at.is_some()
+    }
+}
+
 /// Can be run again at any time: it changes only what is not as asked for.
 pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     // What is wrong with the folder is said before anything is made.
-    let election = match args.no_election {
+    let asked = match args.no_election {
         true => None,
         false => Some(election(&args, &settings.data_dir)?),
     };
@@ -66,19 +79,25 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     if let Some(command) = store.psql_command() {
         print(&format!("            {command}\n"))?;
     }
-    if let Some(mut election) = election {
-        let known = elections::load_all(&owner).await?.into_iter().find(|known| known.id == election.id);
-        match known {
-            Some(known) if args.keep_election => election = known,
-            _ => elections::save(&mut owner, &election).await?,
+    if let Some(asked) = asked {
+        let known = elections::load_all(&owner).await?;
+        let shown = match known.iter().find(|known| known.id == asked.id) {
+            Some(known) if args.keep_election => vec![known.clone()],
+            _ if !known.is_empty() && !args.names_election() => known,
+            _ => {
+                elections::save(&mut owner, &asked).await?;
+                vec![asked]
+            }
+        };
+        for election in shown {
+            print(&format!(
+                "election    {}: {}, {} regions, {} registered\n",
+                election.id,
+                election.title,
+                election.regions.len(),
+                grouped(election.registered() as i64)
+            ))?;
         }
-        print(&format!(
-            "election    {}: {}, {} regions, {} registered\n",
-            election.id,
-            election.title,
-            election.regions.len(),
-            grouped(election.registered() as i64)
-        ))?;
     }
     drop(owner);
     store.close().await?;

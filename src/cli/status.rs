@@ -11,8 +11,9 @@ use super::table::{Format, Rows, grouped, print};
 use super::told;
 use crate::config::Settings;
 use crate::log::VoteLog;
-use crate::store::{Role, migrate};
+use crate::store::{Role, StoreError, migrate};
 
+/// Exits with 1 where a count does not add up, or is not of the log as it is now.
 pub(super) async fn run(settings: Settings) -> Result<ExitCode> {
     let log = open_existing_log(&settings).await?;
     let mut votes = 0;
@@ -24,29 +25,34 @@ pub(super) async fn run(settings: Settings) -> Result<ExitCode> {
 
     let store = match Store::open_existing(&settings).await {
         Ok(store) => store,
-        Err(error) => return waiting(&error),
+        Err(error) => return waiting(error),
     };
     let client = match store.client(Role::Reader).await {
         Ok(client) => client,
-        Err(error) => return waiting(&error),
+        Err(error) => return waiting(error),
     };
     migrate::verify(&store.database).await?;
     print(&format!("postgresql  {}\n", store.database.name()))?;
+    let mut is_sound = true;
     for (counter, counted_log) in counters(&client).await? {
         // The end of another log says nothing of its lag.
         let log = (counted_log == log.id()).then_some(&*log);
-        print_counter(&client, log, &counter).await?;
+        is_sound &= print_counter(&client, log, &counter).await?;
     }
-    print_agreement(&client).await?;
+    is_sound &= print_agreement(&client).await?;
     drop(client);
     store.close().await?;
-    Ok(ExitCode::SUCCESS)
+    Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-fn waiting(error: &anyhow::Error) -> Result<ExitCode> {
+/// A count waits for what passes. A wrong password does not.
+fn waiting(error: anyhow::Error) -> Result<ExitCode> {
+    if !error.downcast_ref::<StoreError>().is_some_and(StoreError::is_transient) {
+        return Err(error);
+    }
     print(&format!(
         "postgresql  {}\n            the count waits for it; the votes are safe in the log\n",
-        told(error)
+        told(&error)
     ))?;
     Ok(ExitCode::from(4))
 }
@@ -58,14 +64,25 @@ async fn counters(client: &Client) -> Result<Vec<(String, String)>> {
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// `log`: none if the counter counts another one than is looked at.
-async fn print_counter(client: &Client, log: Option<&dyn VoteLog>, counter: &str) -> Result<()> {
+/// Whether its figures add up and can be those of the log. `log`: none if the counter counts another one than is looked at.
+async fn print_counter(client: &Client, log: Option<&dyn VoteLog>, counter: &str) -> Result<bool> {
     let row = client
         .query_one("SELECT received, counted, rejected, holds FROM accounting WHERE counter = $1", &[&counter])
         .await
         .context("read the accounting")?;
     let [received, counted, rejected] = [0, 1, 2].map(|column| grouped(row.get(column)));
-    let verdict = if row.get(3) { "all adds up" } else { "DOES NOT ADD UP; run `scrutin audit`" };
+    let positions = positions(client, log, counter).await?;
+    let mut faults: Vec<String> = positions.iter().filter_map(|position| position.fault(log)).collect();
+    if let Some(log) = log {
+        let missing = (0..log.partitions() as i32).filter(|number| positions.iter().all(|it| it.partition != *number));
+        faults.extend(missing.map(|number| format!("partition {number} has no position")));
+    }
+    let adds_up: bool = row.get(3);
+    let verdict = match (adds_up, faults.is_empty()) {
+        (false, _) => "DOES NOT ADD UP; run `scrutin audit`",
+        (true, false) => "adds up, but IS NOT OF THIS LOG as it is now",
+        (true, true) => "all adds up",
+    };
     print(&format!(
         "\ncounter     {counter}: received {received} = counted {counted} + refused {rejected}: {verdict}\n"
     ))?;
@@ -82,38 +99,86 @@ async fn print_counter(client: &Client, log: Option<&dyn VoteLog>, counter: &str
         recent.get::<_, Option<f64>>(1).map_or(String::new(), |ms| format!(", append to visible p99 {ms:.0} ms"));
     print(&format!("last 10 s   {} votes/s{latency}\n", grouped(recent.get::<_, i64>(0) / 10)))?;
 
-    let rows = client
-        .query(
-            "SELECT partition, next_offset, end_offset, rfc3339(updated_at) FROM lag WHERE counter = $1 ORDER BY partition",
-            &[&counter],
-        )
-        .await
-        .context("read the positions")?;
+    for fault in &faults {
+        print(&format!("            {fault}\n"))?;
+    }
     if log.is_none() {
         print("            it counts another log; the end is where it saw that one last\n")?;
     }
     let mut table =
         Rows { columns: vec!["partition", "position", "end of log", "lag", "last commit"], rows: Vec::new() };
-    for row in rows {
-        let (partition, position, last_seen): (i32, i64, i64) = (row.get(0), row.get(1), row.get(2));
-        // The end of the log is read from the log: a counter that has stopped cannot hide its lag.
-        let end = match log {
-            Some(log) => log.offsets(partition as u32)?.end as i64,
-            None => last_seen,
-        };
-        let updated: &str = row.get(3);
+    for it in positions {
         table.rows.push(vec![
-            partition.into(),
-            position.into(),
-            end.into(),
-            (end - position).into(),
-            Value::from(updated),
+            it.partition.into(),
+            it.next_offset.into(),
+            it.end_offset.into(),
+            (it.end_offset - it.next_offset).into(),
+            Value::from(it.updated_at),
         ]);
     }
-    table.print(Format::Table)
+    table.print(Format::Table)?;
+    Ok(adds_up && faults.is_empty())
 }
 
-async fn print_agreement(client: &Client) -> Result<()> {
+/// Where a counter stands in a partition.
+struct Position {
+    partition: i32,
+    first_offset: i64,
+    next_offset: i64,
+    /// As the log says, so that a counter that has stopped cannot hide its lag; or as it saw another log last.
+    end_offset: i64,
+    /// Where the log starts, as it says.
+    log_start: Option<i64>,
+    updated_at: String,
+}
+
+impl Position {
+    /// What it cannot be if it is a position in the log.
+    fn fault(&self, log: Option<&dyn VoteLog>) -> Option<String> {
+        let Position { partition, first_offset, next_offset, end_offset, .. } = self;
+        let log = log?;
+        if *partition < 0 || *partition >= log.partitions() as i32 {
+            Some(format!("partition {partition} is counted, and the log has {}", log.partitions()))
+        } else if next_offset > end_offset {
+            Some(format!(
+                "partition {partition} is counted up to {next_offset}, and ends at {end_offset}: votes were lost"
+            ))
+        } else if self.log_start.is_some_and(|start| *first_offset > start) {
+            Some(format!("partition {partition} is counted from {first_offset}, and has votes before"))
+        } else {
+            None
+        }
+    }
+}
+
+async fn positions(client: &Client, log: Option<&dyn VoteLog>, counter: &str) -> Result<Vec<Position>> {
+    let sql = "SELECT partition, a.first_offset, next_offset, end_offset, rfc3339(lag.updated_at)
+                 FROM lag JOIN accounting_by_partition a USING (counter, partition, next_offset)
+                WHERE counter = $1 ORDER BY partition";
+    let rows = client.query(sql, &[&counter]).await.context("read the positions")?;
+    let mut positions = Vec::with_capacity(rows.len());
+    for row in rows {
+        let (partition, next_offset): (i32, i64) = (row.get(0), row.get(2));
+        let (mut end_offset, mut log_start) = (row.get(3), None);
+        if let Some(log) = log.filter(|log| partition >= 0 && partition < log.partitions() as i32) {
+            log.recover(partition as u32, next_offset.max(0) as u64)?;
+            let offsets = log.offsets(partition as u32)?;
+            (end_offset, log_start) = (offsets.end as i64, Some(offsets.start as i64));
+        }
+        positions.push(Position {
+            partition,
+            first_offset: row.get(1),
+            next_offset,
+            end_offset,
+            log_start,
+            updated_at: row.get(4),
+        });
+    }
+    Ok(positions)
+}
+
+/// Whether no two counters differ.
+async fn print_agreement(client: &Client) -> Result<bool> {
     let rows = client
         .query(
             "SELECT counter, other, verdict, partitions_apart, votes_apart, timeline_apart, refusals_apart
@@ -122,9 +187,11 @@ async fn print_agreement(client: &Client) -> Result<()> {
         )
         .await
         .context("read the agreement")?;
+    let mut is_alike = true;
     for row in rows {
         let (counter, other): (&str, &str) = (row.get(0), row.get(1));
         let [partitions, votes, timeline, refusals]: [i64; 4] = [row.get(3), row.get(4), row.get(5), row.get(6)];
+        is_alike &= row.get::<_, &str>(2) != "differ";
         let verdict = match row.get(2) {
             "agree" => "agree in every row".to_owned(),
             "differ" => format!(
@@ -138,7 +205,7 @@ async fn print_agreement(client: &Client) -> Result<()> {
         };
         print(&format!("\nagreement   {counter} and {other}: {verdict}\n"))?;
     }
-    Ok(())
+    Ok(is_alike)
 }
 
 async fn first_difference(client: &Client, counter: &str, other: &str) -> Result<String> {

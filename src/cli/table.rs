@@ -25,6 +25,17 @@ pub(super) struct Rows {
 /// A line under the header and nothing else: easy to read, and to copy.
 const PLAIN: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
+/// A share in percent. All but all is not `100.00 %`, and something is not `0.00 %`.
+pub(super) fn percent(share: f64) -> String {
+    let hundredths = (share * 10_000.0).round();
+    let shown = match share {
+        0.0 | 1.0 => hundredths,
+        _ if share < 1.0 => hundredths.clamp(1.0, 9_999.0),
+        _ => hundredths.max(10_001.0),
+    };
+    format!("{:.2} %", shown / 100.0)
+}
+
 impl Rows {
     pub fn print(&self, format: Format) -> Result<()> {
         print(&match format {
@@ -92,4 +103,16 @@ pub(super) fn grouped(number: i64) -> String {
         text.push(digit);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_but_all_is_not_a_hundred_percent() {
+        let shares = [(0, 30_000), (1, 30_000), (1, 3), (29_999, 30_000), (30_000, 30_000), (30_001, 30_000)];
+        let shown = shares.map(|(part, all)| percent(f64::from(part) / f64::from(all)));
+        assert_eq!(shown, ["0.00 %", "0.01 %", "33.33 %", "99.99 %", "100.00 %", "100.01 %"]);
+    }
 }

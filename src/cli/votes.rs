@@ -232,12 +232,15 @@ pub(super) fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
+/// How many times as fast a day may pass.
+const SPEEDS: std::ops::RangeInclusive<f64> = 0.0001..=1_000_000.0;
+
 pub(super) fn parse_speed(text: &str) -> Result<Speed, String> {
     match text {
         "max" => Ok(Speed::Max),
         _ => match text.parse::<f64>() {
-            Ok(times) if times.is_finite() && times > 0.0 => Ok(Speed::Times(times)),
-            _ => Err("expected a number above 0, or max".into()),
+            Ok(times) if SPEEDS.contains(&times) => Ok(Speed::Times(times)),
+            _ => Err(format!("expected a number from {} to {}, or max", SPEEDS.start(), SPEEDS.end())),
         },
     }
 }

@@ -7,8 +7,7 @@ use super::Stage;
 use crate::kit::Kit;
 use crate::run::{Place, Running};
 
-const COMMANDS: [&str; 7] =
-    ["setup", "simulate", "replay results results.csv", "count --drain", "audit", "status", "serve"];
+const COMMANDS: [&str; 6] = ["setup", "simulate", "replay results results.csv", "count --drain", "audit", "status"];
 
 /// Runs all of them side by side; gives what each has said.
 fn all_fail(place: &Place, options: &str) -> Vec<(&'static str, String)> {
@@ -41,6 +40,22 @@ async fn brokers_that_are_away_are_named_with_the_reason() {
         let begin = format!("scrutin: the log at kafka://127.0.0.1:{port}/votes does not answer: ");
         assert!(said.starts_with(&begin) && one_line(&said), "{line}: {said}");
     }
+}
+
+/// The page reads PostgreSQL alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_is_served_while_the_brokers_are_away() {
+    let kit = Kit::new().await;
+    let place = Place::of(&kit);
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let serving = place.start(&format!("serve --log kafka://127.0.0.1:{port}/night"));
+    let page = serving.page();
+    page.until("/readyz", |status, body| status == 503 && body.contains("does not answer: "));
+    assert_eq!(page.ask("/healthz").0, 200);
+    assert_eq!(page.ask("/").0, 200);
+    serving.interrupted().ok();
 }
 
 #[tokio::test(flavor = "multi_thread")]

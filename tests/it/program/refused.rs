@@ -30,6 +30,8 @@ fn a_wrong_command_line_is_2() {
         "demo --voters many",
         "demo --day 0s",
         "demo --speed 0",
+        "demo --speed 1e-300",
+        "demo --speed 1e300",
         "demo --results a.csv --voters 5",
         "setup --no-election --voters 5",
         "replay",

@@ -1,0 +1,145 @@
+//! What is there stays: elections, counts of other logs, the votes behind a mark that a power cut has set back; and `status`
+//! says what cannot be.
+
+use crate::kit::Kit;
+use crate::run::Place;
+
+const MAYOR: &str = "\
+region_code,region_name,registered,abstentions,blank,null,candidate,votes
+N,North,100,30,5,5,Ada,40
+N,North,100,30,5,5,Ben,20
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn setup_without_arguments_leaves_the_election_that_is_there() {
+    let kit = Kit::empty().await;
+    let place = Place::of(&kit);
+    place.write("mayor.csv", MAYOR);
+    place.ok("replay results mayor.csv --speed max");
+    place.ok("count --drain");
+    let said = place.ok("setup");
+    assert!(said.contains("election    mayor: ") && !said.contains("pres-2027"), "{said}");
+    let said = place.ok("count --drain");
+    assert!(said.contains("0 left in the log"), "{said}");
+    assert!(place.ok("audit").contains("clean"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_counter_goes_on_with_the_elections_that_it_began_with() {
+    let kit = Kit::empty().await;
+    let place = Place::of(&kit);
+    place.ok("setup --voters 5000");
+    place.ok("count --drain");
+    place.write("mayor.csv", MAYOR);
+    place.ok("setup --results mayor.csv");
+    place.ok("replay results mayor.csv --speed max");
+    let done = place.run("count --drain");
+    assert!(done.err.contains("began without the election `mayor`"), "{done}");
+    done.ok();
+    assert!(place.ok("audit").contains("clean"));
+    let refused = place.ok("rejected --format csv");
+    assert_eq!(refused.lines().filter(|line| line.contains("unknown_election")).count(), 70, "{refused}");
+    place.ok("count --drain --counter both");
+    assert!(place.ok("audit --counter both --truth scrutin-data/truth.json").contains("clean"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fresh_demo_deletes_no_count_of_another_log() {
+    let kit = Kit::empty().await;
+    let place = Place::of(&kit);
+    place.ok("setup --voters 3000 --day 10m --data-dir night");
+    place.ok("simulate --speed max --data-dir night");
+    place.ok("count --drain --data-dir night");
+    let said = place.fails("demo --fresh --voters 1000 --speed max --exit --data-dir demo", 4);
+    assert!(said.contains("--fresh would delete that count; name another counter with --counter"), "{said}");
+    assert!(place.ok("audit --data-dir night").contains("clean"));
+    // Its own count it may delete.
+    place.write("mayor.csv", MAYOR);
+    let own = "demo --results mayor.csv --speed max --exit --data-dir demo --counter demo";
+    for line in [own.to_owned(), format!("{own} --fresh")] {
+        place.ok(&line);
+    }
+    assert!(place.ok("audit --data-dir night").contains("clean"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_that_a_power_cut_has_set_back_loses_nothing() {
+    let kit = Kit::empty().await;
+    let place = Place::of(&kit);
+    place.ok("setup --voters 20000 --day 10m");
+    place.ok("simulate --speed max");
+    place.ok("count --drain");
+    let set_back = || {
+        for partition in 0..4 {
+            let name = format!("scrutin-data/log/{partition}/durable");
+            let mark = u64::from_le_bytes(std::fs::read(place.path(&name)).unwrap().try_into().unwrap());
+            place.write(&name, (mark - 500).to_le_bytes());
+        }
+    };
+    for line in ["audit --truth scrutin-data/truth.json", "count --drain", "status"] {
+        set_back();
+        let said = place.ok(line);
+        assert!(
+            ["clean", "0 left in the log", "all adds up"].iter().any(|words| said.contains(words)),
+            "{line}: {said}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_says_what_cannot_be() {
+    let kit = Kit::empty().await;
+    let place = Place::of(&kit);
+    place.ok("setup --voters 20000 --day 10m");
+    place.ok("simulate --speed max");
+    place.ok("count --drain");
+    assert!(place.ok("status").contains("all adds up"));
+    let owner = kit.owner().await;
+    let row = "SELECT next_offset FROM position WHERE counter = 'native' AND partition = 1";
+    let end: i64 = owner.query_one(row, &[]).await.unwrap().get(0);
+    for (change, back, words) in [
+        (
+            "UPDATE position SET next_offset = next_offset + 70, gaps = gaps + 70 WHERE partition = 1",
+            "UPDATE position SET next_offset = next_offset - 70, gaps = gaps - 70 WHERE partition = 1",
+            format!("partition 1 is counted up to {}, and ends at {end}", end + 70),
+        ),
+        (
+            "INSERT INTO position (counter, partition, first_offset, next_offset, end_offset) VALUES ('native', 6, 0, 0, 0)",
+            "DELETE FROM position WHERE partition = 6",
+            "partition 6 is counted, and the log has 4".into(),
+        ),
+        (
+            "UPDATE position SET first_offset = 500, gaps = gaps - 500 WHERE partition = 0",
+            "UPDATE position SET first_offset = 0, gaps = gaps + 500 WHERE partition = 0",
+            "partition 0 is counted from 500, and has votes before".into(),
+        ),
+        ("UPDATE tally SET votes = votes + 1", "UPDATE tally SET votes = votes - 1", "DOES NOT ADD UP".into()),
+    ] {
+        owner.batch_execute(change).await.unwrap();
+        let done = place.run("status");
+        assert!(done.code == Some(1) && done.out.contains(&words), "{change}: {done}");
+        assert!(!done.out.contains("all adds up"), "{done}");
+        owner.batch_execute(back).await.unwrap();
+    }
+    assert!(place.ok("status").contains("all adds up"));
+
+    let mut command = place.command("status");
+    command.env("DATABASE_URL", kit.url_as("nobody", "wrong"));
+    let said = crate::run::Running::start(command).end();
+    assert!(said.code == Some(4) && !said.out.contains("the count waits for it"), "{said}");
+}
+
+/// As on a standby.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_that_cannot_be_written_down_is_printed_all_the_same() {
+    let kit = Kit::empty().await;
+    let place = Place::of(&kit);
+    place.ok("setup --voters 5000 --day 10m");
+    place.ok("simulate --speed max");
+    place.ok("count --drain");
+    let owner = kit.owner().await;
+    let name: String = owner.query_one("SELECT current_database()", &[]).await.unwrap().get(0);
+    owner.batch_execute(&format!("ALTER DATABASE {name} SET default_transaction_read_only TO on")).await.unwrap();
+    let said = place.ok("audit --truth scrutin-data/truth.json");
+    assert!(said.contains("clean") && said.contains("The page will not show this audit: "), "{said}");
+}
