@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::kit::Kit;
 
 /// Far longer than anything here takes.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Where the program runs: a folder of its own to work in, and maybe a database.
 pub struct Place {

@@ -260,14 +260,14 @@ async fn a_server_that_dies_is_missed_and_another_session_goes_on() {
 
     // Paused, it has an open connection and says nothing.
     let settings =
-        SparkSettings { answer: Duration::from_secs(3), quiet: Duration::from_secs(1), ..SparkSettings::default() };
+        SparkSettings { answer: Duration::from_secs(8), quiet: Duration::from_secs(1), ..SparkSettings::default() };
     let hasty = Session::open(&spark.address(), &settings).await.unwrap();
     spark.pause();
     let error = hasty.version().await.unwrap_err();
-    assert!(error.to_string().contains("did not answer within 3 s when asked to say its version"), "{error}");
+    assert!(error.to_string().contains("did not answer within 8 s when asked to say its version"), "{error}");
     // It is asked for its version when the execution has been quiet.
     let error = hasty.run(Relation::sql("SELECT 1"), PATIENCE).await.unwrap_err();
-    assert!(error.to_string().contains("did not answer within 3 s when asked to say its version"), "{error}");
+    assert!(error.to_string().contains("did not answer within 8 s when asked to say its version"), "{error}");
     spark.resume();
     assert!(query.status().await.unwrap().is_active);
 

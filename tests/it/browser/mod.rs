@@ -40,9 +40,10 @@ async fn must_be_clean(browser: &Browser, page: Page) {
 async fn numbers_move_to_the_exact_truth() {
     let kit = Kit::empty().await;
     let place = Place::of(&kit);
-    let demo = place.start("demo --voters 30000 --day 15s --data-dir data");
-    let page = demo.page();
+    // A browser that is started after the day has begun may miss it.
     let browser = Browser::start(&DESK).await;
+    let demo = place.start("demo --voters 30000 --day 20s --data-dir data");
+    let page = demo.page();
     browser.go(&address(page, "")).await;
     // Several figures are seen on the way, each larger than the one before.
     let seen = browser

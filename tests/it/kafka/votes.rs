@@ -7,8 +7,8 @@ use crate::run::csv_rows;
 async fn a_simulation_that_was_stopped_goes_on_where_the_log_ends() {
     let stage = Stage::new().await;
     stage.place.ok("setup --voters 100000 --partitions 3");
-    let simulate = stage.place.start("simulate --speed 8000 --seed 7");
-    while (0..3).map(|partition| stage.topic.offsets(partition).1).sum::<i64>() < 5_000 {}
+    let simulate = stage.place.start("simulate --speed 1000 --seed 7");
+    while (0..3).map(|partition| stage.topic.offsets(partition).1).sum::<i64>() < 2_000 {}
     let done = simulate.interrupted();
     assert!(done.ok().contains("Stopped; run again, it goes on where it was."));
     let before: i64 = (0..3).map(|partition| stage.topic.offsets(partition).1).sum();
