@@ -1,7 +1,8 @@
 //! The audit: recounts a counter's votes from the log and compares every row that the counter wrote.
 //!
 //! It shares no counting code with the engine: it has its own parser, rules, partitioner and roll, all as plain as
-//! can be, on the standard library's maps. Whatever both get wrong they get wrong independently.
+//! can be, on the standard library's maps. It reads the log in a way of its own too (`read.rs`); what both share there are
+//! the libraries that decompress, and librdkafka's client. Whatever both get wrong they get wrong independently.
 //!
 //! Of a count on Spark there is no roll and no evidence in the tables to be compared.
 //!
@@ -10,6 +11,7 @@
 
 mod compare;
 mod judge;
+mod read;
 mod recount;
 mod report;
 mod snapshot;

@@ -1,11 +1,10 @@
 //! Recounts one partition from the log.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::{Duration, Instant};
 
 use super::judge::{Ballot, Laws};
 use super::snapshot::Position;
-use super::{AuditError, Result};
+use super::{AuditError, Result, read};
 use crate::log::{Record, VoteLog};
 use crate::vote::Reason;
 
@@ -13,8 +12,8 @@ use crate::vote::Reason;
 const KEPT_PER_REASON: u64 = 1000;
 const KEPT_BYTES: usize = 4096;
 
-/// A log that has the records must hand them out within this time.
-const FETCH_WAIT: Duration = Duration::from_secs(30);
+/// Records between two words of how far it is.
+const TELL_EVERY: u64 = 4096;
 
 /// Everything by number, but for the bucket: the start of the one that `cast_at` is in, in milliseconds since 1970 UTC.
 pub(super) type TallyCell = (usize, usize, usize, usize);
@@ -110,36 +109,21 @@ pub(super) fn partition(
         rolls: laws.elections.iter().map(|_| HashSet::with_capacity(room)).collect(),
         evidence: BTreeMap::new(),
     };
-    let mut next = position.first_offset;
-    let mut reader = log.reader(&[(position.partition, next)])?;
-    let mut heard = Instant::now();
-    while next < end {
-        let Some(batch) = reader.fetch(Duration::from_secs(1))? else {
-            if heard.elapsed() > FETCH_WAIT {
-                return Err(AuditError::Unusable(format!(
-                    "{} has records of partition {} up to offset {end}, but nothing came after {next} for {} s",
-                    log.name(),
-                    position.partition,
-                    FETCH_WAIT.as_secs()
-                )));
-            }
-            continue;
-        };
-        heard = Instant::now();
-        let mut records = 0;
-        for record in batch.records().filter(|record| record.offset >= next && record.offset < end) {
-            recount.count(laws, position.partition, &record);
-            records += 1;
+    let mut told = position.first_offset;
+    let all = read::records(log, position.partition, position.first_offset..end, &mut |record| {
+        recount.count(laws, position.partition, record);
+        recount.records += 1;
+        if !recount.records.is_multiple_of(TELL_EVERY) {
+            return true;
         }
-        recount.records += records;
-        let reached = batch.next_offset.min(end);
-        recount.gaps += (reached - next) - records;
-        if !go_on(reached - next) {
-            return Ok(None);
-        }
-        next = reached;
-        reader.recycle(batch);
+        let done = record.offset + 1 - told;
+        told += done;
+        go_on(done)
+    });
+    if !all? || !go_on(end.saturating_sub(told)) {
+        return Ok(None);
     }
+    recount.gaps = end.saturating_sub(position.first_offset) - recount.records;
     Ok(Some(recount))
 }
 

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{LogError, LogReader, LogWriter, Result, VoteLog};
+use super::{Home, LogError, LogReader, LogWriter, Result, VoteLog};
 
 /// How batches are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -168,6 +168,10 @@ impl VoteLog for EmbeddedLog {
 
     fn writer(&self, partitions: &[u32]) -> Result<Box<dyn LogWriter>> {
         Ok(Box::new(writer::Writer::open(self, partitions)?))
+    }
+
+    fn home(&self) -> Home<'_> {
+        Home::Folder(&self.dir)
     }
 
     fn name(&self) -> String {

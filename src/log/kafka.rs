@@ -26,7 +26,7 @@ pub use client::KafkaSettings;
 use topic::Holds;
 pub use topic::NewTopic;
 
-use super::{LogReader, LogWriter, Membership, Result, VoteLog, check_asked};
+use super::{Home, LogReader, LogWriter, Membership, Result, VoteLog, check_asked};
 use client::Context;
 
 /// A topic with votes.
@@ -116,6 +116,10 @@ impl VoteLog for KafkaLog {
 
     fn check(&self) -> Result<()> {
         topic::check_same(&self.address, &self.client, &self.topic)
+    }
+
+    fn home(&self) -> Home<'_> {
+        Home::Topic { address: &self.address, settings: &self.settings }
     }
 
     fn name(&self) -> String {

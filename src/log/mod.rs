@@ -9,10 +9,12 @@ mod membership;
 pub mod partitioner;
 
 use std::ops::Range;
+use std::path::Path;
 use std::time::Duration;
 
 pub use embedded::EmbeddedLog;
 pub use kafka::KafkaLog;
+use kafka::{KafkaAddress, KafkaSettings};
 pub use membership::{Alone, Membership};
 
 /// Whose fault it is, and what to do.
@@ -101,11 +103,24 @@ pub trait VoteLog: Send + Sync {
         Ok(())
     }
 
+    /// Where its records lie, for whoever reads them without [`reader`](VoteLog::reader).
+    fn home(&self) -> Home<'_>;
+
     /// What to call it in messages: a path or an address.
     fn name(&self) -> String;
 
     /// What tells it from every other log, whatever their names: one that is deleted and made again is another.
     fn id(&self) -> String;
+}
+
+/// Where the records of a log lie.
+pub enum Home<'a> {
+    /// Of an embedded log.
+    Folder(&'a Path),
+    Topic {
+        address: &'a KafkaAddress,
+        settings: &'a KafkaSettings,
+    },
 }
 
 pub trait LogReader: Send {

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use scrutin::log::{Batch, EmbeddedLog, LogReader, LogWriter, Result, VoteLog};
+use scrutin::log::{Batch, EmbeddedLog, Home, LogReader, LogWriter, Result, VoteLog};
 use scrutin::pipeline::{self, CountOptions, CountProgress, Stop};
 use scrutin::store::Database;
 use scrutin::telemetry::Telemetry;
@@ -107,6 +107,10 @@ impl VoteLog for Panicking {
 
     fn writer(&self, partitions: &[u32]) -> Result<Box<dyn LogWriter>> {
         self.0.writer(partitions)
+    }
+
+    fn home(&self) -> Home<'_> {
+        self.0.home()
     }
 
     fn name(&self) -> String {

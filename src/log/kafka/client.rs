@@ -94,7 +94,7 @@ impl KafkaSettings {
     }
 
     /// `defaults` hold where the user has set nothing.
-    pub(super) fn consumer(&self, address: &KafkaAddress, defaults: &[(&str, &str)]) -> ClientConfig {
+    pub(crate) fn consumer(&self, address: &KafkaAddress, defaults: &[(&str, &str)]) -> ClientConfig {
         let mut config = self.base(address, defaults);
         config
             .set("isolation.level", "read_committed")
