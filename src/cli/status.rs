@@ -11,6 +11,7 @@ use super::table::{Format, Rows, grouped, print};
 use super::told;
 use crate::config::Settings;
 use crate::log::VoteLog;
+use crate::pipeline::held_back;
 use crate::store::{Role, StoreError, migrate};
 
 /// Exits with 1 where a count does not add up, or is not of the log as it is now.
@@ -107,7 +108,11 @@ async fn print_counter(client: &Client, log: Option<&dyn VoteLog>, counter: &str
     }
     let mut table =
         Rows { columns: vec!["partition", "position", "end of log", "lag", "last commit"], rows: Vec::new() };
+    let mut held = Vec::new();
     for it in positions {
+        if let (Some(log), Some(offset)) = (log, it.held_back) {
+            held.push(held_back::told(log, it.partition.unsigned_abs(), offset));
+        }
         table.rows.push(vec![
             it.partition.into(),
             it.next_offset.into(),
@@ -117,6 +122,9 @@ async fn print_counter(client: &Client, log: Option<&dyn VoteLog>, counter: &str
         ]);
     }
     table.print(Format::Table)?;
+    for held in held {
+        print(&format!("waits       {held}\n"))?;
+    }
     Ok(adds_up && faults.is_empty())
 }
 
@@ -129,6 +137,8 @@ struct Position {
     end_offset: i64,
     /// Where the log starts, as it says.
     log_start: Option<i64>,
+    /// From where on an open transaction holds votes back.
+    held_back: Option<u64>,
     updated_at: String,
 }
 
@@ -159,11 +169,12 @@ async fn positions(client: &Client, log: Option<&dyn VoteLog>, counter: &str) ->
     let mut positions = Vec::with_capacity(rows.len());
     for row in rows {
         let (partition, next_offset): (i32, i64) = (row.get(0), row.get(2));
-        let (mut end_offset, mut log_start) = (row.get(3), None);
+        let (mut end_offset, mut log_start, mut held_back) = (row.get(3), None, None);
         if let Some(log) = log.filter(|log| partition >= 0 && partition < log.partitions() as i32) {
             log.recover(partition as u32, next_offset.max(0) as u64)?;
             let offsets = log.offsets(partition as u32)?;
             (end_offset, log_start) = (offsets.end as i64, Some(offsets.start as i64));
+            held_back = log.held_back(partition as u32)?;
         }
         positions.push(Position {
             partition,
@@ -171,6 +182,7 @@ async fn positions(client: &Client, log: Option<&dyn VoteLog>, counter: &str) ->
             next_offset,
             end_offset,
             log_start,
+            held_back,
             updated_at: row.get(4),
         });
     }

@@ -37,6 +37,8 @@ pub struct KafkaLog {
     topic: topic::Topic,
     /// Asks for offsets. Reads nothing.
     client: Arc<BaseConsumer<Context>>,
+    /// The same; for it a partition ends where the first open transaction begins.
+    committed: Arc<BaseConsumer<Context>>,
     /// Whether what an earlier writer had under way has been waited for.
     is_settled: Arc<Mutex<bool>>,
 }
@@ -71,6 +73,15 @@ impl KafkaLog {
         &self.address
     }
 
+    fn offsets_by(&self, client: &BaseConsumer<Context>, partition: u32) -> Result<Range<u64>> {
+        client::take_reports(client);
+        let topic = &self.address.topic;
+        match client::ask(client, topic, |wait| client.fetch_watermarks(topic, partition as i32, wait)) {
+            Ok((start, end)) => Ok(start.max(0) as u64..end.max(0) as u64),
+            Err(error) => Err(client::failed(&self.address, client, &error)),
+        }
+    }
+
     async fn find(address: &KafkaAddress, settings: &KafkaSettings, holds: Holds) -> Result<KafkaLog> {
         let client = settings.client(address)?;
         let topic = topic::find(address, &client)?;
@@ -80,6 +91,7 @@ impl KafkaLog {
             settings: settings.clone(),
             topic,
             client: Arc::new(client),
+            committed: Arc::new(settings.committed_client(address)?),
             is_settled: Arc::default(),
         })
     }
@@ -91,14 +103,14 @@ impl VoteLog for KafkaLog {
     }
 
     fn offsets(&self, partition: u32) -> Result<Range<u64>> {
-        client::take_reports(&self.client);
-        let topic = &self.address.topic;
-        let found =
-            client::ask(&self.client, topic, |wait| self.client.fetch_watermarks(topic, partition as i32, wait));
-        match found {
-            Ok((start, end)) => Ok(start.max(0) as u64..end.max(0) as u64),
-            Err(error) => Err(client::failed(&self.address, &self.client, &error)),
-        }
+        self.offsets_by(&self.client, partition)
+    }
+
+    fn held_back(&self, partition: u32) -> Result<Option<u64>> {
+        // In this order: what is appended in between is no transaction's.
+        let all = self.offsets(partition)?;
+        let committed = self.offsets_by(&self.committed, partition)?;
+        Ok((committed.end < all.end).then_some(committed.end))
     }
 
     fn reader(&self, from: &[(u32, u64)]) -> Result<Box<dyn LogReader>> {

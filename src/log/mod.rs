@@ -86,6 +86,11 @@ pub trait VoteLog: Send + Sync {
         Ok(())
     }
 
+    /// From which offset on an open transaction holds records of a partition back, if one does.
+    fn held_back(&self, _partition: u32) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
     /// A reader of the given partitions, each from the offset given.
     fn reader(&self, from: &[(u32, u64)]) -> Result<Box<dyn LogReader>>;
 

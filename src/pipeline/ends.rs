@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use super::held_back::HeldBack;
 use super::{LOG, Stop};
 use crate::log::{LogError, Result, VoteLog};
 use crate::telemetry::Telemetry;
@@ -33,11 +34,15 @@ impl Ends {
         let watched = Arc::downgrade(&ends);
         // A thread of its own, which nobody waits for: a log that is away keeps it for seconds.
         let watch = move || {
+            let mut held_back = HeldBack::new();
             loop {
                 thread::sleep(INTERVAL);
                 let is_same = log.check();
                 let is_broken = is_same.as_ref().is_err_and(|error| !error.is_transient());
-                let found = is_same.and_then(|()| ask(&*log, &partitions));
+                let found = is_same.and_then(|()| {
+                    held_back.look(&*log, &partitions, &telemetry)?;
+                    ask(&*log, &partitions)
+                });
                 let Some(ends) = watched.upgrade() else { return };
                 match found {
                     Ok(found) => {

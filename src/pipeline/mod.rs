@@ -17,6 +17,7 @@
 mod committer;
 mod counting;
 mod ends;
+pub(crate) mod held_back;
 mod latencies;
 mod retry;
 mod round;
@@ -51,6 +52,8 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 pub const LOG: &str = "log";
 /// Shown only once something could not be read.
 pub const READING: &str = "reading";
+/// Shown only once a transaction has held votes back.
+pub const TRANSACTION: &str = "transaction";
 pub const POSTGRESQL: &str = "postgresql";
 
 #[derive(Debug, thiserror::Error)]

@@ -93,6 +93,12 @@ impl KafkaSettings {
         config.create_with_context(Context::default()).map_err(|error| unusable(address, &error))
     }
 
+    /// A client that asks, and takes for the end what can be read now.
+    pub(super) fn committed_client(&self, address: &KafkaAddress) -> Result<BaseConsumer<Context>> {
+        let config = self.consumer(address, &[]);
+        config.create_with_context(Context::default()).map_err(|error| unusable(address, &error))
+    }
+
     /// `defaults` hold where the user has set nothing.
     pub(crate) fn consumer(&self, address: &KafkaAddress, defaults: &[(&str, &str)]) -> ClientConfig {
         let mut config = self.base(address, defaults);

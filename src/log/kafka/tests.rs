@@ -23,8 +23,9 @@ fn mock() -> (MockCluster<'static, DefaultProducerContext>, KafkaLog) {
         settings.properties.insert(name.into(), "10".into());
     }
     let client = Arc::new(settings.client(&address).unwrap());
+    let committed = Arc::new(settings.committed_client(&address).unwrap());
     let topic = topic::Topic { id: "mock".into(), partitions: PARTITIONS };
-    (cluster, KafkaLog { address, settings, topic, client, is_settled: Arc::default() })
+    (cluster, KafkaLog { address, settings, topic, client, committed, is_settled: Arc::default() })
 }
 
 fn buffer(values: impl IntoIterator<Item = Vec<u8>>) -> RecordBuffer {

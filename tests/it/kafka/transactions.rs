@@ -107,8 +107,13 @@ async fn an_open_transaction_holds_back_what_comes_after_it_and_is_seen() {
     until_received(page, 3);
     page.until("/metrics", |_, text| text.contains("scrutin_lag_votes{partition=\"0\"} 6\n"));
     let status = stage.place.ok("status");
-    let figures: Vec<&str> = status.lines().last().unwrap().split_whitespace().take(4).collect();
+    let mut lines = status.lines().rev();
+    let words = "holds back what comes after offset 3 of partition 0, until its producer ends it";
+    let waits = lines.next().unwrap();
+    assert!(waits.starts_with("waits       an open transaction") && waits.contains(words), "{status}");
+    let figures: Vec<&str> = lines.next().unwrap().split_whitespace().take(4).collect();
     assert_eq!(figures, ["0", "3", "9", "6"], "partition, position, end of log, lag: {status}");
+    page.until("/readyz", |status, body| status == 503 && body.contains(words));
     // What is there now is more than can be read now.
     let mut draining = stage.place.start("count --drain --counter drained");
     until_at(&stage, "drained", 3).await;
@@ -118,6 +123,7 @@ async fn an_open_transaction_holds_back_what_comes_after_it_and_is_seen() {
     until_received(page, 9);
     until_at(&stage, "native", 10).await; // behind the marker
     page.until("/metrics", |_, text| text.contains("scrutin_lag_votes{partition=\"0\"} 0\n"));
+    page.until("/readyz", |status, _| status == 200);
     let out = draining.end().ok();
     assert!(out.contains("now 9 counted, 0 refused"), "{out}");
     count.interrupted().ok();

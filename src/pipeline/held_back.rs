@@ -1,0 +1,68 @@
+//! Says that votes wait for an open transaction, which may be anybody's who writes to the log.
+
+use std::time::{Duration, Instant};
+
+use super::TRANSACTION;
+use crate::log::{Result, VoteLog};
+use crate::telemetry::Telemetry;
+
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A transaction that lasts as long is worth a word.
+const TELL_AFTER: Duration = Duration::from_secs(5);
+
+pub(super) struct HeldBack {
+    looked: Instant,
+    /// Since when a transaction has been seen at each look.
+    since: Option<Instant>,
+    is_told: bool,
+}
+
+impl HeldBack {
+    pub fn new() -> HeldBack {
+        HeldBack { looked: Instant::now(), since: None, is_told: false }
+    }
+
+    /// Looks whether it is time to, and tells `telemetry`.
+    pub fn look(&mut self, log: &dyn VoteLog, partitions: &[u32], telemetry: &Telemetry) -> Result<()> {
+        if self.looked.elapsed() < LOOK_INTERVAL {
+            return Ok(());
+        }
+        self.looked = Instant::now();
+        let mut held = None;
+        for &partition in partitions {
+            held = log.held_back(partition)?.map(|offset| (partition, offset));
+            if held.is_some() {
+                break;
+            }
+        }
+        match held {
+            None => {
+                self.since = None;
+                if std::mem::take(&mut self.is_told) {
+                    telemetry.set_ready(TRANSACTION);
+                }
+            }
+            Some((partition, offset)) => {
+                let since = *self.since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= TELL_AFTER {
+                    let why = told(log, partition, offset);
+                    if !std::mem::replace(&mut self.is_told, true) {
+                        tracing::warn!("{why}");
+                    }
+                    telemetry.set_waiting(TRANSACTION, why);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What holds votes back, and what will end it.
+pub(crate) fn told(log: &dyn VoteLog, partition: u32, offset: u64) -> String {
+    format!(
+        "an open transaction in the log at {} holds back what comes after offset {offset} of partition {partition}, until its \
+         producer ends it or the brokers do (transaction.timeout.ms)",
+        log.name()
+    )
+}
