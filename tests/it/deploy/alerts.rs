@@ -127,7 +127,10 @@ fn grafana_is_set_up_to_read_and_to_tell() {
         let board = boards.iter().find(|(_, board)| board["uid"] == annotations["__dashboardUid__"]);
         let panels = list(&board.unwrap_or_else(|| panic!("no such dashboard: {rule}")).1, "panels");
         let panel = text(annotations, "__panelId__");
-        assert!(panels.iter().any(|it| it["id"].as_u64() == panel.parse().ok() && it["type"] != "row"), "no such panel: {rule}");
+        assert!(
+            panels.iter().any(|it| it["id"].as_u64() == panel.parse().ok() && it["type"] != "row"),
+            "no such panel: {rule}"
+        );
         assert!(["critical", "warning"].contains(&text(&rule["labels"], "severity")), "{rule}");
         let sql = text(&rule["data"][0]["model"], "rawSql");
         assert!(relations(sql).iter().all(|view| ["health", "comparison"].contains(view)), "{sql}");

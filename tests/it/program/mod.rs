@@ -8,4 +8,5 @@ mod deployed; // what the containers need: logins, passwords in files, an electi
 mod kept; // what is there stays: elections, counts of other logs, votes behind a mark set back
 mod real; // real results and real ballots come out as they went in
 mod refused; // what is wrong is said, with where and what to do, and the exit code
-mod settings; // flag before environment before file before default; the help
+mod settings;
+mod setup; // what a machine lacks is named, and installed after a yes // flag before environment before file before default; the help
