@@ -232,6 +232,8 @@ pub fn good() -> Vec<(&'static str, Vec<u8>)> {
         ("4096 bytes", long(4096)),
         ("an unknown field", vote.replacen('{', r#"{"note":{"a":[1,2]},"#, 1).into_bytes()),
         ("500 arrays deep in an unknown field", deep),
+        ("half a surrogate pair in an unknown field", vote.replacen('{', r#"{"note":"\ud800","#, 1).into_bytes()),
+        ("half a surrogate pair in a name within one", vote.replacen('{', r#"{"x":{"\ud800":1},"#, 1).into_bytes()),
         ("an escape", vote.replace("booth", "b\\u006foth").into_bytes()),
         (
             "a huge number in an unknown field",
@@ -265,6 +267,8 @@ pub fn bad() -> Vec<(&'static str, Vec<u8>)> {
         ("a control character", vote.replace("booth", "bo\toth").into_bytes()),
         ("invalid UTF-8 in a field", [&vote.as_bytes()[..60], b"\xff", &vote.as_bytes()[60..]].concat()),
         ("invalid UTF-8 in an unknown field", [b"{\"x\":\"\xff\",", &vote.as_bytes()[1..]].concat()),
+        ("half a surrogate pair in a field", vote.replace("\"75\"", r#""\ud800""#).into_bytes()),
+        ("half a surrogate pair in a field's name", vote.replacen('{', r#"{"\udc00":1,"#, 1).into_bytes()),
         ("upper-case id", vote.replace("6f1d2c3b", "6F1D2C3B").into_bytes()),
         ("no such day", vote.replace("04-11T", "02-30T").into_bytes()),
         ("a leap second", vote.replace("08:31:12", "08:31:60").into_bytes()),
