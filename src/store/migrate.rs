@@ -22,6 +22,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 4, name: "agreement", sql: include_str!("../../migrations/0004_agreement.sql") },
     Migration { version: 5, name: "dashboards", sql: include_str!("../../migrations/0005_dashboards.sql") },
     Migration { version: 6, name: "expectation", sql: include_str!("../../migrations/0006_expectation.sql") },
+    Migration { version: 7, name: "sums", sql: include_str!("../../migrations/0007_sums.sql") },
 ];
 
 /// One key for all who set up a database of ours ("scrutin" in ASCII).
@@ -29,6 +30,8 @@ const LOCK: i64 = 0x73_63_72_75_74_69_6e;
 
 const COUNTING_TABLES: &str = "counter, position, tally, timeline, rejection, rejected_vote, roll, batch, audit";
 const REFERENCE_TABLES: &str = "election, region, choice";
+/// Written by triggers only; counters may read them, for the audit.
+const SUM_TABLES: &str = "tally_sum, timeline_sum";
 
 /// Sets a database up, as the user of its address.
 ///
@@ -277,7 +280,7 @@ async fn grant(client: &mut Client) -> Result<(), StoreError> {
          REVOKE ALL ON ALL TABLES IN SCHEMA {SCHEMA} FROM PUBLIC, scrutin_counter, scrutin_reader;
          GRANT USAGE ON SCHEMA {SCHEMA} TO scrutin_counter, scrutin_reader;
          GRANT SELECT, INSERT, UPDATE, DELETE ON {COUNTING_TABLES} TO scrutin_counter;
-         GRANT SELECT ON {REFERENCE_TABLES}, migration, {views} TO scrutin_counter;
+         GRANT SELECT ON {REFERENCE_TABLES}, {SUM_TABLES}, migration, {views} TO scrutin_counter;
          GRANT SELECT ON {REFERENCE_TABLES}, {views} TO scrutin_reader;"
     );
     transaction.batch_execute(&sql).await.map_err(&failed)?;

@@ -26,3 +26,4 @@ mod spark_count; // Spark counts the same votes as the native engine
 mod spark_job; // the count in SQL against the native one, record by record
 mod spark_server; // a real Spark, to be killed and paused
 mod store; // migrations, roles and their walls, elections
+mod sums; // the sums that triggers maintain, after every kind of statement

@@ -157,8 +157,14 @@ async fn the_counter_writes_its_tables_and_no_election() {
     ] {
         assert_eq!(code(&counter, allowed).await, None, "{allowed}");
     }
-    for refused in ["UPDATE election SET title = 'mine'", "DELETE FROM migration", "CREATE TABLE scrutin.mine (n int)"]
-    {
+    for refused in [
+        "UPDATE election SET title = 'mine'",
+        "DELETE FROM migration",
+        "UPDATE tally_sum SET votes = 0",
+        "DELETE FROM timeline_sum",
+        "TRUNCATE tally",
+        "CREATE TABLE scrutin.mine (n int)",
+    ] {
         assert_eq!(code(&counter, refused).await.as_deref(), Some("42501"), "{refused}");
     }
 }
