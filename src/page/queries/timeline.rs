@@ -13,32 +13,22 @@ const GRID: &str = "
                               FROM e) e1) e2) e";
 
 /// Tables of a timeline, in at most $3 steps: `shown`, the places of the choices with most votes in the election's list,
-/// and `cell`, votes by point and place, where place -1 is all other choices, -2 blank and -3 null. A bucket's votes are
-/// summed before its point is reckoned, since there are far fewer buckets than rows.
+/// and `cell`, votes by point and place, where place -1 is all other choices, -2 blank and -3 null.
 fn tables() -> String {
-    // A code may be another candidate's in another region; only then is the region looked at.
     format!(
         ", grid AS ({GRID}),
 who AS MATERIALIZED (
-    SELECT c.choice, c.region, c.name, min(c.place) OVER (PARTITION BY c.choice, c.name) - 1 AS place
-      FROM e JOIN choice c ON c.election = e.election),
+    SELECT c.choice, c.name, c.place - 1 AS place FROM e JOIN candidates c ON c.election = e.election),
 shown AS MATERIALIZED (
     SELECT r.place - 1 AS place FROM e CROSS JOIN LATERAL {results} r WHERE r.valid
      ORDER BY r.votes DESC, r.place, r.choice LIMIT {CHOICES_SHOWN}),
-bucketed AS MATERIALIZED (
-    SELECT v.bucket, v.choice, CASE WHEN (SELECT bool_or(region <> '') FROM who) THEN v.region ELSE '' END AS region,
-           sum(v.votes) AS votes
-      FROM e CROSS JOIN LATERAL {votes} v GROUP BY 1, 2, 3),
-summed AS (
-    SELECT b.choice, b.region,
-           floor((date_part('epoch', b.bucket) - g.first) / (g.bucket_seconds * g.step))::int AS point, b.votes
-      FROM grid g CROSS JOIN bucketed b),
 cell AS MATERIALIZED (
-    SELECT s.point, CASE s.choice WHEN 'BLANK' THEN -2 WHEN 'NULL' THEN -3
-                    ELSE coalesce((SELECT place FROM shown WHERE place = w.place), -1) END AS place, sum(s.votes)::bigint AS votes
-      FROM summed s LEFT JOIN who w ON w.choice = s.choice AND w.region IN ('', s.region) GROUP BY 1, 2)",
+    SELECT floor((date_part('epoch', v.bucket) - e.first) / (e.bucket_seconds * e.step))::int AS point,
+           CASE v.choice WHEN 'BLANK' THEN -2 WHEN 'NULL' THEN -3
+           ELSE coalesce((SELECT place FROM shown WHERE place = w.place), -1) END AS place, sum(v.votes)::bigint AS votes
+      FROM grid e CROSS JOIN LATERAL {votes} v LEFT JOIN who w ON w.choice = v.choice AND w.name = v.name GROUP BY 1, 2)",
         results = ours("results"),
-        votes = ours("votes_by_bucket"),
+        votes = ours("results_over_time"),
     )
 }
 
