@@ -188,6 +188,28 @@ pub(super) fn rejections(
     Ok(())
 }
 
+/// Compares the sums that triggers maintain with their rows; the rows have been compared with the log already.
+pub(super) fn kept_sums(snapshot: &Snapshot, differences: &mut Differences) -> Result<()> {
+    let tables = [
+        ("tally_sum", "tally", "election, choice, channel", "concat_ws(' ', election, choice, channel)"),
+        ("timeline_sum", "timeline", "election, bucket, choice", "concat_ws(' ', election, rfc3339(bucket), choice)"),
+    ];
+    for (table, rows, key, shown) in tables {
+        let sql = format!(
+            "SELECT {shown}, coalesce(r.votes, 0), coalesce(s.votes, 0)
+               FROM (SELECT {key}, sum(votes)::bigint AS votes FROM {rows} WHERE counter = $1 GROUP BY {key}) r
+               FULL JOIN (SELECT {key}, votes FROM {table} WHERE counter = $1) s USING ({key})
+              WHERE coalesce(r.votes, 0) <> coalesce(s.votes, 0) ORDER BY {key}"
+        );
+        snapshot.rows("compare the sums", &sql, &[], &mut |row| {
+            let (expected, found): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
+            differences.push(table, row.try_get(0)?, expected, found);
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
 /// Rows of partitions that the log does not have, or that have no position.
 pub(super) fn stray_partitions(snapshot: &Snapshot, partitions: u32, differences: &mut Differences) -> Result<()> {
     let sql = "SELECT p.partition FROM generate_series(0, $2::int - 1) AS p (partition)

@@ -138,6 +138,7 @@ fn audit(
     compare::tally(&snapshot, &laws, totals.tally, &mut differences)?;
     compare::timeline(&snapshot, &laws, totals.timeline, &mut differences)?;
     compare::rejections(&snapshot, totals.rejections, &mut differences)?;
+    compare::kept_sums(&snapshot, &mut differences)?;
     compare::stray_partitions(&snapshot, found.partitions, &mut differences)?;
     let truth = truth.map(|truth| truth::score(&snapshot, truth, recounted)).transpose()?;
     let mut report = AuditReport {

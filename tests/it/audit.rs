@@ -195,6 +195,18 @@ const TAMPERED: &[(&str, &[[&str; 4]])] = &[
             ["timeline", "e1 2027-01-15T08:03:00.000Z R1 A", "*", "none"],
         ],
     ),
+    (
+        "UPDATE tally_sum SET votes = votes + 7 WHERE (election, choice, channel) = ('e1', 'A', 'post')",
+        &[["tally_sum", "e1 A post", "*", "*"]],
+    ),
+    (
+        "DELETE FROM timeline_sum WHERE (election, choice) = ('e1', 'B') AND bucket = '2027-01-15 08:03:00Z'",
+        &[["timeline_sum", "e1 2027-01-15T08:03:00.000Z B", "*", "0"]],
+    ),
+    (
+        "INSERT INTO timeline_sum VALUES ('native', 'e1', '2020-01-01Z', 'B', 3)",
+        &[["timeline_sum", "e1 2020-01-01T00:00:00.000Z B", "0", "3"]],
+    ),
     ("INSERT INTO rejection VALUES ('native', 'closed', '2020-01-01Z', 1)", &[["rejection", "closed 2020-*", "none", "1"]]),
     ("INSERT INTO rejection VALUES ('native', 'mislaid', '2020-01-01Z', 1)", &[["rejection", "mislaid 20*", "none", "1"]]),
     (
@@ -261,7 +273,17 @@ async fn each_tampering_is_found_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let (kit, log) = counted(folder.path()).await;
     let owner = kit.owner().await;
-    let tables = ["tally", "timeline", "rejection", "position", "roll", "rejected_vote", "election"];
+    let tables = [
+        "tally",
+        "timeline",
+        "rejection",
+        "position",
+        "roll",
+        "rejected_vote",
+        "election",
+        "tally_sum",
+        "timeline_sum",
+    ];
     for table in tables {
         owner.batch_execute(&format!("CREATE TABLE public.{table} AS SELECT * FROM {table}")).await.unwrap();
     }
