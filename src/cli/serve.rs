@@ -15,8 +15,8 @@ use super::told;
 use crate::config::{LogSettings, Settings};
 use crate::log::LogError;
 use crate::page::{self, PageState};
-use crate::pipeline::{Ends, LOG};
-use crate::store::{Database, migrate};
+use crate::pipeline::{Ends, LOG, witness};
+use crate::store::{Database, Role, migrate};
 use crate::telemetry::Telemetry;
 
 /// More than the page lets connect.
@@ -38,7 +38,7 @@ pub(super) async fn run(settings: Settings) -> Result<ExitCode> {
     print(&format!("The page is at {}\n", page.address))?;
     let ended = tokio::select! {
         () = stop.asked() => Ok(ExitCode::SUCCESS),
-        Err(error) = watch_log(&settings, &telemetry) => Err(error),
+        Err(error) = watch_log(&settings, &store.database, &telemetry) => Err(error),
     };
     page.stop().await?;
     store.close().await?;
@@ -47,7 +47,7 @@ pub(super) async fn run(settings: Settings) -> Result<ExitCode> {
 
 /// Tells whether a log of brokers answers, for as long as it is awaited. The page needs nothing of them, and says that it is
 /// not ready while they are away. Fails where the log cannot be used as the settings have it.
-async fn watch_log(settings: &Settings, telemetry: &Arc<Telemetry>) -> Result<()> {
+async fn watch_log(settings: &Settings, database: &Database, telemetry: &Arc<Telemetry>) -> Result<()> {
     if let LogSettings::Embedded(_) = settings.log {
         return Ok(());
     }
@@ -64,7 +64,8 @@ async fn watch_log(settings: &Settings, telemetry: &Arc<Telemetry>) -> Result<()
     telemetry.set_ready(LOG);
     let ends = (0..log.partitions()).map(|partition| (partition, 0)).collect();
     // Whatever becomes of the log from here on, the page goes on and says so.
-    let _watched = Ends::watch(log, ends, Arc::clone(telemetry), Arc::default());
+    let watched = Ends::watch(Arc::clone(&log), ends, Arc::clone(telemetry), Arc::default());
+    witness::note(&watched, log.id(), database.clone(), Role::Witness);
     std::future::pending().await
 }
 

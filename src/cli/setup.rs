@@ -38,6 +38,10 @@ pub(super) struct Args {
     /// Let the role scrutin_reader, which may read the views and nothing else, log in with the password in this file
     #[arg(long, env = "SCRUTIN_READER_PASSWORD_FILE", hide_env = true, value_name = "FILE")]
     reader_password_file: Option<PathBuf>,
+    /// Let the role scrutin_witness, which may read the views and record how far the log goes, log in with the password in
+    /// this file; meant for the server of the page
+    #[arg(long, env = "SCRUTIN_WITNESS_PASSWORD_FILE", hide_env = true, value_name = "FILE")]
+    witness_password_file: Option<PathBuf>,
 }
 
 impl Args {
@@ -59,7 +63,11 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
         true => None,
         false => Some(election(&args, &settings.data_dir)?),
     };
-    let files = [(Role::Counter, &args.counter_password_file), (Role::Reader, &args.reader_password_file)];
+    let files = [
+        (Role::Counter, &args.counter_password_file),
+        (Role::Reader, &args.reader_password_file),
+        (Role::Witness, &args.witness_password_file),
+    ];
     let mut passwords = Vec::new();
     for (role, file) in files {
         if let Some(file) = file {

@@ -12,7 +12,7 @@ use super::ends::Ends;
 use super::retry::Retry;
 use super::round::Shared;
 use super::worker::{self, Work};
-use super::{CountError, CountProgress, LOG, POSTGRESQL, Stop, WATCH_INTERVAL, blocking, committer, joined};
+use super::{CountError, CountProgress, LOG, POSTGRESQL, Stop, WATCH_INTERVAL, blocking, committer, joined, witness};
 use crate::engine::{Engine, Partition, Rules};
 use crate::log::{LogError, Membership, VoteLog};
 use crate::store::commit::CommitError;
@@ -245,6 +245,7 @@ impl Counting {
             workers.push(worker);
         }
         let ends = Ends::watch(Arc::clone(&self.log), ends, Arc::clone(&self.telemetry), Arc::clone(stop));
+        witness::note(&ends, self.log.id(), self.database.clone(), Role::Counter);
         let mut committer = committer::Committer::new(self, positions, Arc::clone(&ends), Arc::clone(standing));
         let mut result = committer.run(&shared).await;
         shared.close();

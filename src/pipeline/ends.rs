@@ -1,6 +1,7 @@
 //! Where the log ends, asked for now and then: the count's lag, whether the log answers, and whether it is still the same.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -16,6 +17,8 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// The ends of some partitions as last heard, by partition. The log is asked until this is dropped.
 pub struct Ends {
     latest: Mutex<BTreeMap<u32, u64>>,
+    /// Whether the log has answered since this was last asked.
+    has_answered: AtomicBool,
     /// Why it cannot be counted any more.
     broken: Mutex<Option<LogError>>,
 }
@@ -30,7 +33,8 @@ impl Ends {
         stop: Arc<Stop>,
     ) -> Arc<Ends> {
         let partitions: Vec<u32> = first.keys().copied().collect();
-        let ends = Arc::new(Ends { latest: Mutex::new(first), broken: Mutex::default() });
+        let ends =
+            Arc::new(Ends { latest: Mutex::new(first), has_answered: AtomicBool::default(), broken: Mutex::default() });
         let watched = Arc::downgrade(&ends);
         // A thread of its own, which nobody waits for: a log that is away keeps it for seconds.
         let watch = move || {
@@ -47,6 +51,7 @@ impl Ends {
                 match found {
                     Ok(found) => {
                         *ends.latest.lock().unwrap_or_else(PoisonError::into_inner) = found;
+                        ends.has_answered.store(true, Ordering::SeqCst);
                         telemetry.set_ready(LOG);
                     }
                     Err(error) => {
@@ -67,6 +72,11 @@ impl Ends {
 
     pub fn latest(&self) -> BTreeMap<u32, u64> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The ends, if the log has answered since this was last asked.
+    pub(super) fn answered(&self) -> Option<BTreeMap<u32, u64>> {
+        self.has_answered.swap(false, Ordering::SeqCst).then(|| self.latest())
     }
 
     /// Fails if the log cannot be counted any more.

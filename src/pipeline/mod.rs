@@ -21,6 +21,7 @@ pub(crate) mod held_back;
 mod latencies;
 mod retry;
 mod round;
+pub mod witness;
 mod worker;
 
 use std::collections::BTreeMap;

@@ -112,6 +112,8 @@ pub async fn count(
     telemetry.set_ready(POSTGRESQL);
 
     let ends = (0..).zip(offsets.iter().map(|offsets| offsets.end)).collect();
+    let ends = Ends::watch(Arc::clone(&votes), ends, Arc::clone(&telemetry), Arc::clone(&stop));
+    pipeline::witness::note(&ends, votes.id(), database.clone(), Role::Counter);
     let counting = Counting {
         tallies: Some(
             pipeline::blocking({
@@ -120,7 +122,7 @@ pub async fn count(
             })
             .await?,
         ),
-        ends: Ends::watch(votes, ends, Arc::clone(&telemetry), Arc::clone(&stop)),
+        ends,
         id,
         log,
         elections,

@@ -23,6 +23,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 5, name: "dashboards", sql: include_str!("../../migrations/0005_dashboards.sql") },
     Migration { version: 6, name: "expectation", sql: include_str!("../../migrations/0006_expectation.sql") },
     Migration { version: 7, name: "sums", sql: include_str!("../../migrations/0007_sums.sql") },
+    Migration { version: 8, name: "log_end", sql: include_str!("../../migrations/0008_log_end.sql") },
 ];
 
 /// One key for all who set up a database of ours ("scrutin" in ASCII).
@@ -49,20 +50,20 @@ pub async fn setup(db: &Database) -> Result<(), StoreError> {
     for migration in MIGRATIONS {
         apply(&mut client, migration).await?;
     }
-    for role in [Role::Counter, Role::Reader] {
+    for role in Role::MADE {
         ensure_role(db, &client, role).await?;
     }
     grant(&mut client).await
 }
 
 /// Lets a role of a database that is set up log in by itself, with that password, of which the server gets to know a
-/// verifier only. Whoever counts may look, too.
+/// verifier only. All of them may act as the reader, too.
 pub async fn let_log_in(db: &Database, role: Role, password: &str) -> Result<(), StoreError> {
     let client = db.connect(Role::Owner).await?;
     let name = role.name().expect("only the owner has no role of its own");
     let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());
     let mut sql = format!("ALTER ROLE {name} LOGIN PASSWORD '{verifier}'");
-    if role == Role::Counter {
+    if role != Role::Reader {
         let with = if splits_membership(&client).await.map_err(StoreError::during("ask for the version"))? {
             " WITH SET TRUE, INHERIT FALSE"
         } else {
@@ -244,7 +245,7 @@ async fn splits_membership(client: &Client) -> Result<bool, tokio_postgres::Erro
 async fn dba_advice(db: &Database, client: &Client) -> Result<String, StoreError> {
     let (user, database) = who_and_where(client).await?;
     let mut sql = String::new();
-    for role in [Role::Counter, Role::Reader] {
+    for role in Role::MADE {
         let name = role.name().unwrap_or_default();
         let query = "SELECT 1 FROM pg_roles WHERE rolname = $1";
         let there = client.query_opt(query, &[&name]).await.map_err(StoreError::during("look for the roles"))?;
@@ -276,9 +277,10 @@ async fn grant(client: &mut Client) -> Result<(), StoreError> {
     let views = views(&transaction).await.map_err(&failed)?;
     let sql = format!(
         "SET LOCAL search_path TO {SCHEMA};
-         REVOKE ALL ON SCHEMA {SCHEMA} FROM PUBLIC, scrutin_counter, scrutin_reader;
-         REVOKE ALL ON ALL TABLES IN SCHEMA {SCHEMA} FROM PUBLIC, scrutin_counter, scrutin_reader;
-         GRANT USAGE ON SCHEMA {SCHEMA} TO scrutin_counter, scrutin_reader;
+         REVOKE ALL ON SCHEMA {SCHEMA} FROM PUBLIC, scrutin_counter, scrutin_reader, scrutin_witness;
+         REVOKE ALL ON ALL TABLES IN SCHEMA {SCHEMA} FROM PUBLIC, scrutin_counter, scrutin_reader, scrutin_witness;
+         GRANT USAGE ON SCHEMA {SCHEMA} TO scrutin_counter, scrutin_reader, scrutin_witness;
+         GRANT EXECUTE ON FUNCTION note_log_end TO scrutin_counter, scrutin_witness;
          GRANT SELECT, INSERT, UPDATE, DELETE ON {COUNTING_TABLES} TO scrutin_counter;
          GRANT SELECT ON {REFERENCE_TABLES}, {SUM_TABLES}, migration, {views} TO scrutin_counter;
          GRANT SELECT ON {REFERENCE_TABLES}, {views} TO scrutin_reader;"

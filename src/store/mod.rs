@@ -7,6 +7,7 @@ pub mod commit;
 mod copy;
 pub mod elections;
 mod error;
+pub mod log_end;
 pub mod migrate;
 pub mod results;
 pub mod resume;
@@ -36,15 +37,21 @@ pub enum Role {
     Counter,
     /// Reads the views and the elections, nothing else.
     Reader,
+    /// Records how far a log goes, nothing else.
+    Witness,
 }
 
 impl Role {
+    /// Those that a set-up makes.
+    const MADE: [Role; 3] = [Role::Counter, Role::Reader, Role::Witness];
+
     /// Its name in PostgreSQL; the owner is whoever the address names.
     pub const fn name(self) -> Option<&'static str> {
         match self {
             Role::Owner => None,
             Role::Counter => Some("scrutin_counter"),
             Role::Reader => Some("scrutin_reader"),
+            Role::Witness => Some("scrutin_witness"),
         }
     }
 
@@ -62,6 +69,13 @@ impl Role {
                 ("statement_timeout", "0"),
                 // A custom plan would copy its parameters, which here are most of the work.
                 ("plan_cache_mode", "force_generic_plan"),
+            ],
+            Role::Witness => &[
+                ("search_path", SCHEMA),
+                ("client_min_messages", "warning"),
+                ("statement_timeout", "5s"),
+                ("idle_in_transaction_session_timeout", "5s"),
+                ("lock_timeout", "2s"),
             ],
             Role::Reader => &[
                 ("search_path", SCHEMA),

@@ -27,3 +27,4 @@ mod spark_job; // the count in SQL against the native one, record by record
 mod spark_server; // a real Spark, to be killed and paused
 mod store; // migrations, roles and their walls, elections
 mod sums; // the sums that triggers maintain, after every kind of statement
+mod witness; // the end of the log, recorded even when no counter runs

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use scrutin::store::Role;
 use tokio_postgres::Client;
 
-use super::dashboards::counted_day;
+use super::dashboards::{counted_day, keep_watch};
 use super::files::{dashboards, list, text, yaml};
 use super::grafana::{Kind, Table};
 use crate::architecture::relations;
@@ -61,6 +61,7 @@ async fn firing(reader: &Client) -> BTreeMap<String, Vec<String>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn alerts_fire_when_they_should_and_only_then() {
     let (kit, _place) = counted_day().await;
+    keep_watch(&kit).await;
     let owner = kit.owner().await;
     let reader = kit.db().connect(Role::Reader).await.unwrap();
     let none: [&str; 0] = [];
@@ -93,6 +94,14 @@ async fn alerts_fire_when_they_should_and_only_then() {
     assert_eq!(fire(waiting).await, ["scrutin-lag native"]);
     let caught_up = "UPDATE position SET end_offset = next_offset";
     assert_eq!(fire(caught_up).await, none);
+
+    // No counter runs any more, and votes come in: whoever serves the page has seen them.
+    let stopped = "UPDATE position SET updated_at = now() - interval '61 seconds';
+                   SELECT note_log_end(log, '{0}', ARRAY[(SELECT max(next_offset) + 5 FROM position WHERE partition = 0)])
+                     FROM counter WHERE counter = 'native'";
+    assert_eq!(fire(stopped).await, ["scrutin-stalled native, spark"]);
+    let counted = "UPDATE log_end SET end_offset = 0; UPDATE position SET updated_at = now()";
+    assert_eq!(fire(counted).await, none);
 
     let refused = "INSERT INTO batch VALUES ('spark', now(), 20000, 10000, 10000, 0)";
     assert_eq!(fire(refused).await, ["scrutin-refusals spark"]);

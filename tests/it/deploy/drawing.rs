@@ -8,7 +8,7 @@ use scrutin::store::Role;
 use serde_json::{Map, Value, json};
 use tokio_postgres::Client;
 
-use super::dashboards::{Shown, counted_day, fifteen_candidates, look_at, open};
+use super::dashboards::{Shown, counted_day, fifteen_candidates, keep_watch, look_at, open};
 use super::files::{dashboards, list, root};
 use super::grafana::{Kind, Table, View};
 use crate::kit::Kit;
@@ -31,6 +31,7 @@ async fn grafana_can_draw_what_each_query_gives() {
 
 /// The answers to all queries of all dashboards, with everything chosen and with one of each.
 async fn looks_at(kit: &Kit, name: &str) -> Vec<Value> {
+    keep_watch(kit).await;
     let reader = kit.db().connect(Role::Reader).await.unwrap();
     let mut views = Vec::new();
     for choose_all in [true, false] {

@@ -18,8 +18,10 @@ async fn each_role_logs_in_with_a_password_of_its_own() {
     let place = Place::of(&kit);
     place.write("counter-password", "secret of the counter\n");
     place.write("reader-password", "secret of the 'reader'");
+    place.write("witness-password", "secret of the witness");
     place.ok(
-        "setup --voters 5000 --day 10m --counter-password-file counter-password --reader-password-file reader-password",
+        "setup --voters 5000 --day 10m --counter-password-file counter-password --reader-password-file reader-password
+               --witness-password-file witness-password",
     );
     let run_in = |place: &Place, kit: &Kit, role: &str, line: &str| {
         let mut command = place.command(line);
@@ -32,7 +34,10 @@ async fn each_role_logs_in_with_a_password_of_its_own() {
     run_as("counter", "count --drain").ok();
     let said = run_as("counter", "audit --truth truth.json").ok();
     assert!(said.contains("clean"), "{said}");
-    assert!(run_as("reader", "results").ok().contains("votes"));
+    for role in ["reader", "witness"] {
+        assert!(run_as(role, "results").ok().contains("votes"));
+    }
+    run_as("witness", "count --drain").fails(4);
     let refused = run_as("reader", "count --drain").fails(4);
     assert!(refused.contains("permission denied"), "{refused}");
     // It may neither set up nor take the other one's place.
@@ -75,7 +80,7 @@ async fn each_role_logs_in_with_a_password_of_its_own() {
     assert_eq!(row.get::<_, &str>(0), "10s", "a query that nobody waits for ends by itself");
     drop(client);
     // The roles are the whole server's.
-    for role in ["scrutin_counter", "scrutin_reader"] {
+    for role in ["scrutin_counter", "scrutin_reader", "scrutin_witness"] {
         kit.owner().await.batch_execute(&format!("ALTER ROLE {role} NOLOGIN PASSWORD NULL")).await.unwrap();
     }
 }

@@ -1,0 +1,102 @@
+//! The end of the log is recorded by everyone who watches it, so votes are seen to wait even when no counter runs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use scrutin::log::{EmbeddedLog, RecordBuffer, VoteLog};
+use scrutin::pipeline::{Ends, witness};
+use scrutin::store::{Role, log_end};
+use scrutin::telemetry::Telemetry;
+use tokio_postgres::Client;
+
+use crate::kit::Kit;
+use crate::run::PATIENCE;
+
+/// A counter that has counted 10 records of each of two partitions, and has done nothing since.
+const STOPPED: &str = "
+    INSERT INTO counter (counter, elections, log, partitions) VALUES ('native', '{}', 'a log', 2);
+    INSERT INTO position (counter, partition, first_offset, next_offset, counted, end_offset, updated_at)
+    VALUES ('native', 0, 0, 10, 10, 10, now() - interval '10 minutes'), ('native', 1, 0, 10, 10, 10, now() - interval '11 minutes')";
+
+async fn health(client: &Client) -> (Option<i64>, Option<f64>) {
+    let row = client.query_one("SELECT waiting, idle_seconds FROM health", &[]).await.unwrap();
+    (row.get(0), row.get(1))
+}
+
+#[tokio::test]
+async fn votes_wait_though_no_counter_runs() {
+    let kit = Kit::new().await;
+    let owner = kit.owner().await;
+    let witness = kit.db().connect(Role::Witness).await.unwrap();
+    owner.batch_execute(STOPPED).await.unwrap();
+    assert_eq!(health(&owner).await, (None, None), "nobody has looked at the log");
+
+    log_end::note(&witness, "another log", &BTreeMap::from([(0, 99)])).await.unwrap();
+    assert_eq!(health(&owner).await, (None, None), "nobody has looked at this one");
+    log_end::note(&witness, "a log", &BTreeMap::from([(0, 10), (1, 10)])).await.unwrap();
+    assert_eq!(health(&owner).await, (Some(0), Some(0.0)), "none wait");
+
+    log_end::note(&witness, "a log", &BTreeMap::from([(0, 10), (1, 17)])).await.unwrap();
+    let (waiting, idle) = health(&owner).await;
+    assert_eq!(waiting, Some(7));
+    assert!(idle.is_some_and(|seconds| seconds >= 600.0), "since the last commit: {idle:?}");
+    // One who sees less has looked earlier.
+    log_end::note(&witness, "a log", &BTreeMap::from([(1, 3)])).await.unwrap();
+    assert_eq!(health(&owner).await.0, Some(7), "an end is never lowered");
+
+    // That votes wait stays known when nobody looks any more; that none do does not.
+    owner.batch_execute("UPDATE log_end SET seen_at = now() - interval '2 minutes'").await.unwrap();
+    assert_eq!(health(&owner).await.0, Some(7));
+    owner.batch_execute("UPDATE position SET next_offset = 17, counted = 17 WHERE partition = 1").await.unwrap();
+    assert_eq!(health(&owner).await, (None, None));
+
+    let logs = "SELECT log || ' ' || end_offsets || ' ' || counters FROM logs ORDER BY log";
+    let logs: Vec<String> = owner.query(logs, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    assert_eq!(logs, ["a log 27 1", "another log 99 0"]);
+}
+
+#[tokio::test]
+async fn a_witness_may_do_nothing_else() {
+    let kit = Kit::new().await;
+    let witness = kit.db().connect(Role::Witness).await.unwrap();
+    for refused in [
+        "INSERT INTO log_end VALUES ('a log', 0, 0, now())",
+        "UPDATE log_end SET end_offset = 0",
+        "DELETE FROM log_end",
+        "SELECT * FROM log_end",
+        "SELECT * FROM tally",
+        "UPDATE position SET end_offset = 0",
+        "CREATE TABLE scrutin.mine (n int)",
+    ] {
+        let error = witness.batch_execute(refused).await.expect_err(refused);
+        assert_eq!(error.code().map(|code| code.code()), Some("42501"), "{refused}");
+    }
+}
+
+/// What a counter and the server of the page run beside their work.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_watches_a_log_notes_its_end() {
+    for role in [Role::Counter, Role::Witness] {
+        let kit = Kit::new().await;
+        let folder = tempfile::tempdir().unwrap();
+        let log = EmbeddedLog::open(folder.path(), 1).unwrap();
+        let mut buffers = [(0, RecordBuffer::default())];
+        buffers[0].1.push(None, None);
+        log.writer(&[0]).unwrap().append(&mut buffers).unwrap();
+
+        let ends = Ends::watch(Arc::new(log.clone()), BTreeMap::from([(0, 0)]), Telemetry::new(), Arc::default());
+        witness::note(&ends, log.id(), kit.db().clone(), role);
+        let reader = kit.db().connect(Role::Reader).await.unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        let noted = loop {
+            let row = reader.query_opt("SELECT log, end_offsets FROM logs", &[]).await.unwrap();
+            if let Some(row) = row {
+                break (row.get::<_, String>(0), row.get::<_, i64>(1));
+            }
+            assert!(Instant::now() < deadline, "nothing is noted");
+            tokio::task::yield_now().await;
+        };
+        assert_eq!(noted, (log.id(), 1));
+    }
+}
