@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use scrutin::spark::connect::{Session, SparkAddress, SparkSettings};
 
 use crate::kit::guarded_by;
+use crate::turns::{Turn, Turns};
 
 /// A server. Dropped, it is killed and what it has written is deleted.
 pub struct Spark {
@@ -23,7 +24,11 @@ pub struct Spark {
 struct Own {
     folder: PathBuf,
     _guard: ChildStdin,
+    _turn: Option<Turn>,
 }
+
+/// Of a test that has a server of its own, which is heavy.
+static OWN: Turns = Turns::of(1);
 
 impl Spark {
     /// The one that all tests share. It must not be killed.
@@ -34,11 +39,14 @@ impl Spark {
         static SHARED: OnceLock<Spark> = OnceLock::new();
         SHARED.get_or_init(|| match std::env::var("SCRUTIN_TEST_SPARK") {
             Ok(address) => Spark { address, own: None },
-            Err(_) => Spark::start(&[
-                "spark.connect.execute.reattachable.senderMaxStreamDuration=1s",
-                "spark.connect.execute.reattachable.senderMaxStreamSize=4k",
-                "spark.connect.grpc.arrow.maxBatchSize=4k",
-            ]),
+            Err(_) => {
+                let options = [
+                    ["--conf", "spark.connect.execute.reattachable.senderMaxStreamDuration=1s"],
+                    ["--conf", "spark.connect.execute.reattachable.senderMaxStreamSize=4k"],
+                    ["--conf", "spark.connect.grpc.arrow.maxBatchSize=4k"],
+                ];
+                Spark::up(options.as_flattened(), None)
+            }
         })
     }
 
@@ -55,9 +63,13 @@ impl Spark {
 
     /// One with these options of `tools/spark up`.
     pub fn start_with(options: &[&str]) -> Spark {
+        Spark::up(options, Some(OWN.take()))
+    }
+
+    fn up(options: &[&str], turn: Option<Turn>) -> Spark {
         let (folder, guard) = guarded_by(r#""$1" down --dir "$0" --delete"#, &[&tool()]);
         let address = run("up", &folder, options);
-        Spark { address, own: Some(Own { folder, _guard: guard }) }
+        Spark { address, own: Some(Own { folder, _guard: guard, _turn: turn }) }
     }
 
     pub fn address(&self) -> SparkAddress {

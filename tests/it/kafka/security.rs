@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use nix::sys::signal::Signal;
+
 use super::Stage;
 use crate::broker::Broker;
 use crate::run::Running;
@@ -45,7 +47,7 @@ async fn votes_pass_by_tls_and_passwords_which_nobody_is_told() {
         stage.place.write("wrong.properties", text.replace(&value(file, "sasl.password"), "not-it"));
         let wrong = stage.place.path("wrong.properties");
         // Each takes seconds, so side by side.
-        let lines = ["setup", "simulate", "count --drain", "audit", "status", "serve"];
+        let lines = ["setup", "simulate", "count --drain", "audit", "status"];
         let running: Vec<Running> = lines.iter().map(|line| start(line, &wrong)).collect();
         for (line, running) in lines.iter().zip(running) {
             let said = end(line, running).fails(4);
@@ -53,6 +55,11 @@ async fn votes_pass_by_tls_and_passwords_which_nobody_is_told() {
             assert!(told.contains(&log) && told.to_lowercase().contains("authentication"), "{way} {line}: {told}");
             assert!(!said.contains("not-it"), "{line} tells a password");
         }
+        // The page is served all the same, and says why it is not ready.
+        let serving = start("serve", &wrong);
+        serving.page().until("/readyz", |status, body| status == 503 && body.to_lowercase().contains("authentication"));
+        serving.signal(Signal::SIGTERM);
+        end("serve", serving).ok();
     }
 
     // The certificate of an authority that does not know the broker.
