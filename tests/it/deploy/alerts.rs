@@ -103,6 +103,17 @@ async fn alerts_fire_when_they_should_and_only_then() {
     let counted = "UPDATE log_end SET end_offset = 0; UPDATE position SET updated_at = now()";
     assert_eq!(fire(counted).await, none);
 
+    // Nobody has looked at the log for two minutes, so nobody knows whether votes wait.
+    let unseen = "UPDATE log_end SET seen_at = now() - interval '2 minutes';
+                  UPDATE position SET updated_at = now() - interval '2 minutes'";
+    assert_eq!(fire(unseen).await, ["scrutin-stalled native, spark"]);
+    let seen = "UPDATE log_end SET seen_at = now(); UPDATE position SET updated_at = now()";
+    assert_eq!(fire(seen).await, none);
+
+    // A count that never began.
+    assert_eq!(fire("INSERT INTO log_end VALUES ('another log', 0, 5, now())").await, ["scrutin-stalled nobody"]);
+    assert_eq!(fire("DELETE FROM log_end WHERE log = 'another log'").await, none);
+
     let refused = "INSERT INTO batch VALUES ('spark', now(), 20000, 10000, 10000, 0)";
     assert_eq!(fire(refused).await, ["scrutin-refusals spark"]);
 }
