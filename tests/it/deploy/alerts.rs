@@ -153,7 +153,7 @@ fn grafana_is_set_up_to_read_and_to_tell() {
         );
         assert!(["critical", "warning"].contains(&text(&rule["labels"], "severity")), "{rule}");
         let sql = text(&rule["data"][0]["model"], "rawSql");
-        assert!(relations(sql).iter().all(|view| ["health", "comparison"].contains(view)), "{sql}");
+        assert!(relations(sql).iter().all(|view| ["health", "logs", "comparison"].contains(view)), "{sql}");
     }
 }
 
