@@ -48,7 +48,7 @@ lint: ## Check form, lints, docs, and the dependencies' licences
 	cargo fmt --check
 	cargo clippy --locked --all-targets --features tls -- -D warnings
 # Our code as it is without TLS, on dependencies that are checked already.
-	cargo clippy --locked --lib --bins --features rdkafka/ssl,tonic/tls-native-roots,tonic/tls-ring -- -D warnings
+	cargo clippy --locked --lib --bins --profile test --features rdkafka/ssl,tonic/tls-native-roots,tonic/tls-ring -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --features tls --no-deps --document-private-items
 	tools/check-dependencies
 	tools/check-dashboards

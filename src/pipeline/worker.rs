@@ -20,6 +20,9 @@ const WAIT: Duration = Duration::from_millis(50);
 /// Between two tries to read what could not be read.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// After so long without an error it can be read again, though there may be nothing to read.
+const RECOVERED_AFTER: Duration = Duration::from_secs(5);
+
 /// A log that answers, but gives no records where there must be some, is given up after this time.
 const UNREADABLE_MAX: Duration = Duration::from_secs(600);
 
@@ -47,7 +50,7 @@ pub(super) fn start(work: Work) -> std::io::Result<oneshot::Receiver<Ended>> {
     let name = format!("worker-{}", work.slot);
     let run = move || {
         let Work { mut engine, log, share, until, slot, shared, telemetry } = work;
-        let mut reading = Reading { log: &*log, reader: None, next: share, telemetry: &telemetry, unread_since: None };
+        let mut reading = Reading::new(&*log, share, &telemetry);
         let result = count(&mut engine, &mut reading, until, slot, &shared);
         if result.is_err() {
             shared.stop.ask();
@@ -106,11 +109,26 @@ struct Reading<'a> {
     reader: Option<Box<dyn LogReader>>,
     next: BTreeMap<u32, u64>,
     telemetry: &'a Telemetry,
-    /// Since when the log answers and cannot be read.
-    unread_since: Option<Instant>,
+    trouble: Option<Trouble>,
+    recovered_after: Duration,
+    unreadable_max: Duration,
 }
 
-impl Reading<'_> {
+/// Errors of one partition, or of the log, since it could be read last.
+#[derive(Clone, Copy)]
+struct Trouble {
+    partition: Option<u32>,
+    first: Instant,
+    last: Instant,
+}
+
+impl<'a> Reading<'a> {
+    /// `next`: where to begin, by partition.
+    fn new(log: &'a dyn VoteLog, next: BTreeMap<u32, u64>, telemetry: &'a Telemetry) -> Reading<'a> {
+        let (recovered_after, unreadable_max) = (RECOVERED_AFTER, UNREADABLE_MAX);
+        Reading { log, reader: None, next, telemetry, trouble: None, recovered_after, unreadable_max }
+    }
+
     fn fetch(&mut self) -> Result<Option<Batch>, LogError> {
         let reader = match &mut self.reader {
             Some(reader) => reader,
@@ -122,7 +140,11 @@ impl Reading<'_> {
         let batch = reader.fetch(WAIT)?;
         if let Some(batch) = &batch {
             self.next.insert(batch.partition, batch.next_offset);
-            if self.unread_since.take().is_some() {
+        }
+        if let Some(Trouble { partition, last, .. }) = self.trouble {
+            let is_read_again = batch.as_ref().is_some_and(|batch| partition == Some(batch.partition));
+            if is_read_again || last.elapsed() >= self.recovered_after {
+                self.trouble = None;
                 self.telemetry.set_ready(READING);
             }
         }
@@ -134,9 +156,16 @@ impl Reading<'_> {
         self.reader = None;
         tracing::warn!("{error}; the count waits");
         self.telemetry.set_waiting(READING, error.to_string());
-        let since = *self.unread_since.get_or_insert_with(Instant::now);
-        match error {
-            LogError::Unreadable { .. } if since.elapsed() > UNREADABLE_MAX => Err(error),
+        let partition = match &error {
+            LogError::Unreadable { partition, .. } => Some(*partition),
+            _ => None,
+        };
+        let last = Instant::now();
+        let before = self.trouble.filter(|trouble| trouble.partition == partition);
+        let first = before.map_or(last, |trouble| trouble.first);
+        self.trouble = Some(Trouble { partition, first, last });
+        match partition {
+            Some(_) if before.is_some() && last - first >= self.unreadable_max => Err(error),
             _ => Ok(()),
         }
     }
@@ -145,5 +174,129 @@ impl Reading<'_> {
         if let Some(reader) = &mut self.reader {
             reader.recycle(batch);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::ops::Range;
+    use std::path::Path;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::log::{Home, LogWriter, Record, Result};
+
+    type Answer = Result<Option<Batch>>;
+
+    /// Its readers give the answers one after the other, whoever asks, and nothing behind the last.
+    struct Scripted {
+        answers: Mutex<VecDeque<Answer>>,
+        /// Where each reader began.
+        opened: Mutex<Vec<Vec<(u32, u64)>>>,
+    }
+
+    struct ScriptedReader(Arc<Scripted>);
+
+    impl VoteLog for Arc<Scripted> {
+        fn partitions(&self) -> u32 {
+            2
+        }
+
+        fn offsets(&self, _partition: u32) -> Result<Range<u64>> {
+            Ok(0..0)
+        }
+
+        fn home(&self) -> Home<'_> {
+            Home::Folder(Path::new("nowhere"))
+        }
+
+        fn reader(&self, from: &[(u32, u64)]) -> Result<Box<dyn LogReader>> {
+            self.opened.lock().unwrap().push(from.to_vec());
+            Ok(Box::new(ScriptedReader(Arc::clone(self))))
+        }
+
+        fn writer(&self, _partitions: &[u32]) -> Result<Box<dyn LogWriter>> {
+            unreachable!("nobody writes")
+        }
+
+        fn name(&self) -> String {
+            "scripted".into()
+        }
+
+        fn id(&self) -> String {
+            "scripted".into()
+        }
+    }
+
+    impl LogReader for ScriptedReader {
+        fn fetch(&mut self, _wait: Duration) -> Answer {
+            self.0.answers.lock().unwrap().pop_front().unwrap_or(Ok(None))
+        }
+    }
+
+    fn batch(partition: u32, offset: u64) -> Answer {
+        let mut batch = Batch::new(partition);
+        batch.push(Record { offset, appended_at_ms: 0, key: None, value: None });
+        Ok(Some(batch))
+    }
+
+    fn unreadable(partition: u32, offset: u64) -> Answer {
+        Err(LogError::Unreadable { log: "scripted".into(), partition, offset, why: "made to fail".into() })
+    }
+
+    fn reading<'a>(log: &'a Arc<Scripted>, telemetry: &'a Telemetry) -> Reading<'a> {
+        Reading::new(log, BTreeMap::from([(0, 5), (1, 7)]), telemetry)
+    }
+
+    fn scripted(answers: Vec<Answer>) -> Arc<Scripted> {
+        Arc::new(Scripted { answers: Mutex::new(answers.into()), opened: Mutex::default() })
+    }
+
+    #[test]
+    fn it_reads_on_where_it_was_and_is_ready_once_the_same_partition_is_read() {
+        let log = scripted(vec![batch(0, 5), unreadable(1, 7), batch(0, 6), batch(1, 7)]);
+        let telemetry = Telemetry::new();
+        telemetry.set_ready(super::super::LOG);
+        let mut reading = reading(&log, &telemetry);
+        reading.recovered_after = Duration::MAX;
+        reading.fetch().unwrap();
+        let error = reading.fetch().unwrap_err();
+        reading.fail(error).unwrap();
+        assert!(!telemetry.is_ready(), "{:?}", telemetry.parts());
+        reading.fetch().unwrap();
+        assert!(!telemetry.is_ready(), "the other partition says nothing of this one");
+        reading.fetch().unwrap();
+        assert!(telemetry.is_ready());
+        assert_eq!(*log.opened.lock().unwrap(), [vec![(0, 5), (1, 7)], vec![(0, 6), (1, 7)]]);
+        assert_eq!(reading.next, BTreeMap::from([(0, 7), (1, 8)]));
+    }
+
+    #[test]
+    fn a_log_that_is_quiet_after_an_error_can_be_read_again() {
+        let log = scripted(vec![unreadable(0, 5), Ok(None), Ok(None)]);
+        let telemetry = Telemetry::new();
+        let mut reading = reading(&log, &telemetry);
+        let error = reading.fetch().unwrap_err();
+        reading.fail(error).unwrap();
+        reading.recovered_after = Duration::MAX;
+        reading.fetch().unwrap();
+        assert!(!telemetry.is_ready(), "it may fail again");
+        reading.recovered_after = Duration::ZERO;
+        reading.fetch().unwrap();
+        assert!(telemetry.is_ready());
+    }
+
+    #[test]
+    fn a_partition_that_cannot_be_read_for_long_ends_the_count() {
+        let log = scripted(vec![unreadable(0, 5), batch(1, 7), unreadable(0, 5)]);
+        let telemetry = Telemetry::new();
+        let mut reading = reading(&log, &telemetry);
+        (reading.recovered_after, reading.unreadable_max) = (Duration::MAX, Duration::ZERO);
+        let first = reading.fetch().unwrap_err();
+        reading.fail(first).unwrap();
+        reading.fetch().unwrap();
+        let second = reading.fetch().unwrap_err();
+        assert!(matches!(reading.fail(second), Err(LogError::Unreadable { partition: 0, .. })));
     }
 }

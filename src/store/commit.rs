@@ -16,6 +16,8 @@
 //!
 //! An error before the answer to COMMIT leaves open whether it was done. The caller then commits the same changes again over
 //! a new connection. The server may still be at work on the first try, so only step 1 makes the answer of step 4 final.
+//!
+//! `tests/it/commit_protocol.rs` walks a model of it through every order of crashes, cuts, lost answers and takeovers.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

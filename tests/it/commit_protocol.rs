@@ -1,0 +1,311 @@
+//! The commit protocol of `src/store/commit.rs`, walked through in every order: two processes of one counter on one partition,
+//! crashes, broken connections, lost answers, takeovers, and a server that goes on with what it was sent.
+//!
+//! What is walked through is a model. That the program does what the model does, `answer`, `crash` and `kafka_crash` see.
+
+use std::collections::HashMap;
+
+/// Records of the partition. A commit counts one or two.
+const RECORDS: u8 = 2;
+/// Connections that may break, and processes that may crash, in one run.
+const FAULTS: u8 = 2;
+/// Takeovers, the first start of each process among them.
+const TAKES: u8 = 3;
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct World {
+    /// The position's row, as committed.
+    next_offset: u8,
+    taken: u8,
+    /// How often each record has been counted.
+    counted: [u8; RECORDS as usize],
+    /// Transactions on the server, whether or not their client is still there. The turn is the place of one of them.
+    transactions: Vec<Transaction>,
+    turn: Option<usize>,
+    processes: [Process; 2],
+    faults: u8,
+    takes: u8,
+}
+
+/// A commit of the records from `offset` to `end`, as the server sees it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Transaction {
+    process: usize,
+    offset: u8,
+    end: u8,
+    taken: u8,
+    stage: Stage,
+    /// Its client hears the answer.
+    is_connected: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Stage {
+    /// For its turn.
+    Waits,
+    /// Its position has moved, unseen by others, and it waits for COMMIT.
+    Moved,
+    /// COMMIT was sent, and will be carried out.
+    Commits,
+    Answered(Answer),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Answer {
+    Done,
+    DoneBefore,
+    Superseded,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Process {
+    Down,
+    /// Knows where the partition stands, and by which number it holds it.
+    Ready {
+        offset: u8,
+        taken: u8,
+    },
+    /// Has a commit under way: waits for its answer.
+    Asks {
+        offset: u8,
+        end: u8,
+        taken: u8,
+    },
+    /// Its connection broke; it will commit the same again.
+    Doubts {
+        offset: u8,
+        end: u8,
+        taken: u8,
+    },
+}
+
+impl Process {
+    fn holds(self, number: u8) -> bool {
+        match self {
+            Process::Down => false,
+            Process::Ready { taken, .. } | Process::Asks { taken, .. } | Process::Doubts { taken, .. } => {
+                taken == number
+            }
+        }
+    }
+}
+
+/// The protocol, or one with a mistake.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    AsWritten,
+    /// Whether a commit in doubt was done is asked before its turn has come, and not again.
+    LooksBeforeItsTurn,
+    /// A commit is not told from one that was done before.
+    ForgetsDoneBefore,
+    /// Whether the partition has been taken since is not compared.
+    IgnoresTakeovers,
+}
+
+impl World {
+    fn new() -> World {
+        World {
+            next_offset: 0,
+            taken: 0,
+            counted: [0; RECORDS as usize],
+            transactions: Vec::new(),
+            turn: None,
+            processes: [Process::Down; 2],
+            faults: 0,
+            takes: 0,
+        }
+    }
+
+    fn judge(&self, it: &Transaction, protocol: Protocol) -> Option<Answer> {
+        let forgets = matches!(protocol, Protocol::ForgetsDoneBefore | Protocol::LooksBeforeItsTurn);
+        let is_held = it.taken == self.taken || protocol == Protocol::IgnoresTakeovers;
+        if self.next_offset == it.offset && is_held {
+            None
+        } else if self.next_offset == it.end && is_held && !forgets {
+            Some(Answer::DoneBefore)
+        } else {
+            Some(Answer::Superseded)
+        }
+    }
+
+    /// Every world that one step leads to. `with_faults`: crashes and broken connections among the steps.
+    fn steps(&self, protocol: Protocol, with_faults: bool) -> Vec<World> {
+        let mut steps = Vec::new();
+        for number in 0..self.processes.len() {
+            self.steps_of_process(number, protocol, with_faults, &mut steps);
+        }
+        for place in 0..self.transactions.len() {
+            self.steps_of_transaction(place, protocol, with_faults, &mut steps);
+        }
+        steps
+    }
+
+    fn steps_of_process(&self, number: usize, protocol: Protocol, with_faults: bool, steps: &mut Vec<World>) {
+        let mut step = |change: &dyn Fn(&mut World)| {
+            let mut world = self.clone();
+            change(&mut world);
+            steps.push(world);
+        };
+        let process = self.processes[number];
+        match process {
+            // Takes the partition, in its turn: by a start, or because the group says so.
+            Process::Down if self.turn.is_none() && self.takes < TAKES => step(&|world| {
+                world.takes += 1;
+                world.taken += 1;
+                world.processes[number] = Process::Ready { offset: world.next_offset, taken: world.taken };
+            }),
+            Process::Ready { offset, taken } => (offset + 1..=RECORDS.min(offset + 2)).for_each(|end| {
+                step(&|world| world.ask(number, offset, end, taken, Stage::Waits));
+            }),
+            Process::Doubts { offset, end, taken } => {
+                let is_early = protocol == Protocol::LooksBeforeItsTurn && self.next_offset == end;
+                let stage = if is_early { Stage::Answered(Answer::DoneBefore) } else { Stage::Waits };
+                step(&|world| world.ask(number, offset, end, taken, stage));
+            }
+            _ => {}
+        }
+        if with_faults && process != Process::Down && self.faults < FAULTS {
+            step(&|world| {
+                world.faults += 1;
+                world.processes[number] = Process::Down;
+                world.leave(number);
+            });
+        }
+    }
+
+    fn steps_of_transaction(&self, place: usize, protocol: Protocol, with_faults: bool, steps: &mut Vec<World>) {
+        let it = &self.transactions[place];
+        let mut step = |change: &dyn Fn(&mut World)| {
+            let mut world = self.clone();
+            change(&mut world);
+            steps.push(world);
+        };
+        match it.stage {
+            Stage::Waits if self.turn.is_none() => step(&|world| match world.judge(it, protocol) {
+                None => {
+                    world.turn = Some(place);
+                    world.transactions[place].stage = Stage::Moved;
+                }
+                Some(answer) => world.transactions[place].stage = Stage::Answered(answer),
+            }),
+            Stage::Moved if it.is_connected => step(&|world| world.transactions[place].stage = Stage::Commits),
+            Stage::Moved => step(&|world| world.forget(place)),
+            Stage::Commits => step(&|world| {
+                world.turn = None;
+                world.next_offset = it.end;
+                (it.offset..it.end).for_each(|offset| world.counted[usize::from(offset)] += 1);
+                world.transactions[place].stage = Stage::Answered(Answer::Done);
+            }),
+            Stage::Answered(answer) => step(&|world| {
+                if it.is_connected {
+                    world.processes[it.process] = match answer {
+                        Answer::Done | Answer::DoneBefore => Process::Ready { offset: it.end, taken: it.taken },
+                        Answer::Superseded => Process::Down,
+                    };
+                }
+                world.forget(place);
+            }),
+            Stage::Waits => {}
+        }
+        if with_faults && it.is_connected && self.faults < FAULTS {
+            step(&|world| {
+                world.faults += 1;
+                world.processes[it.process] = Process::Doubts { offset: it.offset, end: it.end, taken: it.taken };
+                world.leave(it.process);
+            });
+        }
+    }
+
+    fn ask(&mut self, process: usize, offset: u8, end: u8, taken: u8, stage: Stage) {
+        self.transactions.push(Transaction { process, offset, end, taken, stage, is_connected: true });
+        self.processes[process] = Process::Asks { offset, end, taken };
+    }
+
+    /// The client of a process's transaction is gone; the server notices only when it wants to hear from it.
+    fn leave(&mut self, process: usize) {
+        for it in &mut self.transactions {
+            it.is_connected &= it.process != process;
+        }
+    }
+
+    fn forget(&mut self, place: usize) {
+        self.transactions.remove(place);
+        self.turn = match self.turn {
+            Some(turn) if turn == place => None,
+            Some(turn) if turn > place => Some(turn - 1),
+            turn => turn,
+        };
+    }
+
+    /// What must never be.
+    fn fault(&self) -> Option<String> {
+        let expected: Vec<u8> = (0..RECORDS).map(|offset| u8::from(offset < self.next_offset)).collect();
+        if self.counted[..] != expected[..] {
+            return Some(format!("counted {:?} at position {}", self.counted, self.next_offset));
+        }
+        for it in &self.transactions {
+            match it.stage {
+                Stage::Answered(Answer::Superseded) if it.is_connected && it.taken == self.taken => {
+                    return Some("a takeover is reported, and nobody has taken over".into());
+                }
+                Stage::Answered(Answer::Done | Answer::DoneBefore) if self.next_offset < it.end => {
+                    return Some("a commit is reported that was not done".into());
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
+/// Walks through every world; gives how many there are, or what is wrong in one of them.
+fn walk(protocol: Protocol) -> Result<usize, String> {
+    let mut worlds = vec![World::new()];
+    let mut places: HashMap<World, usize> = HashMap::from([(World::new(), 0)]);
+    // By world, those from which a step without a fault leads to it.
+    let mut before: Vec<Vec<usize>> = vec![Vec::new()];
+    let mut here = 0;
+    while here < worlds.len() {
+        let world = worlds[here].clone();
+        if let Some(fault) = world.fault() {
+            return Err(format!("{fault}: {world:?}"));
+        }
+        for with_faults in [false, true] {
+            for next in world.steps(protocol, with_faults) {
+                let there = *places.entry(next).or_insert_with_key(|next| {
+                    worlds.push(next.clone());
+                    before.push(Vec::new());
+                    worlds.len() - 1
+                });
+                if !with_faults {
+                    before[there].push(here);
+                }
+            }
+        }
+        here += 1;
+    }
+    // From wherever somebody holds the partition, or may take it, all is counted in the end if nothing fails any more.
+    let mut comes_to_an_end: Vec<bool> = worlds.iter().map(|world| world.next_offset == RECORDS).collect();
+    let mut waiting: Vec<usize> = (0..worlds.len()).filter(|place| comes_to_an_end[*place]).collect();
+    while let Some(place) = waiting.pop() {
+        for &earlier in &before[place] {
+            if !std::mem::replace(&mut comes_to_an_end[earlier], true) {
+                waiting.push(earlier);
+            }
+        }
+    }
+    let goes_on = |world: &World| world.takes < TAKES || world.processes.iter().any(|it| it.holds(world.taken));
+    match worlds.iter().zip(comes_to_an_end).find(|(world, ends)| goes_on(world) && !ends) {
+        Some((world, _)) => Err(format!("it is stuck: {world:?}")),
+        None => Ok(worlds.len()),
+    }
+}
+
+#[test]
+fn in_every_order_of_faults_a_record_is_counted_once_and_no_takeover_is_made_up() {
+    let worlds = walk(Protocol::AsWritten).unwrap_or_else(|fault| panic!("{fault}"));
+    assert!(worlds > 10_000, "{worlds}");
+    for mistake in [Protocol::LooksBeforeItsTurn, Protocol::ForgetsDoneBefore, Protocol::IgnoresTakeovers] {
+        walk(mistake).expect_err("a mistake is found");
+    }
+}
