@@ -307,7 +307,7 @@ async fn killed_at_every_step_of_a_commit_it_counts_every_vote_once() {
     }
     let (kit, program, mut proxy, victim) = stage(800_000, "300s", 41).await;
     let mut kills = 0;
-    for commit in [1, 2, 4] {
+    for commit in [1, 4] {
         for statement in STATEMENTS {
             for delivered in [false, true] {
                 let step = Step { statement, delivered, commit };
@@ -328,13 +328,23 @@ async fn killed_at_every_step_of_a_commit_it_counts_every_vote_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_random_moments_it_counts_every_vote_once() {
+    killed_at_random_moments(40).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes"]
+async fn soak_killed_at_random_moments_it_counts_every_vote_once() {
+    killed_at_random_moments(400).await;
+}
+
+async fn killed_at_random_moments(times: u32) {
     let kit = Kit::new().await;
     let seed = std::env::var("SCRUTIN_CRASH_SEED").ok().map_or(7, |text| text.parse().expect("a seed"));
     let program =
-        Program { folder: TempDir::new().unwrap(), url: kit.url().to_owned(), voters: 800_000, day: "60s", seed };
+        Program { folder: TempDir::new().unwrap(), url: kit.url().to_owned(), voters: 800_000, day: "600s", seed };
     let mut random = fastrand::Rng::with_seed(seed);
     let mut kills = 0;
-    while kills < 60 {
+    while kills < times {
         let victim = Victim::default();
         victim.set(program.demo("1"));
         // The moment is what is random; there is nothing to wait for.

@@ -9,7 +9,7 @@ use crate::kit::{self, Kit};
 use crate::run::{Page, Place, Running};
 
 /// How long PostgreSQL is away.
-const AWAY: Duration = Duration::from_secs(20);
+const AWAY: Duration = Duration::from_secs(6);
 
 fn demo(place: &Place, url: &str, options: &str) -> Running {
     let mut command = place.command(&format!("demo --exit --data-dir data --faults demo {options}"));
@@ -30,7 +30,7 @@ fn stored(place: &Place) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgresql_stopped_for_twenty_seconds() {
+async fn postgresql_stopped_for_a_while() {
     let (folder, _guard) = kit::guarded_folder();
     let cluster = Cluster::start(&folder).await.unwrap();
     let (place, url) = (Place::bare(), cluster.url());
@@ -72,7 +72,7 @@ async fn connections_cut_again_and_again() {
     let page = running.page();
     let admin = kit.owner().await;
     let mut seen = 0;
-    for _ in 0..25 {
+    for _ in 0..12 {
         // Something was committed since the last cut, so each falls into a session at work.
         page.until("/api/v1/accounting", |_, _| counted(page) > seen);
         seen = counted(page).max(seen);

@@ -7,7 +7,7 @@ use scrutin::vote::{VALUE_BYTES_MAX, Vote, VoterId, parse_millis};
 
 /// `make fuzz` sets more.
 fn inputs() -> u64 {
-    std::env::var("SCRUTIN_FUZZ_INPUTS").ok().map_or(10_000_000, |text| text.parse().expect("a number of inputs"))
+    std::env::var("SCRUTIN_FUZZ_INPUTS").ok().map_or(3_000_000, |text| text.parse().expect("a number of inputs"))
 }
 
 #[test]

@@ -13,7 +13,7 @@ async fn the_only_broker_killed_producer_and_counter_wait_and_go_on() {
     let (kit, broker) = (Kit::empty().await, Broker::start(1));
     let night = Night::begin(&broker.log("votes"), kit.url()).await;
     let (mut producer, mut counter) = (night.producer("1"), night.counter());
-    for _ in 0..3 {
+    for _ in 0..2 {
         night.counts_on(200..1000).await;
         night.moment(200).await;
         night.kill_broker(&broker, 1).await;

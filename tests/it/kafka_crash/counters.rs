@@ -4,7 +4,7 @@ use super::*;
 use crate::broker::Broker;
 use crate::kit::Kit;
 
-const KILLS: u32 = 30;
+const KILLS: u32 = 15;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_counter_killed_at_random_moments_counts_every_vote_once() {

@@ -16,7 +16,7 @@ async fn postgresql_killed_again_and_again_the_count_waits_and_goes_on() {
     let night = Night::begin(&broker.log(&broker.topic()), &cluster.url()).await;
     let producer = night.producer("1");
     let mut counters = [night.counter(), night.counter()];
-    for _ in 0..8 {
+    for _ in 0..5 {
         night.counts_on(1..500).await;
         night.moment(200).await;
         night.kills.fetch_add(1, Ordering::Relaxed);

@@ -8,7 +8,7 @@ use super::*;
 use crate::broker::Broker;
 use crate::kit::Kit;
 
-const KILLS: u32 = 16;
+const KILLS: u32 = 10;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_producer_killed_at_random_moments_writes_every_vote_once() {
