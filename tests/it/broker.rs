@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 
 use crate::kit::guarded_by;
 use crate::proxy::Proxy;
-use crate::run::{PATIENCE, process_state};
+use crate::run::{PATIENCE, is_gone, is_stopped};
 
 /// Brokers of one cluster. Dropped, they are killed and their data is deleted.
 pub struct Broker {
@@ -91,15 +91,14 @@ impl Broker {
     pub fn kill(&self, node: u32) {
         let pid = self.pid(node);
         kill(pid, Signal::SIGKILL).unwrap();
-        until("a killed broker is gone", || is_gone(pid));
+        until("a killed broker is gone", || is_gone(pid.as_raw() as u32));
     }
 
     /// SIGSTOP: it keeps its connections and says nothing.
     pub fn pause(&self, node: u32) {
         let pid = self.pid(node);
         kill(pid, Signal::SIGSTOP).unwrap();
-        // Where there is no /proc it is soon enough.
-        until("a broker is paused", || process_state(pid.as_raw() as u32).is_none_or(|state| state == 'T'));
+        until("a broker is paused", || is_stopped(pid.as_raw() as u32));
     }
 
     pub fn resume(&self, node: u32) {
@@ -157,11 +156,6 @@ fn until(what: &str, is_so: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
-}
-
-fn is_gone(pid: Pid) -> bool {
-    // It may wait for someone to ask how it ended.
-    kill(pid, None).is_err() || process_state(pid.as_raw() as u32) == Some('Z')
 }
 
 /// The port of the first node.
@@ -241,7 +235,7 @@ fn stopped_and_started_again_it_is_the_same() {
     let broker = Broker::start(1);
     let pid = broker.pid(1);
     run("down", broker.folder(), &[]);
-    assert!(is_gone(pid));
+    assert!(is_gone(pid.as_raw() as u32));
     nodes_at(port_of(broker.address())).expect_err("nobody answers");
     assert_eq!(run("up", broker.folder(), &[]), broker.address());
     nodes_at(port_of(broker.address())).unwrap();

@@ -206,8 +206,7 @@ impl Running {
     /// SIGSTOP: it does nothing any more, and keeps its connections; SIGCONT wakes it.
     pub fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
-        let stopped = || process_state(self.child.id()).is_none_or(|state| state == 'T');
-        while !stopped() {
+        while !is_stopped(self.child.id()) {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -273,6 +272,24 @@ pub fn process_state(pid: u32) -> Option<char> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name before it is in parentheses and may have any character in it.
     text.rsplit_once(") ")?.1.chars().next()
+}
+
+/// Whether a process that was killed holds its files and ports no more. It may wait for someone to ask how it ended; until
+/// its last thread has ended, the others' are still open.
+pub fn is_gone(pid: u32) -> bool {
+    let threads = || std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    kill(Pid::from_raw(pid as i32), None).is_err() || process_state(pid) == Some('Z') && threads() <= 1
+}
+
+/// Whether SIGSTOP has stopped every thread of a process. A moment before, one of them may still answer. True where there is no
+/// /proc, where it is soon enough.
+pub fn is_stopped(pid: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    threads.flatten().all(|thread| {
+        // One that has just ended has no state.
+        let text = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        text.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+    })
 }
 
 /// A page that the program serves, by its port.

@@ -6,12 +6,14 @@
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use scrutin::spark::connect::{Session, SparkAddress, SparkSettings};
 
 use crate::kit::guarded_by;
+use crate::run::{is_gone, is_stopped};
 use crate::turns::{Turn, Turns};
 
 /// A server. Dropped, it is killed and what it has written is deleted.
@@ -80,9 +82,12 @@ impl Spark {
         Session::open(&self.address(), &SparkSettings::default()).await.unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// SIGKILL. The server is as good as gone when it returns.
+    /// SIGKILL. When it returns, the server listens no more.
     pub fn kill(&self) {
-        self.signal("pid", Signal::SIGKILL);
+        let pid = self.signal("pid", Signal::SIGKILL);
+        while !is_gone(pid.as_raw() as u32) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// SIGKILL to a worker of a cluster; they count from 1. What it has started ends by itself.
@@ -92,7 +97,10 @@ impl Spark {
 
     /// SIGSTOP: it keeps its connections and says nothing.
     pub fn pause(&self) {
-        self.signal("pid", Signal::SIGSTOP);
+        let pid = self.signal("pid", Signal::SIGSTOP);
+        while !is_stopped(pid.as_raw() as u32) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     pub fn resume(&self) {
@@ -110,9 +118,11 @@ impl Spark {
         std::fs::read_to_string(self.folder().join("server.log")).unwrap()
     }
 
-    fn signal(&self, file: &str, signal: Signal) {
+    fn signal(&self, file: &str, signal: Signal) -> Pid {
         let pid = std::fs::read_to_string(self.folder().join(file)).unwrap();
-        kill(Pid::from_raw(pid.trim().parse().unwrap()), signal).unwrap();
+        let pid = Pid::from_raw(pid.trim().parse().unwrap());
+        kill(pid, signal).unwrap();
+        pid
     }
 
     fn folder(&self) -> &Path {
