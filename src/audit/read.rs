@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::{AuditError, Result};
@@ -148,6 +149,7 @@ fn of_topic(
         .and_then(|()| consumer.assign(&place))
         .map_err(|error| unusable(range.start, &error))?;
     let (mut next, mut heard) = (range.start, Instant::now());
+    let mut trouble = None;
     loop {
         match consumer.poll(Duration::from_secs(1)) {
             Some(Ok(message)) => {
@@ -165,13 +167,37 @@ fn of_topic(
                     return Ok(true);
                 }
             }
-            // What is left up to the end of the range are markers of transactions, and what was aborted.
-            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(true),
-            Some(Err(error)) => return Err(unusable(next, &error)),
-            None if heard.elapsed() > PATIENCE => {
-                return Err(unusable(next, &format!("nothing came for {} s", PATIENCE.as_secs())));
+            Some(Err(KafkaError::PartitionEOF(_))) => {
+                let (_, end) = consumer
+                    .fetch_watermarks(&address.topic, partition as i32, PATIENCE)
+                    .map_err(|error| unusable(next, &error))?;
+                // What is left up to the end of the range are markers of transactions, and what was aborted. Where a new
+                // leader does not know its end yet, more comes.
+                if end.max(0) as u64 >= range.end {
+                    return Ok(true);
+                }
             }
+            Some(Err(error)) if passes(&error) => trouble = Some(error),
+            Some(Err(error)) => return Err(unusable(next, &error)),
             None => {}
         }
+        if heard.elapsed() > PATIENCE {
+            let why = trouble.map_or_else(String::new, |error| format!(" ({error})"));
+            return Err(unusable(next, &format!("nothing came for {} s{why}", PATIENCE.as_secs())));
+        }
     }
+}
+
+/// Whether an error says only that one of the brokers, or the group that nobody joins, is not to be had.
+fn passes(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::GroupAuthorizationFailed
+                | RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::Resolve
+        )
+    )
 }

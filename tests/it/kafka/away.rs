@@ -40,6 +40,23 @@ async fn brokers_that_are_away_are_named_with_the_reason() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_several_brokers_may_be_away() {
+    let stage = Stage::new().await;
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let log = format!("--log kafka://127.0.0.1:{port},{}/{}", stage.topic.servers, stage.topic.name);
+    stage.place.ok(&format!("setup --voters 5000 --day 1h {log}"));
+    stage.place.ok(&format!("simulate --speed max {log}"));
+    stage.place.ok(&format!("count --drain {log}"));
+    for _ in 0..5 {
+        let said = stage.place.ok(&format!("audit --truth scrutin-data/truth.json {log}"));
+        assert!(said.contains("clean"), "{said}");
+    }
+    stage.place.ok(&format!("status {log}"));
+}
+
 /// The page reads PostgreSQL alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_is_served_while_the_brokers_are_away() {
