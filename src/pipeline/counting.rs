@@ -120,7 +120,7 @@ impl Counting {
                 Ok(reached) if until.iter().all(|(partition, end)| reached.get(partition) >= Some(end)) => {
                     return Ok((membership, true));
                 }
-                Ok(_) => {}
+                Ok(_) => self.telemetry.set_ready(POSTGRESQL),
                 Err(error) if error.is_transient() => retry.wait(POSTGRESQL, &error).await?,
                 Err(error) => return Err(error.into()),
             }

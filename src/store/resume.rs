@@ -301,20 +301,32 @@ async fn read_roll(
     Ok(roll)
 }
 
-/// Deletes all that a counter has written, and the elections that no counter counts any more.
+/// Deletes all that a counter has written, what is known of the log that only it counts, and the elections that it began with
+/// and no other counter counts.
 pub async fn forget(client: &mut Client, counter: &str) -> Result<(), StoreError> {
     let during = StoreError::during;
     let transaction = client.transaction().await.map_err(during("forget the counter"))?;
+    let row = transaction
+        .query_opt("SELECT elections, log FROM counter WHERE counter = $1", &[&counter])
+        .await
+        .map_err(during("read the counter"))?;
+    let (elections, log) =
+        row.map_or_else(Default::default, |row| (row.get::<_, Vec<String>>(0), row.get::<_, String>(1)));
     for table in ["tally", "timeline", "rejection", "rejected_vote", "roll", "position", "batch", "audit", "counter"] {
         let sql = format!("DELETE FROM {table} WHERE counter = $1");
         transaction.execute(&sql, &[&counter]).await.map_err(during("forget the counter"))?;
     }
     transaction
         .execute(
-            "DELETE FROM election e WHERE NOT EXISTS (SELECT FROM counter c WHERE e.election = ANY (c.elections))",
-            &[],
+            "DELETE FROM election e
+              WHERE election = ANY ($1) AND NOT EXISTS (SELECT FROM counter c WHERE e.election = ANY (c.elections))",
+            &[&elections],
         )
         .await
         .map_err(during("forget the election"))?;
+    transaction
+        .execute("DELETE FROM log_end WHERE log = $1 AND NOT EXISTS (SELECT FROM counter c WHERE c.log = $1)", &[&log])
+        .await
+        .map_err(during("forget the log"))?;
     transaction.commit().await.map_err(during("forget the counter"))
 }

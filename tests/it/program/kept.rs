@@ -53,12 +53,19 @@ async fn a_fresh_demo_deletes_no_count_of_another_log() {
     let said = place.fails("demo --fresh --voters 1000 --speed max --exit --data-dir demo", 4);
     assert!(said.contains("--fresh would delete that count; name another counter with --counter"), "{said}");
     assert!(place.ok("audit --data-dir night").contains("clean"));
-    // Its own count it may delete.
-    place.write("mayor.csv", MAYOR);
-    let own = "demo --results mayor.csv --speed max --exit --data-dir demo --counter demo";
-    for line in [own.to_owned(), format!("{own} --fresh")] {
-        place.ok(&line);
+    // Its own count it may delete, and no election that was loaded since.
+    for name in ["mayor.csv", "later.csv"] {
+        place.write(name, MAYOR);
     }
+    let own = "demo --results mayor.csv --speed max --exit --data-dir demo --counter demo";
+    place.ok(own);
+    place.ok("setup --results later.csv --data-dir night");
+    let noted = "SELECT note_log_end(log, '{0}', '{5}') FROM counter WHERE counter = 'demo'";
+    kit.owner().await.batch_execute(noted).await.unwrap();
+    place.ok(&format!("{own} --fresh"));
+    let left = "SELECT (SELECT count(*) FROM election), (SELECT count(*) FROM logs WHERE counters = 0)";
+    let left = kit.owner().await.query_one(left, &[]).await.unwrap();
+    assert_eq!((left.get::<_, i64>(0), left.get::<_, i64>(1)), (3, 0), "elections, and logs that nobody counts");
     assert!(place.ok("audit --data-dir night").contains("clean"));
 }
 
