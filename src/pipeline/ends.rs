@@ -38,13 +38,13 @@ impl Ends {
         let watched = Arc::downgrade(&ends);
         // A thread of its own, which nobody waits for: a log that is away keeps it for seconds.
         let watch = move || {
-            let mut held_back = HeldBack::new();
+            let mut held_back = HeldBack::new(&telemetry);
             loop {
                 thread::sleep(INTERVAL);
                 let is_same = log.check();
                 let is_broken = is_same.as_ref().is_err_and(|error| !error.is_transient());
                 let found = is_same.and_then(|()| {
-                    held_back.look(&*log, &partitions, &telemetry)?;
+                    held_back.look(&*log, &partitions)?;
                     ask(&*log, &partitions)
                 });
                 let Some(ends) = watched.upgrade() else { return };

@@ -1,5 +1,6 @@
-//! Says that votes wait for an open transaction, which may be anybody's who writes to the log.
+//! Reports when an open transaction, of whichever producer, holds votes back.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::TRANSACTION;
@@ -8,10 +9,11 @@ use crate::telemetry::Telemetry;
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A transaction that lasts as long is worth a word.
+/// A transaction that is open for this long is reported.
 const TELL_AFTER: Duration = Duration::from_secs(5);
 
 pub(super) struct HeldBack {
+    telemetry: Arc<Telemetry>,
     looked: Instant,
     /// Since when a transaction has been seen at each look.
     since: Option<Instant>,
@@ -19,12 +21,12 @@ pub(super) struct HeldBack {
 }
 
 impl HeldBack {
-    pub fn new() -> HeldBack {
-        HeldBack { looked: Instant::now(), since: None, is_told: false }
+    pub fn new(telemetry: &Arc<Telemetry>) -> HeldBack {
+        HeldBack { telemetry: Arc::clone(telemetry), looked: Instant::now(), since: None, is_told: false }
     }
 
-    /// Looks whether it is time to, and tells `telemetry`.
-    pub fn look(&mut self, log: &dyn VoteLog, partitions: &[u32], telemetry: &Telemetry) -> Result<()> {
+    /// Looks now and then, and reports a transaction that stays open.
+    pub fn look(&mut self, log: &dyn VoteLog, partitions: &[u32]) -> Result<()> {
         if self.looked.elapsed() < LOOK_INTERVAL {
             return Ok(());
         }
@@ -39,9 +41,7 @@ impl HeldBack {
         match held {
             None => {
                 self.since = None;
-                if std::mem::take(&mut self.is_told) {
-                    telemetry.set_ready(TRANSACTION);
-                }
+                self.withdraw();
             }
             Some((partition, offset)) => {
                 let since = *self.since.get_or_insert_with(Instant::now);
@@ -50,15 +50,28 @@ impl HeldBack {
                     if !std::mem::replace(&mut self.is_told, true) {
                         tracing::warn!("{why}");
                     }
-                    telemetry.set_waiting(TRANSACTION, why);
+                    self.telemetry.set_waiting(TRANSACTION, why);
                 }
             }
         }
         Ok(())
     }
+
+    fn withdraw(&mut self) {
+        if std::mem::take(&mut self.is_told) {
+            self.telemetry.set_ready(TRANSACTION);
+        }
+    }
 }
 
-/// What holds votes back, and what will end it.
+/// Whoever counts the partitions next looks for itself.
+impl Drop for HeldBack {
+    fn drop(&mut self) {
+        self.withdraw();
+    }
+}
+
+/// The report: what holds votes back, and what will end it.
 pub(crate) fn told(log: &dyn VoteLog, partition: u32, offset: u64) -> String {
     format!(
         "an open transaction in the log at {} holds back what comes after offset {offset} of partition {partition}, until its \

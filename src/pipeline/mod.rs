@@ -168,15 +168,16 @@ pub(crate) async fn enter(
     let mut client = database.connect(Role::Counter).await?;
     let mut elections = elections::load_all(&client).await?;
     if let Some(begun_with) = resume::elections(&client, counter).await? {
-        let (counted, others) = elections.into_iter().partition(|election| begun_with.contains(&election.id));
-        elections = counted;
-        for other in others {
-            let other: Election = other;
-            tracing::warn!(
-                "counter `{counter}` began without the election `{}` and refuses its votes; a new counter name counts both",
-                other.id
-            );
-        }
+        elections.retain(|election| {
+            let is_counted = begun_with.contains(&election.id);
+            if !is_counted {
+                tracing::warn!(
+                    "counter `{counter}` began without the election `{}` and refuses its votes; a new counter name counts both",
+                    election.id
+                );
+            }
+            is_counted
+        });
     }
     if elections.is_empty() {
         let advice = "there is no election in the database; `scrutin setup --election DIR` loads one";

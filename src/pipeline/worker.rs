@@ -177,6 +177,15 @@ impl<'a> Reading<'a> {
     }
 }
 
+/// What this worker waited for says nothing of whoever reads the partitions next.
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        if self.trouble.is_some() {
+            self.telemetry.set_ready(READING);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
@@ -298,5 +307,8 @@ mod tests {
         reading.fetch().unwrap();
         let second = reading.fetch().unwrap_err();
         assert!(matches!(reading.fail(second), Err(LogError::Unreadable { partition: 0, .. })));
+        assert!(!telemetry.is_ready());
+        drop(reading);
+        assert!(telemetry.is_ready(), "nobody reads any more");
     }
 }

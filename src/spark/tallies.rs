@@ -40,7 +40,15 @@ impl Tallies {
         }
         let mut last = Instant::now();
         while self.next.iter().any(|(partition, next)| *next < ends[partition]) {
-            let Some(batch) = self.reader.fetch(WAIT)? else {
+            let fetched = match self.reader.fetch(WAIT) {
+                Ok(fetched) => fetched,
+                Err(error) => {
+                    let from: Vec<_> = self.next.iter().map(|(partition, next)| (*partition, *next)).collect();
+                    self.reader = self.log.reader(&from)?;
+                    return Err(error);
+                }
+            };
+            let Some(batch) = fetched else {
                 if last.elapsed() > PATIENCE {
                     let why = format!("it has not sent what it has for {} s", PATIENCE.as_secs());
                     return Err(LogError::Away { log: self.log.name(), why });
