@@ -25,15 +25,15 @@ pub(super) struct Rows {
 /// A line under the header and nothing else: easy to read, and to copy.
 const PLAIN: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
-/// A share in percent. All but all is not `100.00 %`, and something is not `0.00 %`.
+/// A share in percent. `100.00 %` is only shown for exactly all.
 pub(super) fn percent(share: f64) -> String {
-    let hundredths = (share * 10_000.0).round();
+    let rounded = (share * 10_000.0).round() / 100.0;
     let shown = match share {
-        0.0 | 1.0 => hundredths,
-        _ if share < 1.0 => hundredths.clamp(1.0, 9_999.0),
-        _ => hundredths.max(10_001.0),
+        _ if share < 1.0 => rounded.min(99.99),
+        _ if share > 1.0 => rounded.max(100.01),
+        _ => rounded,
     };
-    format!("{:.2} %", shown / 100.0)
+    format!("{shown:.2} %")
 }
 
 impl Rows {
@@ -113,6 +113,6 @@ mod tests {
     fn all_but_all_is_not_a_hundred_percent() {
         let shares = [(0, 30_000), (1, 30_000), (1, 3), (29_999, 30_000), (30_000, 30_000), (30_001, 30_000)];
         let shown = shares.map(|(part, all)| percent(f64::from(part) / f64::from(all)));
-        assert_eq!(shown, ["0.00 %", "0.01 %", "33.33 %", "99.99 %", "100.00 %", "100.01 %"]);
+        assert_eq!(shown, ["0.00 %", "0.00 %", "33.33 %", "99.99 %", "100.00 %", "100.01 %"]);
     }
 }

@@ -41,11 +41,11 @@ export const decimal = (value) => (known(value) ? number({ maximumFractionDigits
 // For the few characters that a tile has room for.
 export const tiny = (value) =>
   !known(value) ? DASH : Math.abs(value) < 1000 ? count(value) : number({ notation: "compact", maximumSignificantDigits: 2 }).format(value).replace(/\s/gu, "");
-// All but all is not 100 %, and something is not 0 %.
+// 100 % is only shown for exactly all.
 export const percent = (share, digits = 2) => {
   if (!known(share)) return DASH;
   const step = 10 ** -(digits + 2);
-  const shown = share > 0 && share < 1 ? Math.min(Math.max(share, step), 1 - step) : share;
+  const shown = share < 1 ? Math.min(share, 1 - step) : share > 1 ? Math.max(share, 1 + step) : share;
   return number({ style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits }).format(shown);
 };
 // The difference of two shares, in percentage points and without their unit.
