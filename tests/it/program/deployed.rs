@@ -5,7 +5,8 @@ use scrutin::store::{Database, Role};
 use crate::kit::Kit;
 use crate::run::{Place, Running};
 
-const MAYOR: &str = "\
+/// Results of an election of few.
+pub(super) const MAYOR: &str = "\
 region_code,region_name,registered,abstentions,blank,null,candidate,votes
 N,North,100,30,5,5,Ada,40
 N,North,100,30,5,5,Ben,20

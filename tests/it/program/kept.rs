@@ -1,14 +1,9 @@
 //! What is there stays: elections, counts of other logs, the votes behind a mark that a power cut has set back; and `status`
 //! says what cannot be.
 
+use super::deployed::MAYOR;
 use crate::kit::Kit;
-use crate::run::Place;
-
-const MAYOR: &str = "\
-region_code,region_name,registered,abstentions,blank,null,candidate,votes
-N,North,100,30,5,5,Ada,40
-N,North,100,30,5,5,Ben,20
-";
+use crate::run::{Place, Running};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn setup_without_arguments_leaves_the_election_that_is_there() {
@@ -132,7 +127,7 @@ async fn status_says_what_cannot_be() {
 
     let mut command = place.command("status");
     command.env("DATABASE_URL", kit.url_as("nobody", "wrong"));
-    let said = crate::run::Running::start(command).end();
+    let said = Running::start(command).end();
     assert!(said.code == Some(4) && !said.out.contains("the count waits for it"), "{said}");
 }
 
