@@ -32,7 +32,7 @@ async fn pass_on(
     while let Some(message) = read_message(&mut from_client, is_first).await? {
         is_first = false;
         let text = statement_of(&message, &mut texts);
-        writes_votes |= text.contains("UPDATE position");
+        writes_votes |= text.contains("INSERT INTO tally");
         if writes_votes && text.starts_with("COMMIT") && is_armed.swap(false, Ordering::SeqCst) {
             drop(from_client);
             back.abort();

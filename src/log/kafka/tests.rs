@@ -108,5 +108,5 @@ fn a_record_that_is_refused_among_others_is_an_error() {
     let mut writer = log.writer(&[]).unwrap();
     let values = [b"small".to_vec(), vec![b'x'; 2_000_000], b"behind".to_vec()];
     let error = writer.append(&mut [(0, buffer(values))]).unwrap_err().to_string();
-    assert!(error.contains("does not take the votes"), "{error}");
+    assert!(error.contains("does not take the votes") && error.contains("Message size too large"), "{error}");
 }

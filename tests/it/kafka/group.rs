@@ -1,11 +1,12 @@
 //! Several processes count together, and come and go.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use super::{Stage, ballots, metric, until_received};
-use crate::run::Page;
+use crate::run::{PATIENCE, Page};
 
 /// The partitions that a process counts, by its lag in each.
 fn share(text: &str) -> BTreeSet<u32> {
@@ -55,26 +56,46 @@ async fn counts_that_come_and_go_share_the_partitions_and_lose_nothing() {
     assert_eq!(stage.topic.group_offsets("scrutin-native", 4), stage.positions("native").await);
 }
 
-/// Whichever of them finishes first waits for the other's share, and takes it over if the other dies.
+/// Whichever of them has nothing left to count waits for the other's share, and takes it over if the other dies.
 #[tokio::test(flavor = "multi_thread")]
 async fn counts_that_drain_side_by_side_end_when_all_of_the_log_is_counted() {
     let stage = Stage::new().await;
-    stage.place.ok("setup --voters 1000000");
+    stage.place.ok("setup --voters 100000");
     stage.place.ok("simulate --speed max");
     let records = stage.place.json("scrutin-data/truth.json")["records"].as_i64().unwrap();
-    let received = "SELECT received FROM accounting WHERE counter = $1";
     for (counter, kills) in [("both", false), ("one", true)] {
         let line = format!("count --drain --counter {counter}");
-        let (first, second) = (stage.place.start(&line), stage.place.start(&line));
+        // The first has all partitions, and cannot commit yet what it has read of them.
+        let mut owner = stage.kit.owner().await;
+        let hold = owner.transaction().await.unwrap();
+        hold.batch_execute("LOCK TABLE tally IN EXCLUSIVE MODE").await.unwrap();
+        let first = stage.place.start(&line);
+        until_taken(&stage, counter, 1).await;
+        // The second has none at first, and must not take that for all.
+        let second = stage.place.start(&line);
+        until_taken(&stage, counter, 2).await;
         if kills {
             first.killed();
+            hold.rollback().await.unwrap();
         } else {
+            hold.rollback().await.unwrap();
             assert!(first.end().ok().contains("0 left in the log"));
         }
         let said = second.end().ok();
         assert!(said.contains("0 left in the log"), "{said}");
+        let received = "SELECT received FROM accounting WHERE counter = $1";
         let received: i64 = stage.kit.owner().await.query_one(received, &[&counter]).await.unwrap().get(0);
         assert_eq!(received, records, "{counter}");
+    }
+}
+
+/// Waits until a partition of that counter has been taken so many times.
+async fn until_taken(stage: &Stage, counter: &str, times: i64) {
+    let deadline = Instant::now() + PATIENCE;
+    let sql = format!("SELECT coalesce(max(taken), 0)::bigint FROM lag WHERE counter = '{counter}'");
+    while stage.figure(&sql).await < times {
+        assert!(Instant::now() < deadline, "{counter} takes no partition");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
