@@ -111,6 +111,7 @@ impl Counting {
         until: &BTreeMap<u32, u64>,
     ) -> Result<(Box<dyn Membership>, bool), CountError> {
         let mut retry = Retry::new(&self.telemetry, &self.stop);
+        let mut is_told = false;
         loop {
             let reached = async {
                 let client = self.database.connect(Role::Counter).await?;
@@ -120,7 +121,12 @@ impl Counting {
                 Ok(reached) if until.iter().all(|(partition, end)| reached.get(partition) >= Some(end)) => {
                     return Ok((membership, true));
                 }
-                Ok(_) => self.telemetry.set_ready(POSTGRESQL),
+                Ok(_) => {
+                    self.telemetry.set_ready(POSTGRESQL);
+                    if !std::mem::replace(&mut is_told, true) {
+                        tracing::info!("this process has counted its share; it waits for the others");
+                    }
+                }
                 Err(error) if error.is_transient() => retry.wait(POSTGRESQL, &error).await?,
                 Err(error) => return Err(error.into()),
             }
