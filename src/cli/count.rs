@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use super::UsageError;
-use super::open::{Store, open_existing_log, stop_at_signal};
+use super::open::{Store, open_log_to_count, stop_at_signal};
 use super::progress::{Line, View, summary};
 use super::serve;
 use super::table::print;
@@ -79,7 +79,7 @@ fn setting(text: &str) -> Result<(String, String), String> {
 
 pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     let count = match args.engine {
-        Engine::Native => Count::Native(open_existing_log(&settings).await?),
+        Engine::Native => Count::Native(open_log_to_count(&settings).await?),
         Engine::Spark => Count::spark(&args, &settings).await?,
     };
     let stop = stop_at_signal()?;

@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 
 use super::table::say;
 use crate::config::{LogSettings, Settings, read_secret};
-use crate::log::kafka::NewTopic;
+use crate::log::kafka::{InstanceId, NewTopic};
 use crate::log::{EmbeddedLog, KafkaLog, PARTITIONS, VoteLog};
 use crate::pipeline::Stop;
 use crate::postgres::Cluster;
@@ -95,6 +95,24 @@ pub(super) async fn open_existing_log(settings: &Settings) -> Result<Arc<dyn Vot
         LogSettings::Embedded(dir) => Arc::new(EmbeddedLog::open_existing(dir)?),
         LogSettings::Kafka { address, client, .. } => Arc::new(KafkaLog::open_existing(address, client).await?),
     })
+}
+
+/// The log, which must be there, for a process that counts it.
+pub(super) async fn open_log_to_count(settings: &Settings) -> Result<Arc<dyn VoteLog>> {
+    let LogSettings::Kafka { address, client, .. } = &settings.log else {
+        return open_existing_log(settings).await;
+    };
+    let log = KafkaLog::open_existing(address, client).await?;
+    Ok(Arc::new(match InstanceId::keep(&settings.data_dir) {
+        Ok(instance) => log.as_instance(instance),
+        Err(error) => {
+            tracing::info!(
+                "{} cannot keep this counter's name ({error}); after a kill it waits until its session has ended",
+                settings.data_dir.display()
+            );
+            log
+        }
+    }))
 }
 
 /// The exit code after a stop that waited for nothing, as shells have it.

@@ -11,6 +11,7 @@
 mod address;
 mod client;
 mod group;
+mod instance;
 mod java;
 mod reader;
 mod topic;
@@ -23,6 +24,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 
 pub use address::KafkaAddress;
 pub use client::KafkaSettings;
+pub use instance::InstanceId;
 use topic::Holds;
 pub use topic::NewTopic;
 
@@ -41,6 +43,8 @@ pub struct KafkaLog {
     committed: Arc<BaseConsumer<Context>>,
     /// Whether what an earlier writer had under way has been waited for.
     is_settled: Arc<Mutex<bool>>,
+    /// This process's name in its group, if it keeps one.
+    instance: Option<Arc<InstanceId>>,
 }
 
 impl KafkaLog {
@@ -53,6 +57,11 @@ impl KafkaLog {
             check_asked(&log, asked)?;
         }
         Ok(log)
+    }
+
+    /// By this name the process takes part in its group, and has its partitions back at once after a restart.
+    pub fn as_instance(self, instance: InstanceId) -> KafkaLog {
+        KafkaLog { instance: Some(Arc::new(instance)), ..self }
     }
 
     /// Opens a topic that must be there, and checks that it can be relied on. Needs such a runtime too.
@@ -93,6 +102,7 @@ impl KafkaLog {
             client: Arc::new(client),
             committed: Arc::new(settings.committed_client(address)?),
             is_settled: Arc::default(),
+            instance: None,
         })
     }
 }

@@ -12,7 +12,7 @@ pub trait Membership: Send {
         true
     }
 
-    /// The partitions that are this process's to count; none until the group has decided.
+    /// The partitions that are this process's to count; none while the group has not decided.
     fn partitions(&self) -> Option<&BTreeSet<u32>>;
 
     /// Whether the group wants the share changed, waiting up to `wait` for that. The others wait meanwhile: finish what

@@ -8,34 +8,40 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rdkafka::bindings as rd;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
 use super::client::{self, unusable};
 use super::{KafkaAddress, KafkaLog};
 use crate::log::{LogError, Membership, Result};
 
-/// A member that is not heard of for ten seconds is taken for dead.
-const DEFAULTS: &[(&str, &str)] = &[("session.timeout.ms", "10000"), ("heartbeat.interval.ms", "1000")];
+/// A member that is not heard of for so long is taken for dead, and its partitions go to others.
+const SESSION_TIMEOUT: &str = "3000";
+/// The shortest that brokers allow as they come.
+const ALLOWED_SESSION_TIMEOUT: &str = "6000";
+const HEARTBEAT_INTERVAL: &str = "500";
 
 /// Without brokers the group cannot be left, and now and then librdkafka does not give it up.
 const LEAVE_WAIT: Duration = Duration::from_secs(5);
 
 pub(super) struct Member {
     address: KafkaAddress,
+    config: ClientConfig,
     /// Shared with nobody, so that it can be kept from being dropped.
     consumer: Arc<BaseConsumer<GroupContext>>,
-    /// None until the group has decided for the first time.
+    /// None until the group has decided.
     owned: Option<BTreeSet<u32>>,
 }
 
 #[derive(Debug)]
 enum Change {
-    Assigned(Vec<i32>),
-    Revoked(Vec<i32>),
+    Assigned(BTreeSet<u32>),
+    /// Of all that it had.
+    Revoked,
 }
 
 #[derive(Default)]
@@ -66,18 +72,19 @@ impl ConsumerContext for GroupContext {
         if self.is_leaving.load(Ordering::SeqCst) {
             // Asked before the leaving was heard of, it must be answered in its own way, or closing waits for ever.
             let answered = match what {
-                RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => consumer.incremental_assign(partitions),
-                _ => consumer.incremental_unassign(partitions),
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => consumer.assign(partitions),
+                _ => consumer.unassign(),
             };
             if let Err(error) = answered {
                 tracing::debug!("librdkafka: {error}");
             }
             return;
         }
-        let partitions = partitions.elements().iter().map(|element| element.partition()).collect();
         self.changes().push_back(match what {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => Change::Assigned(partitions),
-            _ => Change::Revoked(partitions),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                Change::Assigned(partitions.elements().iter().map(|element| element.partition() as u32).collect())
+            }
+            _ => Change::Revoked,
         });
     }
 
@@ -88,48 +95,92 @@ impl ConsumerContext for GroupContext {
     }
 }
 
+fn subscribe(address: &KafkaAddress, config: &ClientConfig) -> Result<Arc<BaseConsumer<GroupContext>>> {
+    let consumer: BaseConsumer<GroupContext> =
+        config.create_with_context(GroupContext::default()).map_err(|error| unusable(address, &error))?;
+    consumer.subscribe(&[&address.topic]).map_err(|error| unusable(address, &error))?;
+    Ok(Arc::new(consumer))
+}
+
 impl Member {
     pub fn join(log: &KafkaLog, group: &str) -> Result<Member> {
-        let mut config = log.settings.consumer(&log.address, DEFAULTS);
+        let defaults = [("session.timeout.ms", SESSION_TIMEOUT), ("heartbeat.interval.ms", HEARTBEAT_INTERVAL)];
+        let mut config = log.settings.consumer(&log.address, &defaults);
         config
             .set("group.id", group)
-            .set("partition.assignment.strategy", "cooperative-sticky")
+            // Not cooperative-sticky: a member that is killed between its two rounds, and comes back by its name, does not
+            // know that it has to ask for the second, and what it was to give up stays nobody's.
+            .set("partition.assignment.strategy", "range")
             // It fetches nothing; this bounds what is fetched before the pause is heard.
             .set("queued.min.messages", "1")
             .set("queued.max.messages.kbytes", "1");
-        let consumer: BaseConsumer<GroupContext> =
-            config.create_with_context(GroupContext::default()).map_err(|error| unusable(&log.address, &error))?;
-        consumer.subscribe(&[&log.address.topic]).map_err(|error| unusable(&log.address, &error))?;
-        Ok(Member { address: log.address.clone(), consumer: Arc::new(consumer), owned: None })
+        if let Some(instance) = &log.instance {
+            config.set("group.instance.id", instance.as_str());
+        }
+        let consumer = subscribe(&log.address, &config)?;
+        Ok(Member { address: log.address.clone(), config, consumer, owned: None })
     }
 
-    fn list(&self, partitions: impl IntoIterator<Item = i32>) -> TopicPartitionList {
-        let mut list = TopicPartitionList::new();
-        partitions.into_iter().for_each(|partition| {
-            list.add_partition(&self.address.topic, partition);
-        });
-        list
+    /// The session that was asked for is shorter, or longer, than the brokers allow.
+    fn ask_for_an_allowed_session(&mut self) -> Result<()> {
+        let asked = self.config.get("session.timeout.ms").unwrap_or_default().to_owned();
+        if asked != SESSION_TIMEOUT {
+            return Err(LogError::Unusable(format!(
+                "the brokers of {} refuse session.timeout.ms={asked}; set it to between their \
+                 group.min.session.timeout.ms and group.max.session.timeout.ms",
+                self.address
+            )));
+        }
+        tracing::info!(
+            "a counter that dies is missed after {ALLOWED_SESSION_TIMEOUT} ms; brokers with \
+             group.min.session.timeout.ms={SESSION_TIMEOUT} would let it be sooner"
+        );
+        self.config.set("session.timeout.ms", ALLOWED_SESSION_TIMEOUT);
+        self.consumer = subscribe(&self.address, &self.config)?;
+        Ok(())
+    }
+
+    /// Says good-bye, so that others need not wait for the session to end: closing alone does not, for a member with a
+    /// name of its own.
+    fn leave(&self) {
+        self.consumer.unsubscribe();
+        let deadline = Instant::now() + LEAVE_WAIT;
+        while self.is_member() && Instant::now() < deadline {
+            let _ = self.consumer.poll(LEAVE_WAIT / 100);
+        }
+    }
+
+    fn is_member(&self) -> bool {
+        // SAFETY: The client lives. What it gives is null or a string of its own making, which is freed once.
+        unsafe {
+            let id = rd::rd_kafka_memberid(self.consumer.client().native_ptr());
+            if id.is_null() {
+                return false;
+            }
+            let is_member = *id != 0;
+            rd::rd_kafka_mem_free(self.consumer.client().native_ptr(), id.cast());
+            is_member
+        }
     }
 
     fn apply(&mut self, change: Change) -> Result<()> {
         let unusable = |error: KafkaError| unusable(&self.address, &error);
-        let mut owned = self.owned.take().unwrap_or_default();
         match change {
             Change::Assigned(partitions) => {
-                let mut list = self.list(partitions.iter().copied());
-                list.set_all_offsets(Offset::End).map_err(unusable)?;
-                self.consumer.incremental_assign(&list).map_err(unusable)?;
+                let mut list = TopicPartitionList::new();
+                for partition in &partitions {
+                    let added = list.add_partition_offset(&self.address.topic, *partition as i32, Offset::End);
+                    added.map_err(unusable)?;
+                }
+                self.consumer.assign(&list).map_err(unusable)?;
                 self.consumer.pause(&list).map_err(unusable)?;
-                owned.extend(partitions.iter().map(|partition| *partition as u32));
+                self.owned = Some(partitions);
             }
-            Change::Revoked(partitions) => {
-                self.consumer.incremental_unassign(&self.list(partitions.iter().copied())).map_err(unusable)?;
-                partitions.iter().for_each(|partition| {
-                    owned.remove(&(*partition as u32));
-                });
+            Change::Revoked => {
+                self.consumer.unassign().map_err(unusable)?;
+                self.owned = None;
             }
         }
-        self.owned = Some(owned);
         Ok(())
     }
 
@@ -138,8 +189,10 @@ impl Member {
     }
 
     fn is_nothing_new(&self, change: &Change) -> bool {
-        let (Change::Assigned(partitions) | Change::Revoked(partitions)) = change;
-        partitions.is_empty() && self.owned.is_some()
+        match change {
+            Change::Assigned(partitions) => self.owned.as_ref() == Some(partitions),
+            Change::Revoked => self.owned.as_ref().is_none_or(BTreeSet::is_empty),
+        }
     }
 
     fn offsets(&self, positions: &BTreeMap<u32, u64>) -> TopicPartitionList {
@@ -164,6 +217,14 @@ impl Membership for Member {
             && let Some(Err(error)) = self.consumer.poll(wait)
         {
             match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::InconsistentGroupProtocol) => {
+                    return Err(LogError::Unusable(format!(
+                        "others in the group of {} share the partitions out in another way; stop them first: they are of \
+                         another version, or are not counters at all",
+                        self.address
+                    )));
+                }
+                Some(RDKafkaErrorCode::InvalidSessionTimeout) => self.ask_for_an_allowed_session()?,
                 Some(RDKafkaErrorCode::GroupAuthorizationFailed | RDKafkaErrorCode::TopicAuthorizationFailed) => {
                     return Err(unusable(&self.address, &error));
                 }
@@ -209,6 +270,7 @@ impl Drop for Member {
             tracing::debug!("{error}");
         }
         self.consumer.context().is_leaving.store(true, Ordering::SeqCst);
+        self.leave();
         if let Err(error) = self.consumer.close_queue() {
             tracing::debug!("librdkafka: {error}");
         }

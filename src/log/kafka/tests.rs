@@ -25,7 +25,7 @@ fn mock() -> (MockCluster<'static, DefaultProducerContext>, KafkaLog) {
     let client = Arc::new(settings.client(&address).unwrap());
     let committed = Arc::new(settings.committed_client(&address).unwrap());
     let topic = topic::Topic { id: "mock".into(), partitions: PARTITIONS };
-    (cluster, KafkaLog { address, settings, topic, client, committed, is_settled: Arc::default() })
+    (cluster, KafkaLog { address, settings, topic, client, committed, is_settled: Arc::default(), instance: None })
 }
 
 fn buffer(values: impl IntoIterator<Item = Vec<u8>>) -> RecordBuffer {
@@ -109,4 +109,17 @@ fn a_record_that_is_refused_among_others_is_an_error() {
     let values = [b"small".to_vec(), vec![b'x'; 2_000_000], b"behind".to_vec()];
     let error = writer.append(&mut [(0, buffer(values))]).unwrap_err().to_string();
     assert!(error.contains("does not take the votes") && error.contains("Message size too large"), "{error}");
+}
+
+#[test]
+fn a_session_that_brokers_do_not_allow_is_asked_for_longer() {
+    let (cluster, log) = mock();
+    cluster.request_errors(RDKafkaApiKey::JoinGroup, &[Code::RD_KAFKA_RESP_ERR_INVALID_SESSION_TIMEOUT]);
+    let mut member = log.join("scrutin-native").unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while member.partitions().is_none_or(|partitions| partitions.len() < PARTITIONS as usize) {
+        assert!(Instant::now() < deadline, "has {:?}", member.partitions());
+        member.is_change_due(Duration::from_millis(50)).unwrap();
+        member.accept().unwrap();
+    }
 }

@@ -89,6 +89,46 @@ async fn counts_that_drain_side_by_side_end_when_all_of_the_log_is_counted() {
     }
 }
 
+/// A session that outlasts the test: who waits for its end waits in vain. In a group of its own, or others would wait too.
+const LONG_SESSION: &str = "session.timeout.ms=600000\nmax.poll.interval.ms=600000\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_counter_that_comes_back_has_its_partitions_at_once() {
+    let stage = Stage::new().await;
+    stage.place.write("kafka.properties", LONG_SESSION);
+    stage.place.ok("setup");
+    for round in 1..=3 {
+        let counter = stage.place.start("count --serve --counter killed --kafka-config kafka.properties");
+        stage.topic.append_votes(&ballots(50 * (round - 1)..50 * round), 4).await;
+        until_received(counter.page(), (50 * round).into());
+        counter.killed();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_counter_that_is_stopped_leaves_its_partitions_to_the_others_at_once() {
+    let stage = Stage::new().await;
+    stage.place.write("kafka.properties", LONG_SESSION);
+    stage.place.ok("setup");
+    let line = "count --serve --counter stopped --kafka-config kafka.properties";
+    let (first, second) = (stage.place.start(line), stage.place.start(line));
+    until_it_has(first.page(), 2);
+    until_it_has(second.page(), 2);
+    first.interrupted().ok();
+    until_it_has(second.page(), 4);
+    second.interrupted().ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_the_brokers_refuse_is_told() {
+    let stage = Stage::new().await;
+    stage.place.write("kafka.properties", "session.timeout.ms=999\nheartbeat.interval.ms=100\n");
+    stage.place.ok("setup");
+    let done = stage.place.start("count --kafka-config kafka.properties").end();
+    assert_eq!(done.code, Some(4), "{done}");
+    assert!(done.err.contains("refuse session.timeout.ms=999; set it to between"), "{done}");
+}
+
 /// Waits until a partition of that counter has been taken so many times.
 async fn until_taken(stage: &Stage, counter: &str, times: i64) {
     let deadline = Instant::now() + PATIENCE;
