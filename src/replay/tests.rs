@@ -363,6 +363,13 @@ fn ballots_go_on_where_the_log_ends() {
     cut.writer(&[0]).unwrap().append(&mut beginning).unwrap();
     assert_eq!(run_on(&cut), truth);
     assert_eq!(all(&cut), all(&whole));
+
+    // One vote that is corrected, far from the end, makes it another file.
+    let corrected = written(dir.path(), "cvr.csv", &text.replace("v3,P3,C3,", "v3,P3,C4,"));
+    let file = BallotFile::open(&corrected, columns(), &about(), [7; 32], 1).unwrap();
+    let delivery = Delivery { log: &whole, speed: Speed::Max, threads: 2, progress: &progress, stop: &stop };
+    let error = run(&file, &faults, &delivery).unwrap_err().to_string();
+    assert!(error.contains("holds votes of another run") && error.contains("file that it was begun with"), "{error}");
 }
 
 /// A real file, or none and a word about it.

@@ -10,6 +10,7 @@ mod curve;
 mod day;
 mod encode;
 mod faults;
+mod held;
 mod plan;
 pub mod random;
 mod run;

@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 
 use super::ballots::Ballots;
 use super::encode::{Address, Encoder, Odd, Stamp};
 use super::faults::FaultRates;
+use super::held::{self, Held};
 use super::schedule::{Event, Form, Schedule};
 use super::truth::{Truth, TruthCount};
 use crate::log::{LogWriter, RecordBuffer, VoteLog};
@@ -21,9 +22,7 @@ use crate::log::{LogWriter, RecordBuffer, VoteLog};
 const BEAT: Duration = Duration::from_millis(20);
 const BUFFER_BYTES: usize = 1 << 20;
 /// The stop flag is looked at after so many records.
-const STOP_EVERY: u32 = 1024;
-/// How long the log may take to give back one of its last records.
-const READ_BACK: Duration = Duration::from_secs(30);
+pub(super) const STOP_EVERY: u32 = 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Speed {
@@ -78,18 +77,16 @@ pub fn run<B: Ballots>(ballots: &B, faults: &FaultRates, delivery: &Delivery<'_>
     // an earlier run wrote in its last moment, and never heard was stored, is in the log or it is not.
     let writers = shares.iter().map(|share| delivery.log.writer(share));
     let writers: Vec<Box<dyn LogWriter>> = writers.collect::<Result<_, _>>()?;
-    let held = (0..partitions).map(|partition| delivery.log.offsets(partition).map(|offsets| offsets.end));
-    let held: Vec<u64> = held.collect::<Result<_, _>>()?;
     let encoder = Encoder::new(ballots, partitions);
     let progress = delivery.progress;
     progress.ballots.store(ballots.total(), Ordering::Relaxed);
+    let Some(Held { records: held, until_ms }) = held::find(ballots, faults, &encoder, delivery)? else {
+        return Ok(None);
+    };
     progress.resumed.store(held.iter().sum(), Ordering::Relaxed);
     let from_ms = match held.iter().all(|records| *records == 0) {
         true => ballots.election().opens_at_ms,
-        false => match check_held(ballots, faults, &encoder, delivery, &held)? {
-            Some(from_ms) => from_ms,
-            None => return Ok(None),
-        },
+        false => until_ms,
     };
     let failed = AtomicBool::new(false);
     let clock = Clock { start: Instant::now(), from_ms, speed: delivery.speed };
@@ -124,87 +121,6 @@ pub fn run<B: Ballots>(ballots: &B, faults: &FaultRates, delivery: &Delivery<'_>
     }
     progress.done.store(all_done, Ordering::Relaxed);
     Ok(truth.filter(|_| all_done))
-}
-
-/// Makes sure that what the log holds is the beginning of this run, by the last record of each partition.
-/// Returns the arrival time of the first record that it does not hold; none if stopped.
-fn check_held<B: Ballots>(
-    ballots: &B,
-    faults: &FaultRates,
-    encoder: &Encoder<'_>,
-    delivery: &Delivery<'_>,
-    held: &[u64],
-) -> anyhow::Result<Option<i64>> {
-    let mut schedule = Schedule::new(ballots, faults)?;
-    let mut left = held.to_vec();
-    let mut unchecked = held.iter().filter(|records| **records > 0).count();
-    let mut first_new_ms = None;
-    let (mut odd, mut stamp, mut buffer) = (Odd::default(), Stamp::new(), RecordBuffer::default());
-    let mut countdown = STOP_EVERY;
-    while unchecked > 0 || first_new_ms.is_none() {
-        countdown -= 1;
-        if countdown == 0 {
-            countdown = STOP_EVERY;
-            if delivery.stop.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
-        }
-        let Some(event) = schedule.next()? else { break };
-        let Address { mut partition, key } = encoder.address(event.voter);
-        if event.form != Form::Plain {
-            encoder.odd(&event, &mut odd);
-            partition = odd.partition;
-        }
-        match &mut left[partition as usize] {
-            0 => {
-                first_new_ms.get_or_insert(event.arrives_at_ms);
-            }
-            left => {
-                *left -= 1;
-                if *left > 0 {
-                    continue;
-                }
-                unchecked -= 1;
-                buffer.clear();
-                match event.form {
-                    Form::Plain => encoder.push(&event, &key, &mut stamp, &mut buffer),
-                    _ => buffer.push(odd.key(), odd.value()),
-                }
-                let offset = held[partition as usize] - 1;
-                let mut found = RecordBuffer::default();
-                let mut reader = delivery.log.reader(&[(partition, offset)])?;
-                let Some(batch) = reader.fetch(READ_BACK)? else {
-                    bail!(
-                        "the log at {} has not given back its last record (partition {partition}, offset {offset}) within \
-                         {} s; run again when it answers",
-                        delivery.log.name(),
-                        READ_BACK.as_secs()
-                    );
-                };
-                for record in batch.records().filter(|record| record.offset == offset) {
-                    found.push(record.key, record.value);
-                }
-                ensure!(
-                    found == buffer,
-                    "the log at {} holds votes of another run (partition {partition}, offset {offset}); \
-                     use the seed, voters and faults that it was begun with, or a new log",
-                    delivery.log.name()
-                );
-            }
-        }
-    }
-    let too_many = left.iter().position(|left| *left > 0);
-    if let Some(partition) = too_many {
-        bail!(
-            "partition {partition} of the log at {} holds {} records, {} more than this run has; \
-             use the seed, voters and faults that it was begun with, or a new log",
-            delivery.log.name(),
-            held[partition],
-            left[partition]
-        );
-    }
-    // All of it is there already: there is nothing left to wait for.
-    Ok(Some(first_new_ms.unwrap_or(i64::MAX)))
 }
 
 /// Lays the election's time on the clock.

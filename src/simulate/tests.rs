@@ -374,7 +374,7 @@ fn a_log_of_another_run_is_refused_before_anything_is_written() {
     let error = run_on(&log, &small_plan(1500, 2), &FaultRates::none(), 2).unwrap_err().to_string();
     assert!(error.contains("holds votes of another run"), "{error}");
     let error = run_on(&log, &small_plan(0, 1), &FaultRates::none(), 2).unwrap_err().to_string();
-    assert!(error.contains("more than this run has"), "{error}");
+    assert!(error.contains("holds more than the 0 records that this run has"), "{error}");
     assert_eq!(records(&log), before);
 }
 

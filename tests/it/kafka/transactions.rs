@@ -129,3 +129,28 @@ async fn an_open_transaction_holds_back_what_comes_after_it_and_is_seen() {
     count.interrupted().ok();
     stage.place.ok("audit");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_simulation_goes_on_behind_a_transaction_that_was_aborted() {
+    let stage = Stage::new().await;
+    stage.place.ok("setup --partitions 1 --voters 20000");
+    // Stopped when some of its votes are in the log, and more are to come.
+    let simulate = stage.place.start("simulate --speed 4000");
+    let deadline = Instant::now() + PATIENCE;
+    while stage.topic.offsets(0).1 < 100 {
+        assert!(Instant::now() < deadline, "no votes come");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    simulate.interrupted();
+    let others = Transactions::of(&stage.topic);
+    others.begin(&ballots(0..5));
+    let said = stage.place.start("simulate --speed max").end();
+    assert_eq!(said.code, Some(4), "{said}");
+    assert!(said.err.contains("an open transaction holds back what comes after offset"), "{said}");
+    others.abort();
+    stage.place.ok("simulate --speed max");
+    // Nothing is written twice: the truth is that of a run at one go.
+    stage.place.ok("simulate --speed max");
+    stage.place.ok("count --drain");
+    stage.place.ok("audit --truth scrutin-data/truth.json");
+}
