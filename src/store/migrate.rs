@@ -6,6 +6,7 @@
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 
+use super::pooler::refuse_shared_connections;
 use super::{Database, Role, SCHEMA, StoreError};
 
 struct Migration {
@@ -39,6 +40,7 @@ const SUM_TABLES: &str = "tally_sum, timeline_sum";
 /// A user who does not own the schema only [verifies](verify) it.
 pub async fn setup(db: &Database) -> Result<(), StoreError> {
     let mut client = db.connect(Role::Owner).await?;
+    refuse_shared_connections(db, &client).await?;
     // Ends with the session, whatever happens.
     let locked = client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await;
     locked.map_err(StoreError::during("lock the set-up"))?;
@@ -79,6 +81,7 @@ pub async fn let_log_in(db: &Database, role: Role, password: &str) -> Result<(),
 /// A user who may not look at the version is let through: what they may do, they can do.
 pub async fn verify(db: &Database) -> Result<(), StoreError> {
     let client = db.connect(Role::Owner).await?;
+    refuse_shared_connections(db, &client).await?;
     let set_up = |what: &str| StoreError::Unusable(format!("the database {} {what}; run `scrutin setup`", db.name()));
     match check(db, &client).await {
         Ok(versions) if versions < MIGRATIONS.len() => Err(set_up("has an older schema than this program needs")),

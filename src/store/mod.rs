@@ -9,6 +9,7 @@ pub mod elections;
 mod error;
 pub mod log_end;
 pub mod migrate;
+mod pooler;
 pub mod results;
 pub mod resume;
 pub mod totals;

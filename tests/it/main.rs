@@ -17,6 +17,7 @@ mod kit; // one private server a test process, one fresh database a test
 mod outage; // PostgreSQL away, or cutting connections
 mod page; // the page: figures, what is pushed, what others may do, what is said while PostgreSQL is away
 mod parser; // the fast parser against serde
+mod pooler; // a real pgbouncer in between
 mod postgres; // the private server's life: made, killed, adopted, shared, stopped
 mod program; // what a user does: every command, bad input, stops and restarts, real results and ballots
 mod proxy; // a TCP connection in between, to be cut
