@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
+use super::clock::Clock;
 use super::counting::{Counting, Positions};
 use super::ends::Ends;
 use super::latencies::Latencies;
@@ -47,6 +48,7 @@ pub(super) struct Committer {
     was_connected: bool,
     finished: Vec<BatchRow>,
     lag: u64,
+    clock: Clock,
 }
 
 impl Committer {
@@ -69,6 +71,7 @@ impl Committer {
             was_connected: false,
             finished: Vec::new(),
             lag: 0,
+            clock: Clock::default(),
         }
     }
 
@@ -185,7 +188,7 @@ impl Committer {
 
     /// Notes a commit that is done.
     fn account(&mut self, changes: &Changes) {
-        let committed_at = SystemTime::now();
+        let committed_at = self.clock.now();
         let (mut counted, mut rejected) = (0, 0);
         for (partition, change) in &changes.partitions {
             if let Some(position) = self.positions.get_mut(partition) {
@@ -208,7 +211,7 @@ impl Committer {
         }
         by_reason.into_iter().for_each(|(reason, votes)| metrics.rejected(reason, votes));
 
-        let latencies = Latencies::of(&changes.totals.appended, committed_at);
+        let latencies = Latencies::of(&changes.totals.appended, &self.clock);
         latencies.seconds().for_each(|seconds| metrics.append_to_visible_seconds.observe(seconds));
         self.finished.push(BatchRow {
             committed_at,

@@ -1,6 +1,6 @@
 //! From the append of a record to the commit that made it visible.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use super::clock::Clock;
 
 /// Append-to-visible times of a commit, in milliseconds, with how many records each is of; ascending.
 #[derive(Debug)]
@@ -10,11 +10,11 @@ pub struct Latencies {
 }
 
 impl Latencies {
-    /// `appended` are times of appends, in milliseconds since 1970 UTC, with how many records each is of.
-    pub fn of(appended: &[(i64, u64)], committed_at: SystemTime) -> Latencies {
-        let now_ms = committed_at.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64() * 1000.0);
-        let mut appends: Vec<(f64, u64)> =
-            appended.iter().map(|(at, records)| ((now_ms - *at as f64).max(0.0), *records)).collect();
+    /// `appended` are times of appends, in milliseconds since 1970 UTC, with how many records each is of. Those that the
+    /// clock does not know are left out.
+    pub fn of(appended: &[(i64, u64)], clock: &Clock) -> Latencies {
+        let known = appended.iter().filter_map(|(at, records)| Some((clock.since(*at)?, *records)));
+        let mut appends: Vec<(f64, u64)> = known.collect();
         appends.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
         Latencies { records: appends.iter().map(|(_, records)| records).sum(), appends }
     }
@@ -38,17 +38,15 @@ impl Latencies {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
     fn percentiles_are_of_records_not_of_appends() {
-        let committed_at = UNIX_EPOCH + Duration::from_millis(1000);
-        let latencies = Latencies::of(&[(900, 98), (500, 1), (990, 1)], committed_at);
+        let clock = Clock::at_ms(1000);
+        let latencies = Latencies::of(&[(900, 98), (500, 1), (990, 1)], &clock);
         assert_eq!(latencies.percentile(0.50), Some(100.0));
         assert_eq!(latencies.percentile(0.99), Some(100.0));
         assert_eq!(latencies.percentile(1.0), Some(500.0));
-        assert_eq!(Latencies::of(&[], committed_at).percentile(0.5), None);
+        assert_eq!(Latencies::of(&[], &clock).percentile(0.5), None);
     }
 }

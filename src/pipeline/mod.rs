@@ -14,6 +14,7 @@
 //! bound waits, so a slow PostgreSQL slows the reading and nothing grows. While PostgreSQL is away the changes
 //! in hand wait; when it is back the stored positions tell whether the last commit was done.
 
+mod clock;
 mod committer;
 mod counting;
 mod ends;

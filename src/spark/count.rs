@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -26,7 +26,7 @@ use super::tallies::Tallies;
 use super::totals::Reached;
 use crate::election::Election;
 use crate::log::{KafkaLog, LogError, VoteLog};
-use crate::pipeline::{self, CountError, CountProgress, Ends, Entered, LOG, Latencies, POSTGRESQL, Stop};
+use crate::pipeline::{self, Clock, CountError, CountProgress, Ends, Entered, LOG, Latencies, POSTGRESQL, Stop};
 use crate::store::commit::{BatchRow, CommitError};
 use crate::store::resume::{self, CountingEngine, Position};
 use crate::store::totals::{Reach, TotalsCommitter};
@@ -137,6 +137,7 @@ pub async fn count(
         session: None,
         seen: None,
         appended: Vec::new(),
+        clock: Clock::default(),
         failures: 0,
     };
     counting.run().await
@@ -174,6 +175,7 @@ struct Counting {
     seen: Option<i64>,
     /// Of the batches since the last commit, when their records were appended: see [`job::appended`].
     appended: Vec<(i64, u64)>,
+    clock: Clock,
     /// How often in a row the query has ended by itself.
     failures: u32,
 }
@@ -437,8 +439,8 @@ impl Counting {
             .iter()
             .map(|(partition, end)| end.saturating_sub(reached.get(partition).map_or(0, |it| it.next_offset)));
         let before = (self.count.counted.load(Ordering::Relaxed), self.count.rejected.load(Ordering::Relaxed));
-        let committed_at = SystemTime::now();
-        let latencies = Latencies::of(&self.appended, committed_at);
+        let committed_at = self.clock.now();
+        let latencies = Latencies::of(&self.appended, &self.clock);
         let batch = BatchRow {
             committed_at,
             received: (counted + rejected).saturating_sub(before.0 + before.1),
