@@ -175,7 +175,8 @@ impl Committer {
                 if std::mem::replace(&mut self.was_connected, true) {
                     self.telemetry.metrics.database_reconnects.inc();
                 }
-                self.session.insert(commit::Committer::connect(&self.database, &self.counter, &self.rules).await?)
+                let session = self.connect().await?;
+                self.session.insert(session)
             }
         };
         let result = session.commit(&self.rules, changes, &self.positions, ends, &self.finished).await;
@@ -184,6 +185,10 @@ impl Committer {
             Err(_) => self.session = None,
         }
         result
+    }
+
+    async fn connect(&self) -> Result<commit::Committer, CommitError> {
+        commit::Committer::connect(&self.database, &self.counter, &self.rules, &self.positions).await
     }
 
     /// Notes a commit that is done.
@@ -231,11 +236,12 @@ impl Committer {
     async fn remember(&mut self, shared: &Shared) -> Result<(), CountError> {
         let connected = match self.session.take() {
             Some(session) => Ok(session),
-            None => commit::Committer::connect(&self.database, &self.counter, &self.rules).await,
+            None => self.connect().await,
         };
         let done = match connected {
             Ok(mut session) => {
-                session.remember(&self.finished, &self.ends.latest()).await.map(|()| self.session = Some(session))
+                let remembered = session.remember(&self.finished, &self.ends.latest()).await;
+                remembered.map(|()| self.session = Some(session)).map_err(CommitError::from)
             }
             Err(error) => Err(error),
         };
@@ -247,7 +253,7 @@ impl Committer {
                 Ok(())
             }
             // It is only telemetry: at a stop it is let go.
-            Err(error) if error.is_transient() => {
+            Err(CommitError::Store(error)) if error.is_transient() => {
                 self.telemetry.set_waiting(POSTGRESQL, error.to_string());
                 if !shared.stop.is_asked() {
                     tracing::warn!("{error}; the count waits");

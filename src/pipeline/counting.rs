@@ -83,6 +83,11 @@ impl Counting {
                     _ => return Ok(()),
                 },
                 Ok(Ended::ShareChanges) => {}
+                Err(CountError::Commit(error @ CommitError::SetBack { .. })) => {
+                    tracing::warn!("{error}");
+                    self.recall_totals().await?;
+                    continue;
+                }
                 Err(CountError::Commit(error @ CommitError::Superseded { .. })) => {
                     if !membership.is_shared() {
                         return Err(error.into());
@@ -264,6 +269,26 @@ impl Counting {
     }
 
     /// Takes the partitions: from here on nobody else who has counted them can commit.
+    /// What was counted, by the tables.
+    async fn recall_totals(&self) -> Result<(), CountError> {
+        let mut retry = Retry::new(&self.telemetry, &self.stop);
+        loop {
+            let totals = async {
+                let client = self.database.connect(Role::Counter).await?;
+                resume::totals(&client, &self.counter).await
+            };
+            match totals.await {
+                Err(error) if error.is_transient() => retry.wait(POSTGRESQL, &error).await?,
+                totals => {
+                    let (counted, rejected) = totals?;
+                    self.progress.counted.store(counted, Ordering::Relaxed);
+                    self.progress.rejected.store(rejected, Ordering::Relaxed);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
     async fn take(&self, partitions: &BTreeSet<u32>, stop: &Stop) -> Result<BTreeMap<u32, Position>, CountError> {
         let mut retry = Retry::new(&self.telemetry, stop);
         loop {

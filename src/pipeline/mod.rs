@@ -33,6 +33,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+pub use clock::Clock;
 pub use ends::Ends;
 pub use latencies::Latencies;
 

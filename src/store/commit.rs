@@ -12,10 +12,14 @@
 //! 3. If every position has moved: write all the rest, and commit.
 //! 4. If none has moved, and each stands at the *new* offset with the expected `taken`: this commit was done before, and its
 //!    answer was lost. Roll back; it is done.
-//! 5. Otherwise another process has taken a partition. Roll back; this process must stop there.
+//! 5. If one stands before where this process had committed it to, the database has lost commits, as when a standby takes
+//!    over that had not received them. Roll back; this process takes its partitions again and counts on from where they stand.
+//! 6. Otherwise another process has taken a partition. Roll back; this process must stop there.
 //!
 //! An error before the answer to COMMIT leaves open whether it was done. The caller then commits the same changes again over
-//! a new connection. The server may still be at work on the first try, so only step 1 makes the answer of step 4 final.
+//! a new connection. The server may still be at work on the first try, so only step 1 makes the answer of step 4 final. A new
+//! connection may be to another server, so step 5 is looked at as it opens, for all partitions: one that gets no more votes
+//! would not be missed otherwise.
 //!
 //! `tests/it/commit_protocol.rs` walks a model of it through every order of crashes, cuts, lost answers and takeovers.
 
@@ -25,7 +29,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_postgres::{Client, Statement, ToStatement, Transaction};
 
 use super::copy::CopyRows;
-use super::resume::Position;
+use super::resume::{self, Position};
 use super::{Database, Role, StoreError};
 use crate::engine::{Changes, Rules};
 
@@ -36,6 +40,11 @@ pub enum CommitError {
          nothing any more"
     )]
     Superseded { counter: String, partition: u32 },
+    #[error(
+        "partition {partition} of the count `{counter}` stands at offset {stands} and was committed up to {was}: the database \
+         has lost commits, as when a standby takes over that had not received them; the count goes on from there"
+    )]
+    SetBack { counter: String, partition: u32, stands: u64, was: u64 },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -91,8 +100,16 @@ struct Statements {
 }
 
 impl Committer {
-    pub async fn connect(database: &Database, counter: &str, rules: &Rules) -> Result<Committer, StoreError> {
+    /// `committed` is where the partitions stood last.
+    pub async fn connect(
+        database: &Database,
+        counter: &str,
+        rules: &Rules,
+        committed: &BTreeMap<u32, Position>,
+    ) -> Result<Committer, CommitError> {
         let client = database.connect(Role::Counter).await?;
+        let stands = resume::positions(&client, counter).await?;
+        committed.keys().try_for_each(|partition| check_kept(counter, *partition, committed, &stands))?;
         let statements = Statements::prepare(&client).await.map_err(StoreError::during("prepare the commit"))?;
         let mut committer = Committer {
             counter: counter.to_owned(),
@@ -244,10 +261,7 @@ impl Statements {
                 .await?,
             reached: client
                 .prepare(
-                    "SELECT p.partition FROM position p
-                       JOIN unnest($2::int[], $3::bigint[], $4::bigint[]) AS n (partition, next_offset, taken)
-                            USING (partition, next_offset, taken)
-                      WHERE p.counter = $1",
+                    "SELECT partition, next_offset, taken FROM position WHERE counter = $1 AND partition = ANY ($2::int[])",
                 )
                 .await?,
             tally: client
@@ -339,14 +353,39 @@ async fn move_positions(
     let moved: BTreeSet<i32> = moved.iter().map(|row| row.get(0)).collect();
     let Some(lost) = partitions.iter().find(|partition| !moved.contains(partition)) else { return Ok(Moved::Now) };
     // The turn has come, so a commit whose answer was lost has ended, one way or the other.
-    let reached = transaction
-        .query(&statements.reached, &[&counter, &partitions, &next, &taken])
-        .await
-        .map_err(during("read the positions"))?;
-    if moved.is_empty() && reached.len() == partitions.len() {
+    let rows =
+        transaction.query(&statements.reached, &[&counter, &partitions]).await.map_err(during("read the positions"))?;
+    let stands = resume::positions_of(&rows);
+    let is_reached = |partition: &u32| {
+        let reached = Position { next_offset: changes.partitions[partition].next_offset, ..expected[partition] };
+        stands.get(partition) == Some(&reached)
+    };
+    if moved.is_empty() && changes.partitions.keys().all(is_reached) {
         return Ok(Moved::Before);
     }
+    changes.partitions.keys().try_for_each(|partition| check_kept(counter, *partition, expected, &stands))?;
     Err(CommitError::Superseded { counter: counter.to_owned(), partition: *lost as u32 })
+}
+
+/// Makes sure that a partition stands no earlier than where it was committed to.
+fn check_kept(
+    counter: &str,
+    partition: u32,
+    committed: &BTreeMap<u32, Position>,
+    stands: &BTreeMap<u32, Position>,
+) -> Result<(), CommitError> {
+    let (Some(was), Some(stands)) = (committed.get(&partition), stands.get(&partition)) else { return Ok(()) };
+    // Taken by another since, it stands wherever that one has come to.
+    let is_set_back = stands.taken < was.taken || (stands.taken == was.taken && stands.next_offset < was.next_offset);
+    match is_set_back {
+        false => Ok(()),
+        true => Err(CommitError::SetBack {
+            counter: counter.to_owned(),
+            partition,
+            stands: stands.next_offset,
+            was: was.next_offset,
+        }),
+    }
 }
 
 async fn write_tally(

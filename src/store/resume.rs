@@ -184,11 +184,7 @@ pub async fn take(
         .await
         .map_err(during("take the partitions"))?;
     transaction.commit().await.map_err(during("take the partitions"))?;
-    let number = |row: &Row, column| row.get::<_, i64>(column) as u64;
-    let taken: BTreeMap<u32, Position> = rows
-        .iter()
-        .map(|row| (row.get::<_, i32>(0) as u32, Position { next_offset: number(row, 1), taken: number(row, 2) }))
-        .collect();
+    let taken = positions_of(&rows);
     match partitions.iter().find(|partition| !taken.contains_key(partition)) {
         Some(missing) => Err(StoreError::Unusable(format!(
             "counter `{counter}` has no position in partition {missing}; the database has been changed by hand: restore \
@@ -200,26 +196,34 @@ pub async fn take(
 
 /// Makes sure that nobody has taken the partitions since.
 pub async fn check_taken(client: &Client, counter: &str, taken: &BTreeMap<u32, Position>) -> Result<(), CommitError> {
-    let rows = client
-        .query("SELECT partition, taken FROM position WHERE counter = $1", &[&counter])
-        .await
-        .map_err(StoreError::during("read the positions"))?;
-    for row in rows {
-        let (partition, found) = (row.get::<_, i32>(0) as u32, row.get::<_, i64>(1) as u64);
-        if taken.get(&partition).is_some_and(|position| position.taken != found) {
+    for (partition, found) in positions(client, counter).await? {
+        if taken.get(&partition).is_some_and(|position| position.taken != found.taken) {
             return Err(CommitError::Superseded { counter: counter.to_owned(), partition });
         }
     }
     Ok(())
 }
 
-/// The next offset of each partition that the counter has.
-pub async fn next_offsets(client: &Client, counter: &str) -> Result<BTreeMap<u32, u64>, StoreError> {
+/// Of each partition that the counter has.
+pub(super) async fn positions(client: &Client, counter: &str) -> Result<BTreeMap<u32, Position>, StoreError> {
     let rows = client
-        .query("SELECT partition, next_offset FROM position WHERE counter = $1", &[&counter])
+        .query("SELECT partition, next_offset, taken FROM position WHERE counter = $1", &[&counter])
         .await
         .map_err(StoreError::during("read the positions"))?;
-    Ok(rows.iter().map(|row| (row.get::<_, i32>(0) as u32, row.get::<_, i64>(1) as u64)).collect())
+    Ok(positions_of(&rows))
+}
+
+/// From rows of partition, next offset and number.
+pub(super) fn positions_of(rows: &[Row]) -> BTreeMap<u32, Position> {
+    let number = |row: &Row, column| row.get::<_, i64>(column) as u64;
+    let position = |row: &Row| Position { next_offset: number(row, 1), taken: number(row, 2) };
+    rows.iter().map(|row| (row.get::<_, i32>(0) as u32, position(row))).collect()
+}
+
+/// The next offset of each partition that the counter has.
+pub async fn next_offsets(client: &Client, counter: &str) -> Result<BTreeMap<u32, u64>, StoreError> {
+    let positions = positions(client, counter).await?;
+    Ok(positions.into_iter().map(|(partition, position)| (partition, position.next_offset)).collect())
 }
 
 /// How many votes the counter has counted and refused.

@@ -1,5 +1,6 @@
 //! The commit protocol of `src/store/commit.rs`, walked through in every order: two processes of one counter on one partition,
-//! crashes, broken connections, lost answers, takeovers, and a server that goes on with what it was sent.
+//! crashes, broken connections, lost answers, takeovers, a server that goes on with what it was sent, and a standby that takes
+//! over without the last commits.
 //!
 //! What is walked through is a model. That the program does what the model does, `answer`, `crash` and `kafka_crash` see.
 
@@ -7,24 +8,42 @@ use std::collections::HashMap;
 
 /// Records of the partition. A commit counts one or two.
 const RECORDS: u8 = 2;
-/// Connections that may break, and processes that may crash, in one run.
-const FAULTS: u8 = 2;
-/// Takeovers, the first start of each process among them.
-const TAKES: u8 = 3;
 
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct World {
-    /// The position's row, as committed.
+/// What may happen in one run.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// Connections that break, and processes that crash.
+    faults: u8,
+    /// Takeovers, the first start of each process among them.
+    takes: u8,
+    /// Servers that are lost, and whose standby takes over.
+    failovers: u8,
+}
+
+/// As committed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Tables {
+    /// The position's row.
     next_offset: u8,
     taken: u8,
     /// How often each record has been counted.
     counted: [u8; RECORDS as usize],
+}
+
+const EMPTY: Tables = Tables { next_offset: 0, taken: 0, counted: [0; RECORDS as usize] };
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct World {
+    tables: Tables,
+    /// What has reached the standby.
+    standby: Tables,
     /// Transactions on the server, whether or not their client is still there. The turn is the place of one of them.
     transactions: Vec<Transaction>,
     turn: Option<usize>,
     processes: [Process; 2],
     faults: u8,
     takes: u8,
+    failovers: u8,
 }
 
 /// A commit of the records from `offset` to `end`, as the server sees it.
@@ -54,6 +73,7 @@ enum Stage {
 enum Answer {
     Done,
     DoneBefore,
+    SetBack,
     Superseded,
 }
 
@@ -77,12 +97,15 @@ enum Process {
         end: u8,
         taken: u8,
     },
+    /// Knows that commits are lost; will take its partition again.
+    SetBack,
 }
 
 impl Process {
     fn holds(self, number: u8) -> bool {
         match self {
             Process::Down => false,
+            Process::SetBack => true,
             Process::Ready { taken, .. } | Process::Asks { taken, .. } | Process::Doubts { taken, .. } => {
                 taken == number
             }
@@ -100,47 +123,74 @@ enum Protocol {
     ForgetsDoneBefore,
     /// Whether the partition has been taken since is not compared.
     IgnoresTakeovers,
+    /// That commits are lost is seen by the next commit only, which may never come.
+    LooksAtNewServersLate,
 }
 
 impl World {
     fn new() -> World {
         World {
-            next_offset: 0,
-            taken: 0,
-            counted: [0; RECORDS as usize],
+            tables: EMPTY,
+            standby: EMPTY,
             transactions: Vec::new(),
             turn: None,
             processes: [Process::Down; 2],
             faults: 0,
             takes: 0,
+            failovers: 0,
         }
+    }
+
+    /// Whether the tables have lost what a process had committed.
+    fn is_set_back(&self, offset: u8, taken: u8) -> bool {
+        self.tables.taken < taken || (self.tables.taken == taken && self.tables.next_offset < offset)
     }
 
     fn judge(&self, it: &Transaction, protocol: Protocol) -> Option<Answer> {
         let forgets = matches!(protocol, Protocol::ForgetsDoneBefore | Protocol::LooksBeforeItsTurn);
-        let is_held = it.taken == self.taken || protocol == Protocol::IgnoresTakeovers;
-        if self.next_offset == it.offset && is_held {
+        let is_held = it.taken == self.tables.taken || protocol == Protocol::IgnoresTakeovers;
+        if self.tables.next_offset == it.offset && is_held {
             None
-        } else if self.next_offset == it.end && is_held && !forgets {
+        } else if self.tables.next_offset == it.end && is_held && !forgets {
             Some(Answer::DoneBefore)
+        } else if self.is_set_back(it.offset, it.taken) {
+            Some(Answer::SetBack)
         } else {
             Some(Answer::Superseded)
         }
     }
 
     /// Every world that one step leads to. `with_faults`: crashes and broken connections among the steps.
-    fn steps(&self, protocol: Protocol, with_faults: bool) -> Vec<World> {
+    fn steps(&self, protocol: Protocol, limits: Limits, with_faults: bool) -> Vec<World> {
         let mut steps = Vec::new();
+        // By process and transaction, or every fault of theirs.
+        let (faults, takes) = (if with_faults { limits.faults } else { 0 }, limits.takes);
         for number in 0..self.processes.len() {
-            self.steps_of_process(number, protocol, with_faults, &mut steps);
+            self.steps_of_process(number, protocol, takes, faults, &mut steps);
         }
         for place in 0..self.transactions.len() {
-            self.steps_of_transaction(place, protocol, with_faults, &mut steps);
+            self.steps_of_transaction(place, protocol, faults, &mut steps);
+        }
+        if with_faults && self.failovers < limits.failovers {
+            steps.push(World { standby: self.tables, ..self.clone() });
+            steps.push(self.after_a_failover());
         }
         steps
     }
 
-    fn steps_of_process(&self, number: usize, protocol: Protocol, with_faults: bool, steps: &mut Vec<World>) {
+    /// The server is gone, with every transaction on it.
+    fn after_a_failover(&self) -> World {
+        let mut world = self.clone();
+        world.failovers += 1;
+        world.tables = world.standby;
+        for it in world.transactions.drain(..).filter(|it| it.is_connected) {
+            world.processes[it.process] = Process::Doubts { offset: it.offset, end: it.end, taken: it.taken };
+        }
+        world.turn = None;
+        world
+    }
+
+    fn steps_of_process(&self, number: usize, protocol: Protocol, takes: u8, faults: u8, steps: &mut Vec<World>) {
         let mut step = |change: &dyn Fn(&mut World)| {
             let mut world = self.clone();
             change(&mut world);
@@ -149,22 +199,27 @@ impl World {
         let process = self.processes[number];
         match process {
             // Takes the partition, in its turn: by a start, or because the group says so.
-            Process::Down if self.turn.is_none() && self.takes < TAKES => step(&|world| {
+            Process::Down if self.turn.is_none() && self.takes < takes => step(&|world| {
                 world.takes += 1;
-                world.taken += 1;
-                world.processes[number] = Process::Ready { offset: world.next_offset, taken: world.taken };
+                world.take(number);
             }),
+            Process::SetBack if self.turn.is_none() => step(&|world| world.take(number)),
+            Process::Ready { offset, taken }
+                if self.is_set_back(offset, taken) && protocol != Protocol::LooksAtNewServersLate =>
+            {
+                step(&|world| world.processes[number] = Process::SetBack);
+            }
             Process::Ready { offset, taken } => (offset + 1..=RECORDS.min(offset + 2)).for_each(|end| {
                 step(&|world| world.ask(number, offset, end, taken, Stage::Waits));
             }),
             Process::Doubts { offset, end, taken } => {
-                let is_early = protocol == Protocol::LooksBeforeItsTurn && self.next_offset == end;
+                let is_early = protocol == Protocol::LooksBeforeItsTurn && self.tables.next_offset == end;
                 let stage = if is_early { Stage::Answered(Answer::DoneBefore) } else { Stage::Waits };
                 step(&|world| world.ask(number, offset, end, taken, stage));
             }
             _ => {}
         }
-        if with_faults && process != Process::Down && self.faults < FAULTS {
+        if process != Process::Down && self.faults < faults {
             step(&|world| {
                 world.faults += 1;
                 world.processes[number] = Process::Down;
@@ -173,7 +228,7 @@ impl World {
         }
     }
 
-    fn steps_of_transaction(&self, place: usize, protocol: Protocol, with_faults: bool, steps: &mut Vec<World>) {
+    fn steps_of_transaction(&self, place: usize, protocol: Protocol, faults: u8, steps: &mut Vec<World>) {
         let it = &self.transactions[place];
         let mut step = |change: &dyn Fn(&mut World)| {
             let mut world = self.clone();
@@ -192,14 +247,15 @@ impl World {
             Stage::Moved => step(&|world| world.forget(place)),
             Stage::Commits => step(&|world| {
                 world.turn = None;
-                world.next_offset = it.end;
-                (it.offset..it.end).for_each(|offset| world.counted[usize::from(offset)] += 1);
+                world.tables.next_offset = it.end;
+                (it.offset..it.end).for_each(|offset| world.tables.counted[usize::from(offset)] += 1);
                 world.transactions[place].stage = Stage::Answered(Answer::Done);
             }),
             Stage::Answered(answer) => step(&|world| {
                 if it.is_connected {
                     world.processes[it.process] = match answer {
                         Answer::Done | Answer::DoneBefore => Process::Ready { offset: it.end, taken: it.taken },
+                        Answer::SetBack => Process::SetBack,
                         Answer::Superseded => Process::Down,
                     };
                 }
@@ -207,13 +263,18 @@ impl World {
             }),
             Stage::Waits => {}
         }
-        if with_faults && it.is_connected && self.faults < FAULTS {
+        if it.is_connected && self.faults < faults {
             step(&|world| {
                 world.faults += 1;
                 world.processes[it.process] = Process::Doubts { offset: it.offset, end: it.end, taken: it.taken };
                 world.leave(it.process);
             });
         }
+    }
+
+    fn take(&mut self, process: usize) {
+        self.tables.taken += 1;
+        self.processes[process] = Process::Ready { offset: self.tables.next_offset, taken: self.tables.taken };
     }
 
     fn ask(&mut self, process: usize, offset: u8, end: u8, taken: u8, stage: Stage) {
@@ -239,16 +300,21 @@ impl World {
 
     /// What must never be.
     fn fault(&self) -> Option<String> {
-        let expected: Vec<u8> = (0..RECORDS).map(|offset| u8::from(offset < self.next_offset)).collect();
-        if self.counted[..] != expected[..] {
-            return Some(format!("counted {:?} at position {}", self.counted, self.next_offset));
+        let Tables { next_offset, taken, counted } = self.tables;
+        let expected: Vec<u8> = (0..RECORDS).map(|offset| u8::from(offset < next_offset)).collect();
+        if counted[..] != expected[..] {
+            return Some(format!("counted {counted:?} at position {next_offset}"));
         }
         for it in &self.transactions {
             match it.stage {
-                Stage::Answered(Answer::Superseded) if it.is_connected && it.taken == self.taken => {
+                // After a failover another may have the same number, and have moved on.
+                Stage::Answered(Answer::Superseded) if it.is_connected && it.taken == taken && self.failovers == 0 => {
                     return Some("a takeover is reported, and nobody has taken over".into());
                 }
-                Stage::Answered(Answer::Done | Answer::DoneBefore) if self.next_offset < it.end => {
+                Stage::Answered(Answer::SetBack) if self.failovers == 0 => {
+                    return Some("commits are reported lost, and none are".into());
+                }
+                Stage::Answered(Answer::Done | Answer::DoneBefore) if next_offset < it.end => {
                     return Some("a commit is reported that was not done".into());
                 }
                 _ => {}
@@ -259,7 +325,7 @@ impl World {
 }
 
 /// Walks through every world; gives how many there are, or what is wrong in one of them.
-fn walk(protocol: Protocol) -> Result<usize, String> {
+fn walk(protocol: Protocol, limits: Limits) -> Result<usize, String> {
     let mut worlds = vec![World::new()];
     let mut places: HashMap<World, usize> = HashMap::from([(World::new(), 0)]);
     // By world, those from which a step without a fault leads to it.
@@ -271,7 +337,7 @@ fn walk(protocol: Protocol) -> Result<usize, String> {
             return Err(format!("{fault}: {world:?}"));
         }
         for with_faults in [false, true] {
-            for next in world.steps(protocol, with_faults) {
+            for next in world.steps(protocol, limits, with_faults) {
                 let there = *places.entry(next).or_insert_with_key(|next| {
                     worlds.push(next.clone());
                     before.push(Vec::new());
@@ -285,7 +351,7 @@ fn walk(protocol: Protocol) -> Result<usize, String> {
         here += 1;
     }
     // From wherever somebody holds the partition, or may take it, all is counted in the end if nothing fails any more.
-    let mut comes_to_an_end: Vec<bool> = worlds.iter().map(|world| world.next_offset == RECORDS).collect();
+    let mut comes_to_an_end: Vec<bool> = worlds.iter().map(|world| world.tables.next_offset == RECORDS).collect();
     let mut waiting: Vec<usize> = (0..worlds.len()).filter(|place| comes_to_an_end[*place]).collect();
     while let Some(place) = waiting.pop() {
         for &earlier in &before[place] {
@@ -294,7 +360,11 @@ fn walk(protocol: Protocol) -> Result<usize, String> {
             }
         }
     }
-    let goes_on = |world: &World| world.takes < TAKES || world.processes.iter().any(|it| it.holds(world.taken));
+    let goes_on = |world: &World| {
+        // A number that a failover took back may be another's by now: the two can shut each other out, and one takes again.
+        let is_held = world.failovers == 0 && world.processes.iter().any(|it| it.holds(world.tables.taken));
+        world.takes < limits.takes || is_held
+    };
     match worlds.iter().zip(comes_to_an_end).find(|(world, ends)| goes_on(world) && !ends) {
         Some((world, _)) => Err(format!("it is stuck: {world:?}")),
         None => Ok(worlds.len()),
@@ -303,9 +373,18 @@ fn walk(protocol: Protocol) -> Result<usize, String> {
 
 #[test]
 fn in_every_order_of_faults_a_record_is_counted_once_and_no_takeover_is_made_up() {
-    let worlds = walk(Protocol::AsWritten).unwrap_or_else(|fault| panic!("{fault}"));
+    let limits = Limits { faults: 2, takes: 3, failovers: 0 };
+    let worlds = walk(Protocol::AsWritten, limits).unwrap_or_else(|fault| panic!("{fault}"));
     assert!(worlds > 10_000, "{worlds}");
     for mistake in [Protocol::LooksBeforeItsTurn, Protocol::ForgetsDoneBefore, Protocol::IgnoresTakeovers] {
-        walk(mistake).expect_err("a mistake is found");
+        walk(mistake, limits).expect_err("a mistake is found");
     }
+}
+
+#[test]
+fn whatever_a_standby_has_not_received_is_counted_again_and_nothing_twice() {
+    let limits = Limits { faults: 1, takes: 3, failovers: 1 };
+    let worlds = walk(Protocol::AsWritten, limits).unwrap_or_else(|fault| panic!("{fault}"));
+    assert!(worlds > 10_000, "{worlds}");
+    walk(Protocol::LooksAtNewServersLate, limits).expect_err("a mistake is found");
 }

@@ -1,5 +1,6 @@
 //! PostgreSQL goes away, or cuts connections, in the middle of a run: the count waits, says so, goes on, and is exact.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use scrutin::log::{EmbeddedLog, VoteLog};
@@ -83,4 +84,42 @@ async fn connections_cut_again_and_again() {
     }
     let said = running.end().ok();
     assert!(said.contains("every total is that of the ground truth"), "{said}");
+}
+
+/// As after a failover to a standby that had not received the last commits. No more votes come, which would show it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_comes_back_without_its_last_commits_gets_them_again() {
+    let (folder, _guard) = kit::guarded_folder();
+    let cluster = Cluster::start(&folder).await.unwrap();
+    let (place, url) = (Place::bare(), cluster.url());
+    let start = |line: &str| {
+        let mut command = place.command(line);
+        command.env("DATABASE_URL", &url);
+        Running::start(command)
+    };
+    start("setup --voters 100000").end().ok();
+    let count = start("count --serve");
+    let page = count.page();
+    let simulate = start("simulate --speed 4000 --faults demo");
+    page.until("/api/v1/accounting", |_, _| counted(page) > 5_000);
+    cluster.stop().await.unwrap();
+    let copy = |from: &str, to: &str| {
+        let copied = Command::new("cp").arg("-a").args([folder.join(from), folder.join(to)]).status().unwrap();
+        assert!(copied.success());
+    };
+    copy("postgres", "earlier");
+    let cluster = Cluster::start(&folder).await.unwrap();
+    simulate.end().ok();
+    let truth = place.json("scrutin-data/truth.json")["counted"].as_u64().unwrap();
+    page.until("/api/v1/accounting", |_, _| counted(page) == truth);
+
+    cluster.stop().await.unwrap();
+    std::fs::remove_dir_all(folder.join("postgres")).unwrap();
+    copy("earlier", "postgres");
+    let _cluster = Cluster::start(&folder).await.unwrap();
+    count.says("the database has lost commits");
+    page.until("/api/v1/accounting", |_, _| counted(page) == truth);
+    let said = count.interrupted().ok().replace('\u{202f}', "");
+    assert!(said.contains(&format!("now {truth} counted")), "{said}");
+    start("audit --truth scrutin-data/truth.json").end().ok();
 }
