@@ -11,6 +11,7 @@
 mod address;
 mod client;
 mod group;
+mod holes;
 mod instance;
 mod java;
 mod reader;
@@ -104,6 +105,20 @@ impl KafkaLog {
             is_settled: Arc::default(),
             instance: None,
         })
+    }
+}
+
+impl KafkaLog {
+    /// Host and port of the broker that leads a partition; or why it is not known.
+    fn leader(&self, partition: u32) -> std::result::Result<(String, u16), String> {
+        let found = self.client.fetch_metadata(Some(&self.address.topic), client::PATIENCE);
+        let found = found.map_err(|error| error.to_string())?;
+        let partitions = found.topics().iter().flat_map(|topic| topic.partitions());
+        let leader = partitions.filter(|it| it.id() == partition as i32).map(|it| it.leader()).next();
+        let broker = found.brokers().iter().find(|broker| Some(broker.id()) == leader);
+        broker
+            .and_then(|broker| Some((broker.host().to_owned(), u16::try_from(broker.port()).ok()?)))
+            .ok_or_else(|| "it has no leader now".to_owned())
     }
 }
 

@@ -85,6 +85,11 @@ impl KafkaSettings {
         Ok(KafkaSettings { path: path.to_owned(), properties })
     }
 
+    /// Whether the brokers are spoken to without TLS and login.
+    pub(super) fn is_plaintext(&self) -> bool {
+        self.properties.get("security.protocol").is_none_or(|protocol| protocol.eq_ignore_ascii_case("plaintext"))
+    }
+
     /// A client that asks, and reads nothing.
     pub(super) fn client(&self, address: &KafkaAddress) -> Result<BaseConsumer<Context>> {
         let mut config = self.consumer(address, &[]);

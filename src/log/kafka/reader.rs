@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::CString;
+use std::ops::Range;
 use std::ptr;
 use std::slice;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::client::{self, Context, unusable};
+use super::holes::Holes;
 use super::{KafkaAddress, KafkaLog};
 use crate::log::{Batch, LogError, LogReader, Record, Result, VoteLog};
 
@@ -32,6 +34,7 @@ pub(super) struct Reader {
     spare: Vec<Batch>,
     /// An error that may pass, reported once the records before it have been handed out.
     problem: Option<LogError>,
+    holes: Holes,
 }
 
 /// The open partitions, all led into one queue.
@@ -60,6 +63,7 @@ impl Reader {
             ready: VecDeque::new(),
             spare: Vec::new(),
             problem: None,
+            holes: Holes::default(),
         })
     }
 
@@ -68,7 +72,7 @@ impl Reader {
     fn read(&mut self, wait: Duration) -> Result<()> {
         let Reader { source, next, ready, spare, .. } = self;
         let mut batch: Option<Batch> = None;
-        let mut problems = Vec::new();
+        let (mut problems, mut holes) = (Vec::new(), Vec::new());
         source.read(wait, |partition, offset, found| {
             let wanted = next.entry(partition).or_default();
             let mut open = |batch: &mut Option<Batch>| {
@@ -82,6 +86,9 @@ impl Reader {
                 Ok((appended_at_ms, key, value)) => {
                     open(&mut batch);
                     let record = Record { offset, appended_at_ms, key, value };
+                    if offset > *wanted {
+                        holes.push((partition, *wanted..offset));
+                    }
                     batch.as_mut().expect("just opened").push(record);
                     *wanted = offset + 1;
                 }
@@ -89,6 +96,7 @@ impl Reader {
                 Err(Code::RD_KAFKA_RESP_ERR__PARTITION_EOF) if offset > *wanted => {
                     open(&mut batch);
                     batch.as_mut().expect("just opened").next_offset = offset;
+                    holes.push((partition, *wanted..offset));
                     *wanted = offset;
                 }
                 Err(Code::RD_KAFKA_RESP_ERR__PARTITION_EOF) => {}
@@ -96,6 +104,13 @@ impl Reader {
             }
         });
         ready.extend(batch);
+        for (partition, hole) in holes {
+            if let Err(error) = self.explain(partition, hole) {
+                // What was read behind it must not be counted.
+                self.ready.clear();
+                return Err(error);
+            }
+        }
         for (partition, wanted, code) in problems {
             match self.judge(partition, wanted, code) {
                 error if error.is_transient() => self.problem = Some(error),
@@ -107,6 +122,17 @@ impl Reader {
             }
         }
         Ok(())
+    }
+
+    /// Makes sure that nothing was to be handed out at these offsets. Over TLS or with a login that is not asked.
+    fn explain(&mut self, partition: u32, hole: Range<u64>) -> Result<()> {
+        if !self.log.settings.is_plaintext() {
+            return Ok(());
+        }
+        let Reader { log, holes, .. } = self;
+        let offset = hole.start;
+        let explained = holes.explain(&log.address.topic, partition, hole, || log.leader(partition));
+        explained.map_err(|why| LogError::Unreadable { log: log.address.to_string(), partition, offset, why })
     }
 
     /// What an error of a partition means. One that is not known to end the count may pass, since the client tries again.
