@@ -11,6 +11,7 @@ pub mod log_end;
 pub mod migrate;
 pub mod results;
 pub mod resume;
+mod rights;
 pub mod totals;
 
 use std::time::Duration;
@@ -39,11 +40,13 @@ pub enum Role {
     Reader,
     /// Records how far a log goes, nothing else.
     Witness,
+    /// Reads all that is counted, and records what an audit found.
+    Auditor,
 }
 
 impl Role {
     /// Those that a set-up makes.
-    const MADE: [Role; 3] = [Role::Counter, Role::Reader, Role::Witness];
+    const MADE: [Role; 4] = [Role::Counter, Role::Reader, Role::Witness, Role::Auditor];
 
     /// Its name in PostgreSQL; the owner is whoever the address names.
     pub const fn name(self) -> Option<&'static str> {
@@ -52,6 +55,7 @@ impl Role {
             Role::Counter => Some("scrutin_counter"),
             Role::Reader => Some("scrutin_reader"),
             Role::Witness => Some("scrutin_witness"),
+            Role::Auditor => Some("scrutin_auditor"),
         }
     }
 
@@ -67,9 +71,12 @@ impl Role {
                 ("lock_timeout", "10s"),
                 // A database may have a limit of its own, which would end every commit that takes longer.
                 ("statement_timeout", "0"),
+                // Whoever has waited for the turn must see what was committed meanwhile.
+                ("default_transaction_isolation", "read committed"),
                 // A custom plan would copy its parameters, which here are most of the work.
                 ("plan_cache_mode", "force_generic_plan"),
             ],
+            Role::Auditor => &[("search_path", SCHEMA), ("client_min_messages", "warning"), ("statement_timeout", "0")],
             Role::Witness => &[
                 ("search_path", SCHEMA),
                 ("client_min_messages", "warning"),
