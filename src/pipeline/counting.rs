@@ -121,7 +121,7 @@ impl Counting {
                     return Ok((membership, true));
                 }
                 Ok(_) => self.telemetry.set_ready(POSTGRESQL),
-                Err(error) if error.is_transient() => retry.wait(POSTGRESQL, &error).await?,
+                Err(error) if error.is_transient() => retry.wait_for_postgresql(&error).await?,
                 Err(error) => return Err(error.into()),
             }
             let deadline = Instant::now() + OTHERS_INTERVAL;
@@ -266,7 +266,7 @@ impl Counting {
                 resume::take(&mut client, &self.counter, partitions).await
             };
             match taken.await {
-                Err(error) if error.is_transient() => retry.wait(POSTGRESQL, &error).await?,
+                Err(error) if error.is_transient() => retry.wait_for_postgresql(&error).await?,
                 taken => return Ok(taken?),
             }
         }
@@ -329,7 +329,7 @@ impl Counting {
                 match joined(task.await) {
                     Ok(engine) => engines.push(engine),
                     Err(error) if error.is_transient() => {
-                        retry.wait(POSTGRESQL, &error).await?;
+                        retry.wait_for_postgresql(&error).await?;
                         continue 'again;
                     }
                     Err(error) => return Err(error.into()),

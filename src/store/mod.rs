@@ -118,12 +118,22 @@ pub struct Database {
 impl Database {
     /// Reads an address as `DATABASE_URL` has it: `postgresql://user:password@host:port/name`, or `key=value` pairs.
     pub fn parse(url: &str) -> Result<Database, StoreError> {
-        const FORM: &str = "expected postgresql://user:password@host:port/name";
-        // The text may hold a password, so it is not repeated.
+        const FORM: &str = "expected postgresql://user:password@host:port/name; in user and password, percent-encode what is \
+                            neither letter nor digit: @ is %40";
+        if has_raw_characters(url) {
+            return Err(StoreError::Url(format!("the database address cannot be read; {FORM}")));
+        }
         let config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
             let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-            let tls = if why.contains("sslmode") { "; TLS is not built in, use sslmode=prefer or disable" } else { "" };
-            StoreError::Url(format!("the database address cannot be read ({why}{tls}); {FORM}"))
+            // What cannot be read may be a piece of the password, so only what is known by its name is told.
+            let what = match why.strip_prefix("invalid value for option") {
+                Some(option) if option.contains("sslmode") => {
+                    format!(" ({why}; TLS is not built in, use sslmode=prefer or disable)")
+                }
+                Some(_) => format!(" ({why})"),
+                None => String::new(),
+            };
+            StoreError::Url(format!("the database address cannot be read{what}; {FORM}"))
         })?;
         if matches!(config.get_ssl_mode(), SslMode::Require) {
             return Err(StoreError::Url(
@@ -210,6 +220,14 @@ impl Database {
     }
 }
 
+/// Whether a character of the password as it is would be taken for the end of it: then the rest of it would be a host, or a
+/// parameter.
+fn has_raw_characters(url: &str) -> bool {
+    let Some((_, rest)) = url.split_once("://") else { return false };
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    authority.matches('@').count() != rest.matches('@').count() || authority.matches('@').count() > 1
+}
+
 impl std::fmt::Debug for Database {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Database({})", self.name())
@@ -244,6 +262,10 @@ mod tests {
             ("postgresql://me:secret@db/votes?sslmode=require", "TLS"),
             ("postgresql://me:secret@db/votes?sslmode=verify-full", "TLS"),
             ("postgresql://me:secret@db:port/votes", "expected postgresql://"),
+            ("postgresql://me:my@secret@db/votes", "percent-encode"),
+            ("postgresql://me:my/secret@db/votes", "percent-encode"),
+            ("postgresql://me:my?secret@db/votes", "percent-encode"),
+            ("host=db password=my secret=votes", "percent-encode"),
             ("mysql://me:secret@db/votes", "expected postgresql://"),
             ("dbname=votes password=secret", "names no host"),
         ] {
