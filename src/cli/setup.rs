@@ -10,6 +10,7 @@ use super::table::{grouped, print};
 use super::votes::{DayArgs, Source};
 use crate::config::{Settings, read_secret};
 use crate::election::Election;
+use crate::printable::escaped;
 use crate::store::{Role, elections, migrate, resume};
 
 #[derive(clap::Args)]
@@ -106,7 +107,7 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
             print(&format!(
                 "election    {}: {}, {} regions, {} registered\n",
                 election.id,
-                election.title,
+                escaped(&election.title),
                 election.regions.len(),
                 grouped(election.registered() as i64)
             ))?;

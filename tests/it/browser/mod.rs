@@ -288,7 +288,10 @@ async fn a_very_long_name_makes_nothing_wider() {
     let toml = "id = \"mayor\"\nopens_at = 2027-04-11T08:00:00+02:00\ncloses_at = 2027-04-11T20:00:00+02:00\n\
                 time_zone = \"Europe/Paris\"\nchannels = [\"booth\"]\n";
     place.write("mayor/election.toml", format!("title = \"{long}\"\n{toml}"));
-    place.write("mayor/regions.csv", format!("code,name,registered\nN,{long},1200\nS,South,800\n"));
+    place.write(
+        "mayor/regions.csv",
+        format!("code,name,registered,grid_col,grid_row\nN,{long},1200,0,0\nS,South,800,1,0\n"),
+    );
     place.write("mayor/choices.csv", format!("code,name\nA,{long}\nB,B{long}\nC,Cem\n"));
     place.ok("demo --election mayor --speed max --exit --data-dir data");
     let served = place.start("serve --data-dir data");
