@@ -34,7 +34,8 @@ pub struct CommonArgs {
     pub kafka_config: Option<PathBuf>,
 
     /// PostgreSQL to use, as postgresql://user:password@host:port/name [default: DATABASE_URL, else one of its own,
-    /// started in the data folder]
+    /// started in the data folder]. `ps` shows a password given here to every user of the machine: rather put it into
+    /// DATABASE_URL or --database-password-file
     #[arg(long, global = true, env = "SCRUTIN_DATABASE_URL", hide_env = true, value_name = "URL")]
     pub database_url: Option<String>,
 

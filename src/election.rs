@@ -7,7 +7,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::csv_file::{CsvFile, FileError};
+use crate::csv_file::{Column, CsvFile, FileError};
+use crate::printable::{check_name, escaped, is_unprintable};
 use crate::vote::{BLANK, NULL};
 
 /// A longer code is refused: a vote must fit the contract's 4 KiB whatever it names.
@@ -72,8 +73,8 @@ pub fn check_code(code: &str) -> Result<(), String> {
         Err("is empty; expected a code".into())
     } else if code.len() > CODE_BYTES_MAX {
         Err(format!("`{code}` has {} bytes; expected a code of at most {CODE_BYTES_MAX}", code.len()))
-    } else if code.trim() != code || code.chars().any(char::is_control) {
-        Err(format!("{code:?} has unprintable characters or space around it; expected a plain code"))
+    } else if code.trim() != code || code.chars().any(is_unprintable) {
+        Err(format!("`{}` has unprintable characters or space around it; expected a plain code", escaped(code)))
     } else {
         Ok(())
     }
@@ -112,12 +113,15 @@ impl Election {
         if self.choices.is_empty() || self.choices.len() > CHOICES_MAX {
             return Err(format!("{} choices; expected 1 to {CHOICES_MAX}", self.choices.len()));
         }
-        Ok(())
+        let regions = self.regions.iter().map(|region| &region.name);
+        regions.chain(self.choices.iter().map(|choice| &choice.name)).try_for_each(|name| check_name(name))
     }
 
     /// Rules over what stands in election.toml; an error names the key.
     fn check_settings(&self) -> Result<(), (&'static str, String)> {
         check_code(&self.id).map_err(|what| ("id", what))?;
+        check_name(&self.title).map_err(|what| ("title", what))?;
+        check_name(&self.time_zone).map_err(|what| ("time_zone", what))?;
         if self.closes_at_ms <= self.opens_at_ms {
             return Err(("closes_at", "is not after opens_at; expected a later time".into()));
         }
@@ -275,7 +279,7 @@ fn regions_of(mut file: CsvFile) -> Result<Vec<Region>, FileError> {
             expected_turnout: share,
             point: degrees(lat, 90.0)?.zip(degrees(lon, 180.0)?),
             tile: place(grid_col)?.zip(place(grid_row)?),
-            name: file.required(name)?.to_owned(),
+            name: plain(&file, name)?,
             registered: file.count(registered)?,
             code: region,
         });
@@ -284,6 +288,12 @@ fn regions_of(mut file: CsvFile) -> Result<Vec<Region>, FileError> {
         return Err(file.whole_error("has no region; expected at least one row"));
     }
     Ok(regions)
+}
+
+fn plain(file: &CsvFile, column: Column) -> Result<String, FileError> {
+    let name = file.required(column)?;
+    check_name(name).map_err(|what| file.error(column, what))?;
+    Ok(name.to_owned())
 }
 
 fn read_choices(path: &Path, regions: &[Region]) -> Result<Vec<Choice>, FileError> {
@@ -326,7 +336,7 @@ fn choices_of(mut file: CsvFile, regions: &[Region]) -> Result<Vec<Choice>, File
                 return Err(file.error(column, format!("found `{text}`, expected a colour as #1a2b3c")));
             }
         };
-        choices.push(Choice { name: file.required(name)?.to_owned(), code: choice, color, region: only });
+        choices.push(Choice { name: plain(&file, name)?, code: choice, color, region: only });
     }
     if choices.is_empty() {
         return Err(file.whole_error("has no choice; expected at least one row"));

@@ -15,7 +15,8 @@
 //! 8. The [`page`] shows the views to all who look, live.
 //! 9. The [`audit`] counts the log again, with code of its own, and compares every row.
 //!
-//! Around it: [`cli`] is the command line, [`config`] its settings, [`telemetry`] says how all of it is doing.
+//! Around it: [`cli`] is the command line, [`config`] its settings, [`telemetry`] says how all of it is doing; [`printable`]
+//! keeps names from being obeyed by terminals, and [`private`] files from being read by others.
 
 pub mod audit;
 pub mod cli;
@@ -27,6 +28,8 @@ pub mod log;
 pub mod page;
 pub mod pipeline;
 pub mod postgres;
+pub mod printable;
+pub mod private;
 pub mod replay;
 pub mod simulate;
 pub mod spark;

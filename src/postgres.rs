@@ -22,6 +22,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio_postgres::error::SqlState;
 
+use crate::private;
 use crate::store::{Database, Role, StoreError};
 use files::{lock, log_path, open_log, password, remove_if_there, shell_quoted, tail};
 use install::Installation;
@@ -114,7 +115,7 @@ impl Cluster {
                 .expect("init does not panic")?;
         }
         let users_path = data_dir.join("postgres.users");
-        let users = File::create(&users_path).map_err(io("create", &users_path))?;
+        let users = private::lock_file(&users_path).map_err(io("create", &users_path))?;
         users.lock_shared().map_err(io("lock", &users_path))?;
 
         let mut cluster = Cluster {
@@ -212,7 +213,7 @@ impl Cluster {
         let data_dir = data_dir.canonicalize().map_err(io("open", data_dir))?;
         let _gate = lock(&data_dir).await?;
         let users_path = data_dir.join("postgres.users");
-        let users = File::create(&users_path).map_err(io("create", &users_path))?;
+        let users = private::lock_file(&users_path).map_err(io("create", &users_path))?;
         if users.try_lock().is_err() {
             let what =
                 format!("the PostgreSQL of {} is in use by another process; stop that first", data_dir.display());

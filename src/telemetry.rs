@@ -143,21 +143,33 @@ pub struct Telemetry {
     pub metrics: Metrics,
     registry: Registry,
     parts: Mutex<BTreeMap<&'static str, Part>>,
+    /// Why a part waits, as the log was told last.
+    logged: Mutex<BTreeMap<&'static str, String>>,
 }
 
 impl Telemetry {
     pub fn new() -> Arc<Telemetry> {
         let mut registry = Registry::with_prefix("scrutin");
         let metrics = Metrics::register(&mut registry);
-        Arc::new(Telemetry { metrics, registry, parts: Mutex::default() })
+        Arc::new(Telemetry { metrics, registry, parts: Mutex::default(), logged: Mutex::default() })
     }
 
     /// The part can do its work.
     pub fn set_ready(&self, part: &'static str) {
         self.set(part, None);
+        self.logged.lock().unwrap_or_else(PoisonError::into_inner).remove(part);
     }
 
-    /// The part cannot do its work for now; `why` is shown to people.
+    /// Tells the operator's log all of why a part waits, each reason once until the part is ready again.
+    pub fn log_waiting(&self, part: &'static str, why: &str) {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.get(part).is_none_or(|told| told != why) {
+            tracing::warn!("{part}: {why}");
+            logged.insert(part, why.to_owned());
+        }
+    }
+
+    /// The part cannot do its work for now; `why` is shown to anyone who looks, so it names no host, user or secret.
     pub fn set_waiting(&self, part: &'static str, why: impl Into<String>) {
         self.set(part, Some(why.into()));
     }

@@ -41,7 +41,7 @@ impl Snapshot {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| AuditError::Unusable(format!("cannot start a runtime: {error}")))?;
         let client = runtime.block_on(async {
-            let client = db.connect(Role::Counter).await?;
+            let client = db.connect(Role::Auditor).await?;
             let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
                          SET LOCAL idle_in_transaction_session_timeout TO 0";
             client.batch_execute(begin).await.map_err(StoreError::during("begin the audit"))?;

@@ -22,6 +22,8 @@ use crate::config::{LogSettings, Settings};
 use crate::log::{EmbeddedLog, VoteLog};
 use crate::pipeline::{self, CountError, CountOptions, CountProgress, Stop};
 use crate::postgres::Cluster;
+use crate::printable::escaped;
+use crate::private;
 use crate::simulate::{FaultRates, Progress, Speed, Truth};
 use crate::store::{Role, elections, migrate, resume};
 use crate::telemetry::Telemetry;
@@ -108,7 +110,7 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     let page = serve::start(&settings, &store.database, &telemetry).await?;
     print(&format!(
         "{}: {} regions, {} registered\n\n  page        {}\n  data        {}\n",
-        election.title,
+        escaped(&election.title),
         election.regions.len(),
         grouped(election.registered() as i64),
         page.address,
@@ -198,7 +200,7 @@ async fn run_out(
 /// One demo a data folder.
 fn lock(data_dir: &Path) -> Result<File> {
     let path = data_dir.join("demo.lock");
-    let file = File::create(&path).with_context(|| format!("open {}", path.display()))?;
+    let file = private::lock_file(&path).with_context(|| format!("open {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => Err(anyhow!(

@@ -175,7 +175,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     let superseded = |error: &CountError| matches!(error, CountError::Commit(CommitError::Superseded { .. }));
     if error.downcast_ref::<UsageError>().is_some() {
         2
-    } else if error.downcast_ref::<FileError>().is_some() {
+    } else if error.downcast_ref::<FileError>().is_some() || matches!(error.downcast_ref(), Some(StoreError::Url(_))) {
         3
     } else if error.downcast_ref::<CountError>().is_some_and(superseded) {
         5

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::table::{grouped, percent};
 use crate::pipeline::CountProgress;
+use crate::printable::escaped;
 use crate::simulate::Progress as VotesProgress;
 use crate::spark::count::SparkProgress;
 use crate::telemetry::Telemetry;
@@ -55,6 +56,7 @@ async fn write(view: View, mut ended: oneshot::Receiver<()>) {
     loop {
         let last = tokio::time::timeout(every, &mut ended).await.is_ok();
         let text = view.text(meter.rate(view.moved()));
+        let text = escaped(&text);
         let mut stderr = std::io::stderr().lock();
         // A terminal that is gone is no reason to stop counting.
         let _ = match (is_terminal, last) {

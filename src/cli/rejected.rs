@@ -7,8 +7,9 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::open::Store;
-use super::table::{Format, Rows, print};
+use super::table::{Format, Rows, Texts, print};
 use crate::config::Settings;
+use crate::printable::is_unprintable;
 use crate::store::{Role, migrate};
 use crate::vote::Reason;
 
@@ -23,7 +24,8 @@ pub(super) struct Args {
     /// List at most so many [default: 20 in a table, all in csv and json]
     #[arg(long, value_name = "N")]
     limit: Option<i64>,
-    /// csv and json have the whole record; bytes that are not UTF-8 are in base64, in a column of their own
+    /// csv and json have the whole record; what is not printable text is in base64, in a column of its own. In csv an
+    /// apostrophe stands before what a spreadsheet would take for a formula
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
 }
@@ -88,7 +90,7 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
         }
         table.rows.push(cells);
     }
-    table.print(args.format)?;
+    table.print_of(args.format, Texts::OfVotes)?;
     if args.format == Format::Table {
         let reasons: BTreeSet<Reason> = found.iter().filter_map(|row| row.get::<_, &str>(2).parse().ok()).collect();
         for reason in reasons {
@@ -102,15 +104,15 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
 fn text_or_base64(bytes: Option<&[u8]>, base64: Option<String>) -> [Value; 2] {
     match bytes.map(std::str::from_utf8) {
         None => [Value::Null, Value::Null],
-        Some(Ok(text)) => [text.into(), Value::Null],
-        Some(Err(_)) => [Value::Null, base64.into()],
+        Some(Ok(text)) if !text.chars().any(is_unprintable) => [text.into(), Value::Null],
+        Some(_) => [Value::Null, base64.into()],
     }
 }
 
-/// The start of a record's value, made printable.
+/// The start of a record's value.
 fn excerpt(bytes: &[u8]) -> String {
     const CHARS: usize = 90;
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(CHARS * 4)]).into_owned();
-    let shown: String = text.chars().take(CHARS).map(|c| if c.is_control() { '·' } else { c }).collect();
+    let shown: String = text.chars().take(CHARS).collect();
     if text.chars().count() > CHARS { shown + "…" } else { shown }
 }

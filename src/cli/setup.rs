@@ -10,6 +10,7 @@ use super::table::{grouped, print};
 use super::votes::{DayArgs, Source};
 use crate::config::{Settings, read_secret};
 use crate::election::Election;
+use crate::printable::escaped;
 use crate::store::{Role, elections, migrate, resume};
 
 #[derive(clap::Args)]
@@ -42,6 +43,10 @@ pub(super) struct Args {
     /// this file; meant for the server of the page
     #[arg(long, env = "SCRUTIN_WITNESS_PASSWORD_FILE", hide_env = true, value_name = "FILE")]
     witness_password_file: Option<PathBuf>,
+    /// Let the role scrutin_auditor, which may read all that is counted and record what an audit found, log in with the
+    /// password in this file
+    #[arg(long, env = "SCRUTIN_AUDITOR_PASSWORD_FILE", hide_env = true, value_name = "FILE")]
+    auditor_password_file: Option<PathBuf>,
 }
 
 impl Args {
@@ -67,6 +72,7 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
         (Role::Counter, &args.counter_password_file),
         (Role::Reader, &args.reader_password_file),
         (Role::Witness, &args.witness_password_file),
+        (Role::Auditor, &args.auditor_password_file),
     ];
     let mut passwords = Vec::new();
     for (role, file) in files {
@@ -101,7 +107,7 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
             print(&format!(
                 "election    {}: {}, {} regions, {} registered\n",
                 election.id,
-                election.title,
+                escaped(&election.title),
                 election.regions.len(),
                 grouped(election.registered() as i64)
             ))?;

@@ -1,4 +1,4 @@
-//! Rows for people and for programs: a table, CSV or JSON.
+//! Rows for people and for programs: a table, CSV or JSON; and the one place that writes to a terminal, which obeys nothing in it.
 
 use std::io::Write;
 
@@ -8,6 +8,7 @@ use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use serde_json::{Map, Value};
 
 use crate::csv_file::{CsvText, text_of};
+use crate::printable::{escaped, escaped_lines, is_unprintable};
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
@@ -20,6 +21,15 @@ pub(super) enum Format {
 pub(super) struct Rows {
     pub columns: Vec<&'static str>,
     pub rows: Vec<Vec<Value>>,
+}
+
+/// Where texts in rows come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Texts {
+    /// The election, or the program itself.
+    Ours,
+    /// Votes, which anybody may write.
+    OfVotes,
 }
 
 /// A line under the header and nothing else: easy to read, and to copy.
@@ -38,11 +48,15 @@ pub(super) fn percent(share: f64) -> String {
 
 impl Rows {
     pub fn print(&self, format: Format) -> Result<()> {
-        print(&match format {
-            Format::Table => self.table().to_string() + "\n",
-            Format::Csv => self.csv()?,
-            Format::Json => self.json()? + "\n",
-        })
+        self.print_of(format, Texts::Ours)
+    }
+
+    pub fn print_of(&self, format: Format, texts: Texts) -> Result<()> {
+        match format {
+            Format::Table => print(&(self.table().to_string() + "\n")),
+            Format::Csv => write_out(&self.csv(texts)?),
+            Format::Json => write_out(&(self.json()? + "\n")),
+        }
     }
 
     pub fn table(&self) -> Table {
@@ -52,7 +66,7 @@ impl Rows {
         for row in &self.rows {
             table.add_row(row.iter().map(|value| match value {
                 Value::Number(number) => number.as_i64().map_or_else(|| number.to_string(), grouped),
-                other => text_of(other).into_owned(),
+                other => escaped(&text_of(other)).into_owned(),
             }));
         }
         for (place, value) in self.rows.first().into_iter().flatten().enumerate() {
@@ -63,8 +77,11 @@ impl Rows {
         table
     }
 
-    fn csv(&self) -> Result<String> {
-        let mut text = CsvText::new(&self.columns)?;
+    fn csv(&self, texts: Texts) -> Result<String> {
+        let mut text = match texts {
+            Texts::Ours => CsvText::new(&self.columns)?,
+            Texts::OfVotes => CsvText::of_votes(&self.columns)?,
+        };
         for row in &self.rows {
             text.push(row)?;
         }
@@ -75,12 +92,27 @@ impl Rows {
         let object = |row: &Vec<Value>| -> Map<String, Value> {
             self.columns.iter().map(|column| (*column).to_owned()).zip(row.iter().cloned()).collect()
         };
-        Ok(serde_json::to_string_pretty(&self.rows.iter().map(object).collect::<Vec<_>>())?)
+        let text = serde_json::to_string_pretty(&self.rows.iter().map(object).collect::<Vec<_>>())?;
+        // JSON itself has only the first 32 escaped.
+        let escape = |text: &mut String, c: char| match c != '\n' && is_unprintable(c) {
+            true => text.push_str(&format!("\\u{:04x}", u32::from(c))),
+            false => text.push(c),
+        };
+        Ok(text.chars().fold(String::with_capacity(text.len()), |mut text, c| {
+            escape(&mut text, c);
+            text
+        }))
     }
 }
 
-/// Prints to stdout. A reader that has seen enough and left is no error.
+/// Prints lines to stdout. What is unprintable in them is escaped; a name that must not end its line has to be
+/// [`escaped`] before.
 pub(super) fn print(text: &str) -> Result<()> {
+    write_out(&escaped_lines(text))
+}
+
+/// A reader that has seen enough and left is no error.
+fn write_out(text: &str) -> Result<()> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => other.context("print"),
@@ -89,7 +121,7 @@ pub(super) fn print(text: &str) -> Result<()> {
 
 /// A line on stderr. Nobody there to read it is no error.
 pub(super) fn say(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", escaped_lines(text));
 }
 
 /// A number with its thousands apart by narrow no-break spaces: 35 923 707.

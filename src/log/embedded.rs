@@ -7,6 +7,9 @@
 //! DIR/<partition>/lock               held by the partition's writer
 //! ```
 //!
+//! Only the user who made it can read it. Processes that share a log, in containers too, run as one user, or are let in by the
+//! mode of the folder.
+//!
 //! A segment is a run of checksummed, compressed batches (`batch.rs`). The writer makes each batch durable
 //! before it moves `durable`, and readers, in this process or another, read up to there and no further.
 //! So a vote that can be counted is never lost, whatever stops the writer or the machine. After a power cut `durable` may be
@@ -25,6 +28,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Home, LogError, LogReader, LogWriter, Result, VoteLog};
+use crate::private;
 
 /// How batches are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,7 +76,7 @@ impl EmbeddedLog {
         }
         for partition in 0..partitions {
             let folder = dir.join(partition.to_string());
-            fs::create_dir_all(&folder).map_err(|e| io_error("make the folder", &folder, e))?;
+            private::create_folder(&folder).map_err(|e| io_error("make the folder", &folder, e))?;
         }
         let meta = serde_json::to_vec(&Meta { format: FORMAT, id: new_id()?, partitions }).expect("plain numbers");
         let (path, draft) = (dir.join("log.json"), dir.join("log.json.new"));

@@ -138,7 +138,8 @@ impl Cache {
     }
 }
 
-fn busy() -> ApiError {
+/// There is no room for what is asked.
+pub fn busy() -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too much is asked at the same time; try again later")
 }
 

@@ -1,11 +1,14 @@
 //! How often one client may ask for what may cost PostgreSQL a query.
 //!
 //! A client is an address, or with IPv6 the 64 bits that a network gives out as a whole. Each may ask so many times a
-//! second, and four times as often at once after a pause. Files, health checks and metrics are not counted.
+//! second, and four times as often at once after a pause, and two of its requests are worked on at the same time. Files, health
+//! checks and metrics are not counted.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Extension;
@@ -16,6 +19,7 @@ use axum::response::{IntoResponse, Response};
 use governor::clock::{Clock, MonotonicClock};
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
+use tokio::sync::Semaphore;
 
 use super::PageOptions;
 use super::api::ApiError;
@@ -55,7 +59,15 @@ impl Client {
     }
 }
 
+/// Requests of one client that are worked on at the same time. Its others wait, and nobody else does.
+const AT_ONCE: usize = 2;
+
+/// How long one waits for its turn.
+const TURN_WAIT: Duration = Duration::from_secs(5);
+
 pub struct Limiter {
+    /// Of those who ask just now.
+    turns: Mutex<HashMap<Client, Arc<Semaphore>>>,
     /// None: no limit.
     quotas: Option<RateLimiter<Client, HashMapStateStore<Client>, MonotonicClock>>,
     clients_max: usize,
@@ -72,6 +84,7 @@ impl Limiter {
             RateLimiter::hashmap_with_clock(Quota::per_second(rate).allow_burst(burst), MonotonicClock)
         });
         Limiter {
+            turns: Mutex::default(),
             quotas,
             clients_max: CLIENTS_MAX,
             started: Instant::now(),
@@ -97,6 +110,21 @@ impl Limiter {
         quotas.check_key(&client).map_err(|early| early.wait_time_from(MonotonicClock.now()))
     }
 
+    /// Waits until fewer of the client's requests are worked on; none if that takes too long.
+    async fn turn(&self, address: IpAddr) -> Option<Turn<'_>> {
+        let client = Client::from(address);
+        let turns = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(turns.entry(client).or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE))))
+        };
+        let mut turn = Turn { limiter: self, client, turns: Some(turns), held: false };
+        let wait = turn.turns.as_ref()?.acquire();
+        // Given back when the turn ends.
+        tokio::time::timeout(TURN_WAIT, wait).await.ok()?.ok()?.forget();
+        turn.held = true;
+        Some(turn)
+    }
+
     /// Who asks: the peer, or whom the proxy before this server names. Only the last entry of X-Forwarded-For is the
     /// proxy's own; those before it are what the client says of itself.
     fn address(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
@@ -115,24 +143,52 @@ impl Limiter {
     }
 }
 
+/// A request that is being worked on, or waits for that.
+struct Turn<'a> {
+    limiter: &'a Limiter,
+    client: Client,
+    turns: Option<Arc<Semaphore>>,
+    held: bool,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let Some(turns) = self.turns.take() else { return };
+        if self.held {
+            turns.add_permits(1);
+        }
+        drop(turns);
+        let mut all = self.limiter.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.get(&self.client).is_some_and(|turns| Arc::strong_count(turns) == 1) {
+            all.remove(&self.client);
+        }
+    }
+}
+
 /// From where a connection comes.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
 /// Answers 429 to who asks too often.
 pub async fn per_client(
-    State(limiter): State<std::sync::Arc<Limiter>>,
+    State(limiter): State<Arc<Limiter>>,
     Extension(Peer(peer)): Extension<Peer>,
     request: Request,
     next: Next,
 ) -> Response {
-    match limiter.admit(limiter.address(peer, request.headers())) {
-        Ok(()) => next.run(request).await,
-        Err(early) => {
-            let what = "too many requests; see Retry-After for how many seconds to wait";
-            let seconds = early.as_secs() as u32 + 1;
-            ApiError::new(StatusCode::TOO_MANY_REQUESTS, what).retry_after(seconds).into_response()
-        }
+    let refuse =
+        |what, seconds| ApiError::new(StatusCode::TOO_MANY_REQUESTS, what).retry_after(seconds).into_response();
+    let address = limiter.address(peer, request.headers());
+    if let Err(early) = limiter.admit(address) {
+        let what = "too many requests; see Retry-After for how many seconds to wait";
+        return refuse(what, early.as_secs() as u32 + 1);
+    }
+    if limiter.quotas.is_none() {
+        return next.run(request).await;
+    }
+    match limiter.turn(address).await {
+        Some(_turn) => next.run(request).await,
+        None => refuse("too many requests at the same time; ask one after the other", 1),
     }
 }
 
@@ -160,6 +216,25 @@ mod tests {
         assert!(limiter.admit(ip("::ffff:192.0.2.1")).is_err(), "the same in other words");
         assert_eq!(limiter.admit(ip("192.0.2.2")), Ok(()));
         assert_eq!(limiter.admit(ip("2001:db8::1")), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn each_client_waits_for_its_own_turns() {
+        let limiter = limiter(1, false);
+        let [first, second] = [limiter.turn(ip("192.0.2.1")).await, limiter.turn(ip("192.0.2.1")).await];
+        assert!(first.is_some() && second.is_some());
+        let other = limiter.turn(ip("192.0.2.2")).await;
+        assert!(other.is_some());
+        {
+            let waiting = std::pin::pin!(limiter.turn(ip("192.0.2.1")));
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(Future::poll(waiting, &mut context).is_pending());
+        }
+        drop(first);
+        let third = limiter.turn(ip("192.0.2.1")).await;
+        assert!(third.is_some());
+        drop((second, other, third));
+        assert!(limiter.turns.lock().unwrap().is_empty(), "nobody is remembered who asks nothing");
     }
 
     #[test]

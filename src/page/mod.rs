@@ -10,6 +10,7 @@ mod limit;
 mod live;
 mod moments;
 mod poll;
+mod pool;
 mod prefix;
 mod queries;
 mod reader;
@@ -18,6 +19,7 @@ mod server;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
@@ -31,11 +33,18 @@ use cache::Cache;
 use limit::Limiter;
 use live::Live;
 use poll::Poller;
+use pool::Pool;
 pub use prefix::PathPrefix;
 use reader::{Plans, Reader};
 
 /// What the page is called among the parts whose readiness is told.
 const PART: &str = "page";
+
+/// Queries of the API that PostgreSQL works on at the same time.
+const ANSWERS_AT_ONCE: usize = 4;
+/// How long PostgreSQL may take for one of them, and for what takes longer.
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
+const FILE_WAIT: Duration = Duration::from_secs(10);
 
 /// What the page needs.
 pub struct PageState {
@@ -67,9 +76,11 @@ struct App {
     telemetry: Arc<Telemetry>,
     counter: String,
     /// For the API; the live page has sessions of its own.
-    reader: Reader,
+    answers: Pool,
     /// For files, which take longer.
-    files: Reader,
+    files: Pool,
+    /// For whoever asks whether the page is well, however much is asked otherwise.
+    probe: Reader,
     cache: Cache,
     limiter: Arc<Limiter>,
     live: Arc<Live>,
@@ -85,10 +96,11 @@ pub async fn serve(
     let PageState { database, telemetry, counter, options } = state;
     let (stop_sender, stop) = watch::channel(false);
     let live = Arc::new(Live::new(telemetry.clone())?);
-    let [reader, files] = [(); 2].map(|()| Reader::new(database.clone(), telemetry.clone(), Plans::Fresh));
+    let reader = |plans, wait| Reader::new(database.clone(), telemetry.clone(), plans, wait);
     let app = Arc::new(App {
-        reader,
-        files,
+        answers: Pool::of((0..ANSWERS_AT_ONCE).map(|_| reader(Plans::Fresh, ANSWER_WAIT))),
+        files: Pool::of([reader(Plans::Fresh, FILE_WAIT)]),
+        probe: reader(Plans::Fresh, ANSWER_WAIT),
         cache: Cache::new(),
         limiter: Arc::new(Limiter::new(&options)),
         telemetry: telemetry.clone(),
@@ -97,10 +109,10 @@ pub async fn serve(
         stop: stop.clone(),
     });
 
+    let [quick, slow] = [(); 2].map(|()| reader(Plans::Kept, FILE_WAIT));
     let poller = tokio::spawn({
         let mut stop = stop.clone();
         async move {
-            let [quick, slow] = [(); 2].map(|()| Reader::new(database.clone(), telemetry.clone(), Plans::Kept));
             let poller = Poller { live: &live, telemetry: &telemetry, counter: &counter };
             tokio::select! {
                 () = poller.run(&quick, &slow) => {}

@@ -1,9 +1,10 @@
 //! One session of the reader, shared by all who ask and opened anew when it is lost.
 //!
-//! Asks nothing twice but where the session was lost on the way: to read again changes nothing.
+//! Asks nothing twice but where the session was lost on the way: to read again changes nothing. Cancels what nobody waits for.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
@@ -11,16 +12,18 @@ use tokio::sync::Mutex;
 use tokio::time::error::Elapsed;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Row, Statement};
+use tokio_postgres::{Client, NoTls, Row, Statement};
 
+use super::PART;
 use crate::store::{Database, Role, StoreError};
 use crate::telemetry::Telemetry;
 
-/// Above the reader's own statement timeout: only a server that is gone without a word takes longer.
-const ANSWER_WAIT: Duration = Duration::from_secs(15);
+/// Above a statement's own limit: only a server that is gone without a word takes longer.
+const SILENCE: Duration = Duration::from_secs(5);
 
 pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
+/// The texts are for anyone who looks; the log has the rest.
 #[derive(Debug)]
 pub enum ReadError {
     /// PostgreSQL is away, or not set up; asking later may help.
@@ -41,11 +44,14 @@ pub struct Reader {
     database: Database,
     telemetry: Arc<Telemetry>,
     plans: Plans,
+    statement_wait: Duration,
     session: Mutex<Option<Arc<Session>>>,
 }
 
 struct Session {
     client: Client,
+    /// Nobody is to ask it any more.
+    is_lost: AtomicBool,
     /// Planned once a session; there are as many as queries in [`super::queries`].
     statements: Mutex<HashMap<&'static str, Statement>>,
 }
@@ -60,16 +66,18 @@ pub enum Plans {
 }
 
 impl Reader {
-    pub fn new(database: Database, telemetry: Arc<Telemetry>, plans: Plans) -> Reader {
-        Reader { database, telemetry, plans, session: Mutex::new(None) }
+    /// `statement_wait`: how long PostgreSQL may take for one query.
+    pub fn new(database: Database, telemetry: Arc<Telemetry>, plans: Plans, statement_wait: Duration) -> Reader {
+        Reader { database, telemetry, plans, statement_wait, session: Mutex::new(None) }
     }
 
     /// The JSON text that a query gives in its only column, or none if it gives no row.
     pub async fn json(&self, sql: &'static str, params: Params<'_>) -> Result<Option<String>, ReadError> {
         let ask = async || {
             let session = self.session().await.map_err(|error| Asked::Error(self.explain(error)))?;
-            let answer = tokio::time::timeout(ANSWER_WAIT, session.text(sql, params)).await;
-            self.settle(&session, answer).await
+            let question = Question(Some(&session));
+            let answer = tokio::time::timeout(self.statement_wait + SILENCE, session.text(sql, params)).await;
+            self.settle(question, answer)
         };
         match ask().await {
             Err(Asked::SessionLost(_)) => ask().await.map_err(Asked::into_error),
@@ -89,8 +97,9 @@ impl Reader {
             let session = self.session().await.map_err(|error| Asked::Error(self.explain(error)))?;
             let mut read = start();
             let rows = session.rows(sql, params, |row| add(&mut read, row));
-            let answer = tokio::time::timeout(ANSWER_WAIT, rows).await;
-            self.settle(&session, answer).await.map(|()| read)
+            let question = Question(Some(&session));
+            let answer = tokio::time::timeout(self.statement_wait + SILENCE, rows).await;
+            self.settle(question, answer).map(|()| read)
         };
         match ask().await {
             Err(Asked::SessionLost(_)) => ask().await.map_err(Asked::into_error),
@@ -99,77 +108,89 @@ impl Reader {
     }
 
     /// Takes leave of a session that is lost.
-    async fn settle<T>(
+    fn settle<T>(
         &self,
-        session: &Arc<Session>,
+        question: Question<'_>,
         answer: Result<Result<T, tokio_postgres::Error>, Elapsed>,
     ) -> Result<T, Asked> {
-        match answer {
-            Ok(Ok(read)) => Ok(read),
-            Ok(Err(error)) => {
-                let error = StoreError::Query { action: "read the results", source: error };
-                let lost = session.client.is_closed() || error.is_transient();
-                let what = self.explain(error);
-                if lost {
-                    self.forget(session).await;
-                    Err(Asked::SessionLost(what))
-                } else {
-                    Err(Asked::Error(what))
-                }
+        let Ok(answer) = answer else {
+            drop(question);
+            self.telemetry.metrics.database_reconnects.inc();
+            self.telemetry.log_waiting(PART, &format!("PostgreSQL at {} is silent", self.database.name()));
+            return Err(Asked::Error(ReadError::Unavailable("PostgreSQL gives no answer".into())));
+        };
+        let session = question.answered();
+        answer.map_err(|error| {
+            let error = StoreError::Query { action: "read the results", source: error };
+            // What took too long would take as long again.
+            let is_slow = matches!(error.code(), Some(&SqlState::QUERY_CANCELED | &SqlState::LOCK_NOT_AVAILABLE));
+            let is_lost = session.client.is_closed() || error.is_transient() && !is_slow;
+            let what = self.explain(error);
+            if !is_lost {
+                return Asked::Error(what);
             }
-            Err(_) => {
-                self.forget(session).await;
-                let seconds = ANSWER_WAIT.as_secs();
-                let what = format!("PostgreSQL at {} gave no answer within {seconds} s", self.database.name());
-                Err(Asked::Error(ReadError::Unavailable(what)))
-            }
-        }
+            session.is_lost.store(true, Ordering::Relaxed);
+            self.telemetry.metrics.database_reconnects.inc();
+            Asked::SessionLost(what)
+        })
     }
 
     async fn session(&self) -> Result<Arc<Session>, StoreError> {
         let mut held = self.session.lock().await;
-        if let Some(session) = held.as_ref().filter(|session| !session.client.is_closed()) {
+        if let Some(session) = held.as_ref().filter(|session| session.can_be_asked()) {
             return Ok(session.clone());
         }
-        let again = held.take().is_some();
-        let client = self.database.connect(Role::Reader).await?;
-        if self.plans == Plans::Fresh {
-            let set = client.batch_execute("SET plan_cache_mode TO force_custom_plan").await;
-            set.map_err(|source| StoreError::Query { action: "set up a session", source })?;
-        }
-        if again {
+        if held.take().is_some_and(|session| !session.is_lost.load(Ordering::Relaxed)) {
             self.telemetry.metrics.database_reconnects.inc();
         }
-        let session = Arc::new(Session { client, statements: Mutex::default() });
+        let client = self.database.connect(Role::Reader).await?;
+        let mut settings = format!("SET statement_timeout TO {}", self.statement_wait.as_millis());
+        if self.plans == Plans::Fresh {
+            settings.push_str("; SET plan_cache_mode TO force_custom_plan");
+        }
+        let set = client.batch_execute(&settings).await;
+        set.map_err(|source| StoreError::Query { action: "set up a session", source })?;
+        let session = Arc::new(Session { client, is_lost: AtomicBool::new(false), statements: Mutex::default() });
         *held = Some(session.clone());
         Ok(session)
     }
 
-    async fn forget(&self, lost: &Arc<Session>) {
-        let mut held = self.session.lock().await;
-        if held.as_ref().is_some_and(|session| Arc::ptr_eq(session, lost)) {
-            *held = None;
-            self.telemetry.metrics.database_reconnects.inc();
-        }
-    }
-
     fn explain(&self, error: StoreError) -> ReadError {
+        self.telemetry.log_waiting(PART, &error.to_string());
         match error.code() {
             Some(&SqlState::UNDEFINED_TABLE | &SqlState::UNDEFINED_FUNCTION | &SqlState::UNDEFINED_COLUMN) => {
-                ReadError::Unavailable(format!(
-                    "the database {} has not been set up for this version; run `scrutin setup`",
-                    self.database.name()
-                ))
+                let what = "the database has not been set up for this version; run `scrutin setup`";
+                ReadError::Unavailable(what.into())
             }
-            Some(&SqlState::QUERY_CANCELED) => {
-                ReadError::Unavailable(format!("PostgreSQL at {} is too slow: {error}", self.database.name()))
-            }
-            _ if error.is_transient() => ReadError::Unavailable(error.to_string()),
+            Some(&SqlState::QUERY_CANCELED) => ReadError::Unavailable("PostgreSQL is too slow".into()),
+            _ if error.is_transient() => ReadError::Unavailable(error.told()),
             _ => match error {
-                StoreError::Query { .. } => ReadError::Failed(error.to_string()),
-                _ => ReadError::Unavailable(error.to_string()),
+                StoreError::Query { .. } => ReadError::Failed(error.told()),
+                _ => ReadError::Unavailable(error.told()),
             },
         }
+    }
+}
+
+/// What a session is being asked. If nobody waits for the answer any more, PostgreSQL is told so, and the session left.
+struct Question<'a>(Option<&'a Arc<Session>>);
+
+impl<'a> Question<'a> {
+    fn answered(mut self) -> &'a Arc<Session> {
+        self.0.take().expect("it is answered once")
+    }
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        let Some(session) = self.0 else { return };
+        session.is_lost.store(true, Ordering::Relaxed);
+        let cancel = session.client.cancel_token();
+        tokio::spawn(async move {
+            if let Err(error) = cancel.cancel_query(NoTls).await {
+                tracing::debug!(%error, "cannot cancel a query; it ends by its own limit");
+            }
+        });
     }
 }
 
@@ -187,6 +208,10 @@ impl Asked {
 }
 
 impl Session {
+    fn can_be_asked(&self) -> bool {
+        !self.client.is_closed() && !self.is_lost.load(Ordering::Relaxed)
+    }
+
     async fn text(&self, sql: &'static str, params: Params<'_>) -> Result<Option<String>, tokio_postgres::Error> {
         let statement = self.statement(sql).await?;
         match self.client.query_opt(&statement, params).await? {

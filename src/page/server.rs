@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::uri::Authority;
+use axum::http::{StatusCode, Version, header};
+use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -80,8 +83,13 @@ async fn serve_waiting(listener: TcpListener, router: Router, mut stop: watch::R
         let inner = TowerToHyperService::new(router.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Peer(peer));
-            let answer = inner.call(request);
-            async { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
+            let answer = names_one_host(&request).then(|| inner.call(request));
+            async {
+                Ok::<_, Infallible>(match answer {
+                    Some(answer) => answer.await.unwrap_or_else(|never| match never {}),
+                    None => (StatusCode::BAD_REQUEST, "one Host is expected\n").into_response(),
+                })
+            }
         });
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(waits.write));
@@ -98,6 +106,18 @@ async fn serve_waiting(listener: TcpListener, router: Router, mut stop: watch::R
     if tokio::time::timeout(STOP_WAIT, connections.shutdown()).await.is_err() {
         // A viewer who reads nothing cannot hold the program up.
         tracing::info!("left some viewers in the middle of an answer");
+    }
+}
+
+/// RFC 9112, section 3.2: a proxy and this server must not see different hosts in a request.
+fn names_one_host(request: &Request<Incoming>) -> bool {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => {
+            host.is_empty() || Authority::try_from(host.as_bytes()).is_ok_and(|host| !host.as_str().contains('@'))
+        }
+        (None, None) => request.version() < Version::HTTP_11,
+        _ => false,
     }
 }
 

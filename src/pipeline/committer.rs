@@ -157,7 +157,7 @@ impl Committer {
                 Ok(()) => break,
                 // Its answer may have been lost on its way. To commit once more does nothing where it was done.
                 Err(CommitError::Store(error)) if error.is_transient() => {
-                    retry.wait(POSTGRESQL, &error).await?;
+                    retry.wait_for_postgresql(&error).await?;
                     self.measure_lag();
                 }
                 Err(error) => return Err(error.into()),
@@ -254,7 +254,7 @@ impl Committer {
             }
             // It is only telemetry: at a stop it is let go.
             Err(CommitError::Store(error)) if error.is_transient() => {
-                self.telemetry.set_waiting(POSTGRESQL, error.to_string());
+                self.telemetry.set_waiting(POSTGRESQL, error.told());
                 if !shared.stop.is_asked() {
                     tracing::warn!("{error}; the count waits");
                 }

@@ -132,7 +132,7 @@ impl Counting {
                         tracing::info!("this process has counted its share; it waits for the others");
                     }
                 }
-                Err(error) if error.is_transient() => retry.wait(POSTGRESQL, &error).await?,
+                Err(error) if error.is_transient() => retry.wait_for_postgresql(&error).await?,
                 Err(error) => return Err(error.into()),
             }
             let deadline = Instant::now() + OTHERS_INTERVAL;
@@ -278,7 +278,7 @@ impl Counting {
                 resume::totals(&client, &self.counter).await
             };
             match totals.await {
-                Err(error) if error.is_transient() => retry.wait(POSTGRESQL, &error).await?,
+                Err(error) if error.is_transient() => retry.wait_for_postgresql(&error).await?,
                 totals => {
                     let (counted, rejected) = totals?;
                     self.progress.counted.store(counted, Ordering::Relaxed);
@@ -297,7 +297,7 @@ impl Counting {
                 resume::take(&mut client, &self.counter, partitions).await
             };
             match taken.await {
-                Err(error) if error.is_transient() => retry.wait(POSTGRESQL, &error).await?,
+                Err(error) if error.is_transient() => retry.wait_for_postgresql(&error).await?,
                 taken => return Ok(taken?),
             }
         }
@@ -360,7 +360,7 @@ impl Counting {
                 match joined(task.await) {
                     Ok(engine) => engines.push(engine),
                     Err(error) if error.is_transient() => {
-                        retry.wait(POSTGRESQL, &error).await?;
+                        retry.wait_for_postgresql(&error).await?;
                         continue 'again;
                     }
                     Err(error) => return Err(error.into()),

@@ -76,6 +76,16 @@ pub enum CountError {
     Unusable(String),
 }
 
+impl CountError {
+    /// For those who look at the page: of PostgreSQL not everything, as [`StoreError::told`].
+    pub fn told(&self) -> String {
+        match self {
+            CountError::Store(error) | CountError::Commit(CommitError::Store(error)) => error.told(),
+            other => other.to_string(),
+        }
+    }
+}
+
 /// What to count, and how.
 #[derive(Clone, Debug)]
 pub struct CountOptions {
@@ -230,7 +240,7 @@ pub async fn count(
     let Entered { rules, offsets, .. } = loop {
         match enter(&log, &database, &options.counter, CountingEngine::Native, &progress).await {
             Err(CountError::Log(error)) if error.is_transient() => retry.wait(LOG, &error).await?,
-            Err(CountError::Store(error)) if error.is_transient() => retry.wait(POSTGRESQL, &error).await?,
+            Err(CountError::Store(error)) if error.is_transient() => retry.wait_for_postgresql(&error).await?,
             entered => break entered?,
         }
     };

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{CountError, Stop};
+use super::{CountError, POSTGRESQL, Stop};
+use crate::store::StoreError;
 use crate::telemetry::Telemetry;
 
 const FIRST: Duration = Duration::from_millis(50);
@@ -21,8 +22,22 @@ impl<'a> Retry<'a> {
 
     /// Waits before the next try. Gives up where a stop is asked for: nothing is lost, the log has it all.
     pub async fn wait(&mut self, part: &'static str, error: &(dyn std::error::Error + Sync)) -> Result<(), CountError> {
+        self.wait_telling(part, error, error.to_string()).await
+    }
+
+    /// [`Retry::wait`] for PostgreSQL, of which not everybody is told everything.
+    pub async fn wait_for_postgresql(&mut self, error: &StoreError) -> Result<(), CountError> {
+        self.wait_telling(POSTGRESQL, error, error.told()).await
+    }
+
+    async fn wait_telling(
+        &mut self,
+        part: &'static str,
+        error: &(dyn std::error::Error + Sync),
+        told: String,
+    ) -> Result<(), CountError> {
         tracing::warn!("{error}; the count waits");
-        self.telemetry.set_waiting(part, error.to_string());
+        self.telemetry.set_waiting(part, told);
         if self.stop.is_asked() {
             return Err(CountError::GaveUp(error.to_string()));
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::place::Place;
 use super::{POLL, PostgresError, Result, io};
+use crate::private;
 
 /// The log of an earlier server is put aside at the next start when it is larger.
 const LOG_BYTES_MAX: u64 = 16 << 20;
@@ -44,7 +45,7 @@ pub(super) fn password(data_dir: &Path, place: &Place) -> Result<String> {
 /// Waits for the right to start or stop the server of this folder.
 pub(super) async fn lock(data_dir: &Path) -> Result<File> {
     let path = data_dir.join("postgres.lock");
-    let file = File::create(&path).map_err(io("create", &path))?;
+    let file = private::lock_file(&path).map_err(io("create", &path))?;
     let deadline = Instant::now() + LOCK_WAIT;
     loop {
         match file.try_lock() {

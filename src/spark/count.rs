@@ -199,7 +199,7 @@ impl Counting {
             };
             self.session = None;
             tracing::warn!("{error}; the count waits");
-            self.telemetry.set_waiting(part, error.to_string());
+            self.telemetry.set_waiting(part, error.told());
             if self.stop.is_asked() {
                 return Err(CountError::GaveUp(error.to_string()));
             }

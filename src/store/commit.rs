@@ -7,7 +7,9 @@
 //! A partition's position holds `next_offset`, where the count goes on, and `taken`, which every process that takes the
 //! partition raises. A commit knows both as they were when it last read or wrote them. All of it is one transaction:
 //!
-//! 1. Wait for the turn, an advisory lock of the counter that lasts as long as the transaction. Takeovers wait for it too.
+//! 1. Wait for the turn: lock the counter's own row, until the transaction ends. Takeovers wait for it too. Nobody who only
+//!    reads may lock a row, so nobody else can keep the turn. The transaction is READ COMMITTED, so what follows sees all that
+//!    was committed while it waited.
 //! 2. Move each position from the expected `next_offset` to the new one, where `taken` is still the expected number.
 //! 3. If every position has moved: write all the rest, and commit.
 //! 4. If none has moved, and each stands at the *new* offset with the expected `taken`: this commit was done before, and its
@@ -232,8 +234,9 @@ impl Committer {
     }
 }
 
-/// Commits of one counter take turns, so that no two of them can wait for each other.
-const TAKE_TURN: &str = "SELECT pg_advisory_xact_lock(hashtextextended('scrutin commit ' || $1, 0))";
+/// Commits of one counter take turns, so that no two of them can wait for each other. Entering the counter has made the row; a
+/// counter that was forgotten meanwhile has no positions either, and step 5 tells.
+const TAKE_TURN: &str = "SELECT FROM counter WHERE counter = $1 FOR UPDATE";
 
 /// Waits for the commits of a counter that are under way; the next ones wait for this transaction.
 pub(super) async fn take_turn(transaction: &Transaction<'_>, counter: &str) -> SqlResult<()> {

@@ -34,6 +34,19 @@ impl StoreError {
         }
     }
 
+    /// For those who look at the page, who may be anybody: without hosts, users and what PostgreSQL said. The log has all.
+    pub fn told(&self) -> String {
+        match self {
+            StoreError::Unreachable { .. } => "cannot reach PostgreSQL".into(),
+            StoreError::Silent { .. } => "PostgreSQL accepts no session".into(),
+            StoreError::Query { action, source } => match source.code() {
+                Some(code) => format!("cannot {action} [{}]", code.code()),
+                None => format!("cannot {action}: the connection to PostgreSQL is lost"),
+            },
+            StoreError::Url(_) | StoreError::Unusable(_) => "PostgreSQL cannot be used; the log says why".into(),
+        }
+    }
+
     /// Whether it is worth trying again, on a new connection: the server is away, full, read-only or on its way, or ended
     /// this statement to make room for another.
     pub fn is_transient(&self) -> bool {

@@ -3,11 +3,11 @@
 //! Safe to run again and by several processes at once. Never goes back: a database that a newer program has
 //! migrated is refused.
 
+use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Transaction};
 
 use super::pooler::refuse_shared_connections;
-use super::{Database, Role, SCHEMA, StoreError};
+use super::{Database, Role, SCHEMA, StoreError, rights};
 
 struct Migration {
     version: i32,
@@ -25,15 +25,8 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 6, name: "expectation", sql: include_str!("../../migrations/0006_expectation.sql") },
     Migration { version: 7, name: "sums", sql: include_str!("../../migrations/0007_sums.sql") },
     Migration { version: 8, name: "log_end", sql: include_str!("../../migrations/0008_log_end.sql") },
+    Migration { version: 9, name: "walls", sql: include_str!("../../migrations/0009_walls.sql") },
 ];
-
-/// One key for all who set up a database of ours ("scrutin" in ASCII).
-const LOCK: i64 = 0x73_63_72_75_74_69_6e;
-
-const COUNTING_TABLES: &str = "counter, position, tally, timeline, rejection, rejected_vote, roll, batch, audit";
-const REFERENCE_TABLES: &str = "election, region, choice";
-/// Written by triggers only; counters may read them, for the audit.
-const SUM_TABLES: &str = "tally_sum, timeline_sum";
 
 /// Sets a database up, as the user of its address.
 ///
@@ -41,13 +34,11 @@ const SUM_TABLES: &str = "tally_sum, timeline_sum";
 pub async fn setup(db: &Database) -> Result<(), StoreError> {
     let mut client = db.connect(Role::Owner).await?;
     refuse_shared_connections(db, &client).await?;
-    // Ends with the session, whatever happens.
-    let locked = client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await;
-    locked.map_err(StoreError::during("lock the set-up"))?;
     if is_foreign(&client).await? {
         return verify(db).await;
     }
     create_schema(db, &client).await?;
+    let _gate = lock(db).await?;
     check(db, &client).await?;
     for migration in MIGRATIONS {
         apply(&mut client, migration).await?;
@@ -55,7 +46,18 @@ pub async fn setup(db: &Database) -> Result<(), StoreError> {
     for role in Role::MADE {
         ensure_role(db, &client, role).await?;
     }
-    grant(&mut client).await
+    rights::set(&mut client).await
+}
+
+/// One set-up at a time. Only who owns the table may lock it so; the lock ends with the session, whatever happens.
+async fn lock(db: &Database) -> Result<Client, StoreError> {
+    let gate = db.connect(Role::Owner).await?;
+    let sql = format!(
+        "SET idle_in_transaction_session_timeout TO 0;
+         BEGIN; LOCK TABLE {SCHEMA}.migration IN SHARE UPDATE EXCLUSIVE MODE"
+    );
+    gate.batch_execute(&sql).await.map_err(StoreError::during("lock the set-up"))?;
+    Ok(gate)
 }
 
 /// Lets a role of a database that is set up log in by itself, with that password, of which the server gets to know a
@@ -110,20 +112,24 @@ async fn create_schema(db: &Database, client: &Client) -> Result<(), StoreError>
              digest     text NOT NULL,
              applied_at timestamptz NOT NULL DEFAULT now())"
     );
-    // CREATE … IF NOT EXISTS wants the right to create even where there is nothing to do.
-    let there = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&format!("{SCHEMA}.migration")]).await;
-    if there.map_err(StoreError::during("look for the schema"))?.get(0) {
-        return Ok(());
-    }
-    match client.batch_execute(&sql).await {
-        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-            let (user, database) = who_and_where(client).await?;
-            Err(StoreError::Unusable(format!(
-                "the user {user} may not create a schema in {}; as a superuser run: GRANT CREATE ON DATABASE {database} TO {user};",
-                db.name()
-            )))
+    loop {
+        // CREATE … IF NOT EXISTS wants the right to create even where there is nothing to do.
+        let there = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&format!("{SCHEMA}.migration")]).await;
+        if there.map_err(StoreError::during("look for the schema"))?.get(0) {
+            return Ok(());
         }
-        result => result.map_err(StoreError::during("create the schema")),
+        match client.batch_execute(&sql).await {
+            // Another set-up has just made it.
+            Err(error) if is_collision(&error) => {}
+            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                let (user, database) = who_and_where(client).await?;
+                return Err(StoreError::Unusable(format!(
+                    "the user {user} may not create a schema in {}; as a superuser run: GRANT CREATE ON DATABASE {database} TO {user};",
+                    db.name()
+                )));
+            }
+            result => return result.map_err(StoreError::during("create the schema")),
+        }
     }
 }
 
@@ -185,8 +191,8 @@ async fn apply(client: &mut Client, migration: &Migration) -> Result<(), StoreEr
     Ok(())
 }
 
-/// Roles belong to the whole server: another database's set-up may be at it at the same moment, and the advisory
-/// lock does not reach there. Such a collision leaves nothing behind, so it is simply done again.
+/// Roles belong to the whole server: another database's set-up may be at it at the same moment, and no lock reaches there.
+/// Such a collision leaves nothing behind, so it is simply done again.
 async fn ensure_role(db: &Database, client: &Client, role: Role) -> Result<(), StoreError> {
     const ATTEMPTS: usize = 50;
     let name = role.name().expect("only the owner has no role of its own");
@@ -203,9 +209,13 @@ async fn ensure_role(db: &Database, client: &Client, role: Role) -> Result<(), S
     Ok(())
 }
 
-fn is_collision(error: &tokio_postgres::Error) -> bool {
+pub(super) fn is_collision(error: &tokio_postgres::Error) -> bool {
     match error.code() {
-        Some(code) if *code == SqlState::DUPLICATE_OBJECT || *code == SqlState::UNIQUE_VIOLATION => true,
+        Some(code)
+            if [SqlState::DUPLICATE_OBJECT, SqlState::DUPLICATE_TABLE, SqlState::UNIQUE_VIOLATION].contains(code) =>
+        {
+            true
+        }
         Some(code) if *code == SqlState::INTERNAL_ERROR => {
             error.as_db_error().is_some_and(|db| db.message().starts_with("tuple concurrently"))
         }
@@ -271,28 +281,4 @@ async fn who_and_where(client: &Client) -> Result<(String, String), StoreError> 
     let row = client.query_one("SELECT quote_ident(current_user), quote_ident(current_database())", &[]).await;
     let row = row.map_err(StoreError::during("ask for the user"))?;
     Ok((row.get(0), row.get(1)))
-}
-
-/// Sets the rights in the schema anew: exactly these, in one transaction.
-async fn grant(client: &mut Client) -> Result<(), StoreError> {
-    let failed = StoreError::during("set the rights of the roles");
-    let transaction = client.transaction().await.map_err(&failed)?;
-    let views = views(&transaction).await.map_err(&failed)?;
-    let sql = format!(
-        "SET LOCAL search_path TO {SCHEMA};
-         REVOKE ALL ON SCHEMA {SCHEMA} FROM PUBLIC, scrutin_counter, scrutin_reader, scrutin_witness;
-         REVOKE ALL ON ALL TABLES IN SCHEMA {SCHEMA} FROM PUBLIC, scrutin_counter, scrutin_reader, scrutin_witness;
-         GRANT USAGE ON SCHEMA {SCHEMA} TO scrutin_counter, scrutin_reader, scrutin_witness;
-         GRANT EXECUTE ON FUNCTION note_log_end TO scrutin_counter, scrutin_witness;
-         GRANT SELECT, INSERT, UPDATE, DELETE ON {COUNTING_TABLES} TO scrutin_counter;
-         GRANT SELECT ON {REFERENCE_TABLES}, {SUM_TABLES}, migration, {views} TO scrutin_counter;
-         GRANT SELECT ON {REFERENCE_TABLES}, {views} TO scrutin_reader;"
-    );
-    transaction.batch_execute(&sql).await.map_err(&failed)?;
-    transaction.commit().await.map_err(&failed)
-}
-
-async fn views(transaction: &Transaction<'_>) -> Result<String, tokio_postgres::Error> {
-    let query = "SELECT string_agg(quote_ident(viewname), ', ' ORDER BY viewname) FROM pg_views WHERE schemaname = $1";
-    Ok(transaction.query_one(query, &[&SCHEMA]).await?.get(0))
 }

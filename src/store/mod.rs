@@ -12,6 +12,7 @@ pub mod migrate;
 mod pooler;
 pub mod results;
 pub mod resume;
+mod rights;
 pub mod totals;
 
 use std::time::Duration;
@@ -40,11 +41,13 @@ pub enum Role {
     Reader,
     /// Records how far a log goes, nothing else.
     Witness,
+    /// Reads all that is counted, and records what an audit found.
+    Auditor,
 }
 
 impl Role {
     /// Those that a set-up makes.
-    const MADE: [Role; 3] = [Role::Counter, Role::Reader, Role::Witness];
+    const MADE: [Role; 4] = [Role::Counter, Role::Reader, Role::Witness, Role::Auditor];
 
     /// Its name in PostgreSQL; the owner is whoever the address names.
     pub const fn name(self) -> Option<&'static str> {
@@ -53,6 +56,7 @@ impl Role {
             Role::Counter => Some("scrutin_counter"),
             Role::Reader => Some("scrutin_reader"),
             Role::Witness => Some("scrutin_witness"),
+            Role::Auditor => Some("scrutin_auditor"),
         }
     }
 
@@ -68,9 +72,12 @@ impl Role {
                 ("lock_timeout", "10s"),
                 // A database may have a limit of its own, which would end every commit that takes longer.
                 ("statement_timeout", "0"),
+                // Whoever has waited for the turn must see what was committed meanwhile.
+                ("default_transaction_isolation", "read committed"),
                 // A custom plan would copy its parameters, which here are most of the work.
                 ("plan_cache_mode", "force_generic_plan"),
             ],
+            Role::Auditor => &[("search_path", SCHEMA), ("client_min_messages", "warning"), ("statement_timeout", "0")],
             Role::Witness => &[
                 ("search_path", SCHEMA),
                 ("client_min_messages", "warning"),
@@ -112,12 +119,22 @@ pub struct Database {
 impl Database {
     /// Reads an address as `DATABASE_URL` has it: `postgresql://user:password@host:port/name`, or `key=value` pairs.
     pub fn parse(url: &str) -> Result<Database, StoreError> {
-        const FORM: &str = "expected postgresql://user:password@host:port/name";
-        // The text may hold a password, so it is not repeated.
+        const FORM: &str = "expected postgresql://user:password@host:port/name; in user and password, percent-encode what is \
+                            neither letter nor digit: @ is %40";
+        if has_raw_characters(url) {
+            return Err(StoreError::Url(format!("the database address cannot be read; {FORM}")));
+        }
         let config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
             let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-            let tls = if why.contains("sslmode") { "; TLS is not built in, use sslmode=prefer or disable" } else { "" };
-            StoreError::Url(format!("the database address cannot be read ({why}{tls}); {FORM}"))
+            // What cannot be read may be a piece of the password, so only what is known by its name is told.
+            let what = match why.strip_prefix("invalid value for option") {
+                Some(option) if option.contains("sslmode") => {
+                    format!(" ({why}; TLS is not built in, use sslmode=prefer or disable)")
+                }
+                Some(_) => format!(" ({why})"),
+                None => String::new(),
+            };
+            StoreError::Url(format!("the database address cannot be read{what}; {FORM}"))
         })?;
         if matches!(config.get_ssl_mode(), SslMode::Require) {
             return Err(StoreError::Url(
@@ -204,6 +221,14 @@ impl Database {
     }
 }
 
+/// Whether a character of the password as it is would be taken for the end of it: then the rest of it would be a host, or a
+/// parameter.
+fn has_raw_characters(url: &str) -> bool {
+    let Some((_, rest)) = url.split_once("://") else { return false };
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    authority.matches('@').count() != rest.matches('@').count() || authority.matches('@').count() > 1
+}
+
 impl std::fmt::Debug for Database {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Database({})", self.name())
@@ -238,6 +263,10 @@ mod tests {
             ("postgresql://me:secret@db/votes?sslmode=require", "TLS"),
             ("postgresql://me:secret@db/votes?sslmode=verify-full", "TLS"),
             ("postgresql://me:secret@db:port/votes", "expected postgresql://"),
+            ("postgresql://me:my@secret@db/votes", "percent-encode"),
+            ("postgresql://me:my/secret@db/votes", "percent-encode"),
+            ("postgresql://me:my?secret@db/votes", "percent-encode"),
+            ("host=db password=my secret=votes", "percent-encode"),
             ("mysql://me:secret@db/votes", "expected postgresql://"),
             ("dbname=votes password=secret", "names no host"),
         ] {

@@ -310,6 +310,8 @@ async fn read_roll(
 pub async fn forget(client: &mut Client, counter: &str) -> Result<(), StoreError> {
     let during = StoreError::during;
     let transaction = client.transaction().await.map_err(during("forget the counter"))?;
+    // A commit that is under way would wait for rows deleted here, and this for the row of the counter.
+    super::commit::take_turn(&transaction, counter).await.map_err(during("take a turn to forget the counter"))?;
     let row = transaction
         .query_opt("SELECT elections, log FROM counter WHERE counter = $1", &[&counter])
         .await

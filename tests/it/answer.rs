@@ -82,8 +82,8 @@ async fn a_commit_that_is_still_running_is_waited_for_and_found_done() {
     let deliver = tokio::time::timeout(PATIENCE, breaks).await.expect("a commit comes").unwrap();
     // The program is back, and waits for its turn behind the session that it has lost.
     let watcher = kit.owner().await;
-    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
-                      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
     let deadline = Instant::now() + PATIENCE;
     while watcher.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 0 {
         assert!(Instant::now() < deadline, "the program asks whether it was done");

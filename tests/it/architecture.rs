@@ -119,6 +119,24 @@ fn every_file_says_what_it_is_for() {
     }
 }
 
+/// A line of the threat model is worth as much as the test behind it.
+#[test]
+fn the_threat_model_names_tests_that_are_there() {
+    let mut code: String = rust_files(&root().join("tests")).iter().map(|path| read(path)).collect();
+    code.extend(rust_files(&root().join("src")).iter().map(|path| read(path)));
+    let model = read(&root().join("docs/threat-model.md"));
+    let lines: Vec<&str> = model.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| |")).collect();
+    assert!(lines.len() > 25, "{}", lines.len());
+    for line in lines {
+        let tests = line.trim_end_matches(" |").rsplit_once(" | ").expect("two columns").1;
+        let named: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(!named.is_empty() || tests == "*no test*", "{line}");
+        for name in named {
+            assert!(code.contains(&format!("fn {name}()")), "{name} is no test");
+        }
+    }
+}
+
 /// The checks above would see what they look for.
 #[test]
 fn the_checks_can_fail() {

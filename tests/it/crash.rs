@@ -128,7 +128,7 @@ struct Step {
 /// Every statement of a commit, in its order.
 const STATEMENTS: [&str; 10] = [
     "BEGIN",
-    "pg_advisory_xact_lock",
+    "FOR UPDATE",
     "UPDATE position",
     "INSERT INTO tally",
     "COPY timeline",

@@ -62,8 +62,11 @@ async fn errors_that_pass_are_waited_for_and_named() {
         // A counter of its own has everything before it.
         let count = place.start(&format!("count --drain --serve --counter c{code}"));
         let page = count.page();
-        page.until("/readyz", |status, body| status == 503 && body.contains(&format!("made to fail [{code}]")));
+        page.until("/readyz", |status, body| {
+            status == 503 && body.contains(&format!("[{code}]")) && !body.contains("made to fail")
+        });
         assert_eq!(page.ask("/healthz").0, 200, "{code}");
+        count.says(&format!("made to fail [{code}]"));
         owner.execute("DELETE FROM failing", &[]).await.unwrap();
         let said = count.end().ok();
         assert!(said.contains("0 left in the log"), "{code}: {said}");

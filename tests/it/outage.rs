@@ -44,7 +44,7 @@ async fn postgresql_stopped_for_a_while() {
     page.until("/api/v1/accounting", |_, _| counted(page) > 5_000);
 
     cluster.stop().await.unwrap();
-    let says_why = |body: &str| body.contains("postgresql") && body.contains("cannot reach PostgreSQL at");
+    let says_why = |body: &str| body.contains("postgresql") && body.contains("cannot reach PostgreSQL\"");
     page.until("/readyz", |status, body| status == 503 && says_why(body));
     let status = place.command("status --data-dir data").env("DATABASE_URL", &url).output().unwrap();
     assert_eq!(status.status.code(), Some(4));

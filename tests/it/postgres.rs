@@ -45,7 +45,10 @@ async fn it_keeps_its_data_over_stops_kills_and_stale_pid_files() {
     kill(Pid::from_raw(cluster.pid()), Signal::SIGKILL).unwrap();
     let again = start(&folder).await;
     assert_eq!(count(&again).await, 2);
-    assert_eq!(std::fs::metadata(folder.join("postgres.password")).unwrap().permissions().mode() & 0o777, 0o600);
+    // Nobody else can hold the locks either.
+    for file in ["postgres.password", "postgres.log", "postgres.lock", "postgres.users"] {
+        assert_eq!(std::fs::metadata(folder.join(file)).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
+    }
 
     // The command that is shown to the user works, password and all.
     let shown = format!("{} -Atc 'SELECT count(*) FROM public.kept'", again.psql_command());

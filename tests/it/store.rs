@@ -6,6 +6,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use crate::kit::Kit;
+use crate::run::{Place, Running};
 
 async fn code(client: &Client, sql: &str) -> Option<String> {
     let result = client.batch_execute(sql).await;
@@ -134,6 +135,11 @@ async fn sessions_have_their_limits() {
     assert_eq!(show(&reader, "application_name").await, "scrutin");
     assert_eq!(show(&counter, "idle_in_transaction_session_timeout").await, "30s");
     assert_eq!(show(&counter, "lock_timeout").await, "10s");
+    // Whatever the database says: a commit that has waited for its turn must see what was committed meanwhile.
+    let name: String = kit.owner().await.query_one("SELECT current_database()", &[]).await.unwrap().get(0);
+    let alter = format!("ALTER DATABASE {name} SET default_transaction_isolation TO 'repeatable read'");
+    kit.owner().await.batch_execute(&alter).await.unwrap();
+    assert_eq!(show(&kit.db().connect(Role::Counter).await.unwrap(), "transaction_isolation").await, "read committed");
     // The same for whoever logs in as the role itself.
     let query = "SELECT array_to_string(setconfig, ' ') FROM pg_db_role_setting
                   WHERE setrole = 'scrutin_reader'::regrole
@@ -172,7 +178,7 @@ async fn the_counter_writes_its_tables_and_no_election() {
 }
 
 /// A user without CREATEROLE is told what a superuser has to run, and that is enough.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_user_who_may_not_create_roles_is_told_what_to_run() {
     let kit = Kit::empty().await;
     let owner = kit.owner().await;
@@ -194,6 +200,20 @@ async fn a_user_who_may_not_create_roles_is_told_what_to_run() {
     run_as_dba(&owner, sql).await;
     migrate::setup(&plain).await.unwrap();
     plain.connect(Role::Counter).await.unwrap().query("SELECT * FROM tally", &[]).await.unwrap();
+    // What only a superuser can close is said too.
+    let place = Place::of(&kit);
+    let setup = || {
+        let mut command = place.command("setup --no-election");
+        command.env("DATABASE_URL", kit.url_as(&user, "p"));
+        Running::start(command).end()
+    };
+    let said = setup();
+    assert_eq!(said.code, Some(0), "{said}");
+    let (_, sql) = said.err.split_once("have a superuser run:").unwrap_or_else(|| panic!("{said}"));
+    assert!(sql.contains("REVOKE TEMPORARY ON DATABASE") && sql.contains("lo_create"), "{sql}");
+    run_as_dba(&owner, sql.split_inclusive(';').take_while(|line| line.contains("\n  ")).collect::<String>().as_str())
+        .await;
+    assert!(!setup().err.contains("superuser"));
 
     owner.batch_execute(&format!("DROP OWNED BY {user} CASCADE; DROP ROLE {user}")).await.unwrap();
 }

@@ -278,7 +278,7 @@ async fn sums_of_writers_at_the_same_time_are_right() {
                     continue;
                 }
                 let sql = format!(
-                    "BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('scrutin commit {counter}', 0));
+                    "BEGIN; SELECT FROM counter WHERE counter = '{counter}' FOR UPDATE;
                      INSERT INTO tally AS t (counter, election, region, choice, channel, votes) VALUES {}
                          ON CONFLICT (counter, election, region, choice, channel) DO UPDATE SET votes = t.votes + excluded.votes;
                      COMMIT",

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::batch::{self, HEADER_BYTES, Header};
 use super::io_error;
 use crate::log::{LogError, Result};
+use crate::private;
 
 pub(super) fn path(folder: &Path, base_offset: u64) -> PathBuf {
     folder.join(format!("{base_offset:020}.log"))
@@ -121,7 +122,7 @@ fn read_whole(file: &File, bytes: &mut [u8], position: u64) -> std::result::Resu
 /// Writes a small file and makes it durable.
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || {
-        let mut file = File::create(path)?;
+        let mut file = private::options().create(true).truncate(true).open(path)?;
         file.write_all(bytes)?;
         file.sync_all()
     };

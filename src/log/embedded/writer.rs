@@ -1,6 +1,6 @@
 //! Appends to the partitions of an embedded log.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::batch::{self, BODY_BYTES_MAX};
 use super::{Codec, EmbeddedLog, io_error, segment};
 use crate::log::{LogError, LogWriter, RecordBuffer, Result};
+use crate::private;
 
 /// How long another process's writer may take to look through its segment, and how often to see whether it has.
 const OPENING_MAX: Duration = Duration::from_secs(10);
@@ -38,6 +39,8 @@ struct PartitionWriter {
 
 impl Writer {
     pub fn open(log: &EmbeddedLog, partitions: &[u32]) -> Result<Writer> {
+        // An earlier version let everybody in.
+        private::close_folder(&log.dir).map_err(|e| io_error("close to others", &log.dir, e))?;
         let partitions = partitions.iter().map(|&partition| PartitionWriter::open(log, partition));
         Ok(Writer { partitions: partitions.collect::<Result<_>>()?, broken: false })
     }
@@ -202,9 +205,7 @@ pub(super) fn recover(log: &EmbeddedLog, partition: u32, end: u64) -> Result<()>
 }
 
 fn open_file(path: &Path) -> Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    options.open(path).map_err(|e| io_error("open", path, e))
+    private::options().create(true).truncate(false).open(path).map_err(|e| io_error("open", path, e))
 }
 
 /// Held by the one process that writes to a partition.

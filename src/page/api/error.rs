@@ -56,9 +56,6 @@ impl From<ReadError> for ApiError {
             ReadError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             ReadError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        if status == StatusCode::INTERNAL_SERVER_ERROR {
-            tracing::error!(%error, "an answer of the API failed");
-        }
         ApiError::new(status, error.to_string())
     }
 }

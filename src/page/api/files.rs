@@ -38,10 +38,11 @@ async fn file(
 ) -> Result<Response, ApiError> {
     let (counter, election) = (app.counter(&counter), text(&election));
     let ask = async {
-        let found = app.files.json(&queries::regions::ELECTION_ID, &[&counter, &election]).await?;
+        let reader = app.files.reader().await?;
+        let found = reader.json(&queries::regions::ELECTION_ID, &[&counter, &election]).await?;
         let Some(election) = found else { return Ok(None) };
         let name = file_name(&election, name, Timestamp::now());
-        let read = app.files.rows(by.sql(), &[&counter, &election], || Rows::new(by), Rows::add).await?;
+        let read = reader.rows(by.sql(), &[&counter, &election], || Rows::new(by), Rows::add).await?;
         let body = app.cache.hold(read.text()?, CSV)?;
         Ok(Some(Arc::new(body.named(&name))))
     };

@@ -82,7 +82,7 @@ impl App {
 
     /// What a query gives, as a body of JSON.
     async fn ask(&self, sql: &'static str, params: Params<'_>) -> Outcome {
-        match self.reader.json(sql, params).await? {
+        match self.answers.reader().await?.json(sql, params).await? {
             Some(text) => Ok(Some(Arc::new(self.cache.hold(text, JSON)?))),
             None => Ok(None),
         }
@@ -113,28 +113,50 @@ async fn about(
     Ok(found.ok_or_else(ApiError::no_election)?.answer(&headers, FOR_A_SECOND).await)
 }
 
-async fn timeline(app: State<Arc<App>>, headers: HeaderMap, asked: Asked<AboutSome>) -> Result<Response, ApiError> {
-    some(app, headers, asked?.0, (POINTS_DEFAULT, POINTS_MAX, "points"), &queries::timeline::BY_CHOICE).await
+async fn timeline(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    asked: Asked<AboutSome>,
+) -> Result<Response, ApiError> {
+    let asked = asked?.0;
+    let limit = limit(asked.limit, POINTS_DEFAULT, POINTS_MAX, "points")?;
+    let (counter, election) = (app.counter(&asked.counter), text(&asked.election));
+    let (sql, named) = (&queries::timeline::BUCKETS, [Some(counter), election]);
+    let buckets = app.ask_once(sql, &[&counter, &election], named, SECOND).await?.ok_or_else(ApiError::no_election)?;
+    let buckets = serde_json::from_slice(buckets.bytes()).map_err(|error| regions::broken(&error))?;
+    some(&app, &headers, &asked, points(limit, buckets), &queries::timeline::BY_CHOICE).await
 }
 
-async fn audits(app: State<Arc<App>>, headers: HeaderMap, asked: Asked<AboutSome>) -> Result<Response, ApiError> {
-    some(app, headers, asked?.0, (AUDITS_DEFAULT, AUDITS_MAX, "audits"), &queries::trust::AUDITS).await
+/// How many points a timeline of so many buckets gets, in steps of whole buckets. Limits that come to the same are one
+/// question, and so cost one query.
+fn points(limit: i32, buckets: i32) -> i32 {
+    let div_ceil = |n: i32, by: i32| (n + by - 1) / by;
+    div_ceil(buckets, div_ceil(buckets, limit))
+}
+
+async fn audits(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    asked: Asked<AboutSome>,
+) -> Result<Response, ApiError> {
+    let asked = asked?.0;
+    let limit = limit(asked.limit, AUDITS_DEFAULT, AUDITS_MAX, "audits")?;
+    some(&app, &headers, &asked, limit, &queries::trust::AUDITS).await
 }
 
 /// As [`about`], with a limit as the query's third parameter.
 async fn some(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    asked: AboutSome,
-    (otherwise, most, what): (i32, i32, &str),
+    app: &App,
+    headers: &HeaderMap,
+    asked: &AboutSome,
+    limit: i32,
     sql: &'static str,
 ) -> Result<Response, ApiError> {
-    let limit = limit(asked.limit, otherwise, most, what)?;
     let (counter, election) = (app.counter(&asked.counter), text(&asked.election));
     let limit_text = limit.to_string();
     let named = [Some(counter), election, Some(limit_text.as_str())];
     let found = app.ask_once(sql, &[&counter, &election, &limit], named, SECOND).await?;
-    Ok(found.ok_or_else(ApiError::no_election)?.answer(&headers, FOR_A_SECOND).await)
+    Ok(found.ok_or_else(ApiError::no_election)?.answer(headers, FOR_A_SECOND).await)
 }
 
 /// How all counters are doing, with an election or without.
@@ -149,5 +171,23 @@ async fn events(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Respo
     match app.live.events(last, app.stop.clone()) {
         Some(events) => Ok(events),
         None => Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too many viewers; try again later")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::points;
+
+    #[test]
+    fn limits_that_come_to_the_same_are_one_question() {
+        for buckets in [1, 2, 10, 719, 720, 10_000] {
+            for limit in 1..=super::POINTS_MAX {
+                let steps = |limit: i32| (buckets + limit - 1) / limit;
+                let points = points(limit, buckets);
+                assert!(points <= limit && steps(points) == steps(limit), "{points} of {buckets} for {limit}");
+            }
+            let different: std::collections::BTreeSet<i32> = (1..=10_000).map(|limit| points(limit, buckets)).collect();
+            assert!(different.len() <= 200, "{} for {buckets}", different.len());
+        }
     }
 }

@@ -11,8 +11,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::asked::{About, Asked, text};
-use super::{ApiError, App, queries};
-use crate::page::cache::Outcome;
+use super::{ApiError, App, JSON, queries};
+use crate::page::cache::{Outcome, Question};
 use crate::page::poll::PartJson;
 
 /// All there is to say about how the program is doing, also while PostgreSQL is away. Never from a cache, but those who ask
@@ -44,7 +44,11 @@ pub async fn healthz() -> Json<Value> {
 
 /// Whether every part can do its work now. The page's own part is tried, not remembered.
 pub async fn readyz(State(app): State<Arc<App>>) -> Response {
-    note(&app, &app.ask_once(queries::PROBE, &[], [], Duration::ZERO).await);
+    let ask = async {
+        let found = app.probe.json(queries::PROBE, &[]).await?;
+        found.map(|text| app.cache.hold(text, JSON).map(Arc::new)).transpose()
+    };
+    note(&app, &app.cache.get(Question::new(queries::PROBE, []), Duration::ZERO, ask).await);
     let status = if app.telemetry.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(readiness(&app))).into_response()
 }

@@ -76,13 +76,14 @@ async fn page(app: &App, headers: &HeaderMap, asked: &AboutRegions, sql: &'stati
     let (region, after) = (text(&asked.region), text(&asked.after));
     let limit = limit(asked.limit, REGIONS_DEFAULT, REGIONS_MAX, "regions")?;
     let ask = async {
-        let found = app.reader.json(&queries::regions::PAGE, &[&counter, &election, &region, &after, &limit]).await?;
+        let reader = app.answers.reader().await?;
+        let found = reader.json(&queries::regions::PAGE, &[&counter, &election, &region, &after, &limit]).await?;
         let Some(found) = found else { return Ok(None) };
         let page: Page = serde_json::from_str(&found).map_err(|error| broken(&error))?;
         if !page.known {
             return Err(ApiError::no_region());
         }
-        let found = app.reader.json(sql, &[&counter, &page.election, &page.regions]).await?;
+        let found = reader.json(sql, &[&counter, &page.election, &page.regions]).await?;
         let Some(found) = found else { return Ok(None) };
         let next = page.regions.last().filter(|_| !page.is_last).map(|last| address(asked, &page.election, last));
         Ok(Some(Arc::new(app.cache.hold(with_next(&found, next.as_deref())?, JSON)?)))
@@ -115,7 +116,8 @@ fn with_next(object: &str, next: Option<&str>) -> Result<String, ApiError> {
     Ok(format!("{fields}, \"next\" : {next}}}"))
 }
 
-fn broken(what: &dyn std::fmt::Display) -> ApiError {
+/// What PostgreSQL has given cannot be read.
+pub fn broken(what: &dyn std::fmt::Display) -> ApiError {
     tracing::error!(%what, "PostgreSQL has given something else than JSON");
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the figures cannot be read: {what}"))
 }

@@ -2,21 +2,29 @@
 
 use std::sync::LazyLock;
 
-use super::{CHOICES_SHOWN, HEAD, object, ours};
+use super::{CHOICES_SHOWN, CHOSEN, HEAD, object, ours};
 
-/// The voting day, from its first bucket on, in at most $3 steps of whole buckets.
-const GRID: &str = "
-    SELECT e.*, (n + step - 1) / step AS points
-      FROM (SELECT *, greatest(1, (n + $3::int - 1) / $3::int) AS step
-              FROM (SELECT *, greatest(1, ceil((date_part('epoch', closes_at) - first) / bucket_seconds))::int AS n
-                      FROM (SELECT *, floor(date_part('epoch', opens_at) / bucket_seconds) * bucket_seconds AS first
-                              FROM e) e1) e2) e";
+/// The voting day, from its first bucket on, with its number of buckets.
+const DAY: &str = "
+    SELECT *, greatest(1, ceil((date_part('epoch', closes_at) - first) / bucket_seconds))::int AS n
+      FROM (SELECT *, floor(date_part('epoch', opens_at) / bucket_seconds) * bucket_seconds AS first FROM e) e1";
+
+/// How many buckets the voting day has.
+pub static BUCKETS: LazyLock<String> = LazyLock::new(|| format!("{CHOSEN} SELECT n::text FROM ({DAY}) e"));
+
+/// The voting day in at most $3 steps of whole buckets.
+static GRID: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT e.*, (n + step - 1) / step AS points
+           FROM (SELECT *, greatest(1, (n + $3::int - 1) / $3::int) AS step FROM ({DAY}) e2) e"
+    )
+});
 
 /// Tables of a timeline, in at most $3 steps: `shown`, the places of the choices with most votes in the election's list,
 /// and `cell`, votes by point and place, where place -1 is all other choices, -2 blank and -3 null.
 fn tables() -> String {
     format!(
-        ", grid AS ({GRID}),
+        ", grid AS ({grid}),
 who AS MATERIALIZED (
     SELECT c.choice, c.name, c.place - 1 AS place FROM e JOIN candidates c ON c.election = e.election),
 shown AS MATERIALIZED (
@@ -27,6 +35,7 @@ cell AS MATERIALIZED (
            CASE v.choice WHEN 'BLANK' THEN -2 WHEN 'NULL' THEN -3
            ELSE coalesce((SELECT place FROM shown WHERE place = w.place), -1) END AS place, sum(v.votes)::bigint AS votes
       FROM grid e CROSS JOIN LATERAL {votes} v LEFT JOIN who w ON w.choice = v.choice AND w.name = v.name GROUP BY 1, 2)",
+        grid = *GRID,
         results = ours("results"),
         votes = ours("results_over_time"),
     )

@@ -279,6 +279,51 @@ async fn nothing_is_wider_than_a_phone_and_a_projector_shows_it_on_one_screen() 
     browser.close().await;
 }
 
+/// Whatever an election calls its candidates, its places and itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_very_long_name_makes_nothing_wider() {
+    let kit = Kit::empty().await;
+    let place = Place::of(&kit);
+    let long = "Wolfeschlegelsteinhausenbergerdorff".repeat(9);
+    let toml = "id = \"mayor\"\nopens_at = 2027-04-11T08:00:00+02:00\ncloses_at = 2027-04-11T20:00:00+02:00\n\
+                time_zone = \"Europe/Paris\"\nchannels = [\"booth\"]\n";
+    place.write("mayor/election.toml", format!("title = \"{long}\"\n{toml}"));
+    place.write(
+        "mayor/regions.csv",
+        format!("code,name,registered,grid_col,grid_row\nN,{long},1200,0,0\nS,South,800,1,0\n"),
+    );
+    place.write("mayor/choices.csv", format!("code,name\nA,{long}\nB,B{long}\nC,Cem\n"));
+    place.ok("demo --election mayor --speed max --exit --data-dir data");
+    let served = place.start("serve --data-dir data");
+    let page = served.page();
+    let browser = Browser::start(&PHONE).await;
+    for (width, height) in [(390, 844), (1280, 900)] {
+        browser.resize(width, height).await;
+        for path in ["?view=night", "?view=night&region=N", "?view=trust", "?view=pipeline", "embed/bars", "embed/map"]
+        {
+            browser.go(&address(page, path)).await;
+            let is_there = match path.contains("embed") {
+                true => "document.querySelector('#bars > li, #map .tile')",
+                false => "document.querySelectorAll('main h2').length > 1 && document.getElementById('title')",
+            };
+            browser.until(is_there).await;
+            if path.contains("region=") {
+                browser.until("document.querySelector('dialog[open] tbody tr')").await;
+            }
+            let found = browser.get("document.documentElement.scrollWidth").await;
+            assert!(found.as_u64() <= Some(width.into()), "{path} is {found} wide on {width}");
+        }
+    }
+    browser.resize(1920, 1080).await;
+    browser.go(&address(page, "?mode=projector")).await;
+    browser
+        .until("document.documentElement.dataset.mode === 'projector' && document.querySelector('#bars > li')")
+        .await;
+    let size = browser.get("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]").await;
+    assert!(size[0].as_u64() <= Some(1920) && size[1].as_u64() <= Some(1080), "{size}");
+    browser.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn widgets_live_in_other_people_s_pages_and_the_page_does_not() {
     let (_kit, _place, served) = counted().await;

@@ -48,8 +48,8 @@ async fn a_log_or_a_database_that_is_away_is_named_and_waited_for() {
     until_received(count.page(), 40);
 
     cluster.stop().await.unwrap();
-    until_waiting_for(count.page(), "postgresql", "cannot reach PostgreSQL at");
-    until_waiting_for(serve.page(), "page", "cannot reach PostgreSQL at");
+    until_waiting_for(count.page(), "postgresql", "cannot reach PostgreSQL");
+    until_waiting_for(serve.page(), "page", "cannot reach PostgreSQL");
     assert!(!serve.page().ask("/readyz").1.contains("\"postgresql\""), "what it does not look at it says nothing of");
     stage.topic.append_votes(&ballots(30..60), 2).await;
     let cluster = Cluster::start(&folder).await.unwrap();

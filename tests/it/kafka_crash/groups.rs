@@ -104,7 +104,7 @@ async fn a_counter_that_is_stopped_while_the_share_changes_ends() {
     night.counts_on(1..200).await;
     // Held in a commit, it cannot do what the group wants when another joins.
     let holder = kit.owner().await;
-    holder.batch_execute(&format!("SELECT {TURN}")).await.unwrap();
+    holder.batch_execute(&format!("BEGIN; {TURN}")).await.unwrap();
     let other = night.counter();
     until("the group has shared out anew", async || (members(&broker) == 2).then_some(())).await;
     counter.signal(Signal::SIGINT);

@@ -48,7 +48,7 @@ use crate::run::{Done, PATIENCE, Place, Running};
 const KAFKA_CONFIG: &str = "session.timeout.ms=1000\nheartbeat.interval.ms=200\n";
 
 /// A counter's transactions take turns by this lock.
-const TURN: &str = "pg_advisory_lock(hashtextextended('scrutin commit native', 0))";
+const TURN: &str = "SELECT FROM scrutin.counter WHERE counter = 'native' FOR UPDATE";
 
 /// A share of the ballots with every kind of fault.
 const FAULTS: &str = "--faults none --fault redelivery=0.02 --fault double_vote=0.02 --fault malformed=0.01 \

@@ -41,9 +41,8 @@ async fn a_counter_frozen_in_the_middle_of_a_commit_changes_nothing_when_it_wake
     night.counts_on(1..500).await;
     // It is held in the first statement of a commit, frozen, and then let through by PostgreSQL.
     let holder = kit.owner().await;
-    holder.batch_execute(&format!("SELECT {TURN}")).await.unwrap();
-    let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
-                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    holder.batch_execute(&format!("BEGIN; {TURN}")).await.unwrap();
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
     until("it waits for its turn", async || night.number(waits).await.filter(|waiting| *waiting == 1)).await;
     let before = night.received().await.unwrap();
     frozen.freeze();

@@ -5,6 +5,7 @@ mod api; // the figures of the API
 mod assets; // the page's own files
 mod caching; // what is not sent again, and what is compressed
 mod conformance; // the server held against its own description by a program of other people's
+mod crowd; // what one who asks too much costs the others
 mod document; // the description of the API, and the answers
 mod files; // results as CSV
 mod live; // what is pushed

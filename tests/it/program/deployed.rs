@@ -20,9 +20,10 @@ async fn each_role_logs_in_with_a_password_of_its_own() {
     place.write("counter-password", "secret of the counter\n");
     place.write("reader-password", "secret of the 'reader'");
     place.write("witness-password", "secret of the witness");
+    place.write("auditor-password", "secret of the auditor");
     place.ok(
         "setup --voters 5000 --day 10m --counter-password-file counter-password --reader-password-file reader-password
-               --witness-password-file witness-password",
+               --witness-password-file witness-password --auditor-password-file auditor-password",
     );
     let run_in = |place: &Place, kit: &Kit, role: &str, line: &str| {
         let mut command = place.command(line);
@@ -33,7 +34,9 @@ async fn each_role_logs_in_with_a_password_of_its_own() {
     let run_as = |role: &str, line: &str| run_in(&place, &kit, role, line);
     run_as("reader", "simulate --speed max --truth truth.json").ok();
     run_as("counter", "count --drain").ok();
-    let said = run_as("counter", "audit --truth truth.json").ok();
+    // Who counts does not prove it.
+    assert!(run_as("counter", "audit").fails(4).contains("permission denied to set role \"scrutin_auditor\""));
+    let said = run_as("auditor", "audit --truth truth.json").ok();
     assert!(said.contains("clean"), "{said}");
     for role in ["reader", "witness"] {
         assert!(run_as(role, "results").ok().contains("votes"));
@@ -47,7 +50,7 @@ async fn each_role_logs_in_with_a_password_of_its_own() {
     // Votes of real results need no more rights than simulated ones, once their election is there.
     let other_kit = Kit::empty().await;
     let other = Place::of(&other_kit);
-    for role in ["counter", "reader"] {
+    for role in ["counter", "reader", "auditor"] {
         std::fs::copy(place.path(&format!("{role}-password")), other.path(&format!("{role}-password"))).unwrap();
     }
     other.write("mayor.csv", MAYOR);
@@ -56,7 +59,7 @@ async fn each_role_logs_in_with_a_password_of_its_own() {
     other.ok("setup --results mayor.csv --day 10m --keep-election");
     run_in(&other, &other_kit, "reader", "replay results mayor.csv --speed max --truth truth.json").ok();
     run_in(&other, &other_kit, "counter", "count --drain").ok();
-    assert!(run_in(&other, &other_kit, "counter", "audit --truth truth.json").ok().contains("clean"));
+    assert!(run_in(&other, &other_kit, "auditor", "audit --truth truth.json").ok().contains("clean"));
 
     let reader = Database::parse(&kit.url_as("scrutin_reader", "")).unwrap().with_password("secret of the 'reader'");
     let client = reader.connect(Role::Owner).await.unwrap();
@@ -80,8 +83,19 @@ async fn each_role_logs_in_with_a_password_of_its_own() {
     let row = client.query_one("SELECT current_setting('statement_timeout')", &[]).await.unwrap();
     assert_eq!(row.get::<_, &str>(0), "10s", "a query that nobody waits for ends by itself");
     drop(client);
+    // It cannot take the connections that others need.
+    let mut held = Vec::new();
+    let refused = loop {
+        match reader.connect(Role::Owner).await {
+            Ok(client) => held.push(client),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused.code().map(|code| code.code()), Some("53300"), "{refused}");
+    assert!((1..=20).contains(&held.len()), "{}", held.len());
+    drop(held);
     // The roles are the whole server's.
-    for role in ["scrutin_counter", "scrutin_reader", "scrutin_witness"] {
+    for role in ["scrutin_counter", "scrutin_reader", "scrutin_witness", "scrutin_auditor"] {
         kit.owner().await.batch_execute(&format!("ALTER ROLE {role} NOLOGIN PASSWORD NULL")).await.unwrap();
     }
 }

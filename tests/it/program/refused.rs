@@ -398,9 +398,19 @@ fn a_postgresql_that_is_away_is_4() {
     let page = serve.page();
     assert_eq!(page.ask("/healthz").0, 200);
     page.until("/readyz", |status, _| status == 503);
+    // Anyone may ask it; where PostgreSQL is, and as whom it is asked, is for the log.
+    serve.says(&reach);
+    for path in ["/readyz", "/api/v1/status", "/api/v1/results"] {
+        let (status, said) = page.ask(path);
+        assert!(status == 503 && said.contains("cannot reach PostgreSQL"), "{said}");
+        assert!(
+            ["127.0.0.1", &port.to_string(), "secret", "refused"].iter().all(|word| !said.contains(word)),
+            "{said}"
+        );
+    }
     serve.interrupted().ok();
 
-    let message = place.fails("results --database-url mysql://me:secret@db/votes", 4);
+    let message = place.fails("results --database-url mysql://me:secret@db/votes", 3);
     assert!(message.contains("expected postgresql://") && !message.contains("secret"), "{message}");
 }
 
