@@ -24,6 +24,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 6, name: "expectation", sql: include_str!("../../migrations/0006_expectation.sql") },
     Migration { version: 7, name: "sums", sql: include_str!("../../migrations/0007_sums.sql") },
     Migration { version: 8, name: "log_end", sql: include_str!("../../migrations/0008_log_end.sql") },
+    Migration { version: 11, name: "watch", sql: include_str!("../../migrations/0011_watch.sql") },
 ];
 
 /// One key for all who set up a database of ours ("scrutin" in ASCII).

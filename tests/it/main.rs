@@ -29,4 +29,5 @@ mod spark_server; // a real Spark, to be killed and paused
 mod store;
 mod sums; // the sums that triggers maintain, after every kind of statement
 mod turns; // what takes much of the machine is done by few tests at a time // migrations, roles and their walls, elections
+mod watch; // what the dashboards show of PostgreSQL itself, and what is expected
 mod witness; // the end of the log, recorded even when no counter runs
