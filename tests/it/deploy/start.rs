@@ -44,7 +44,7 @@ fn start(settings: &[(&str, &str)], place: &Place, page: &str) -> Result<BTreeMa
 fn on_this_side(path: &str) -> String {
     let compose = yaml("compose.yaml");
     let volumes = list(&compose["services"]["grafana"], "volumes").iter().filter_map(Value::as_str);
-    let mut places = volumes.filter_map(|volume| volume.strip_prefix("./")?.strip_suffix(":ro")?.split_once(':'));
+    let mut places = volumes.filter_map(|volume| volume.strip_prefix("./")?.strip_suffix(":ro,z")?.split_once(':'));
     let (here, there) = places.next().expect("a folder of the repository is mounted");
     path.replacen(there, here, 1)
 }
