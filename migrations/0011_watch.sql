@@ -5,9 +5,9 @@ CREATE VIEW expected_by_region AS
 SELECT r.election, r.region, round(r.registered * coalesce(r.expected_turnout, e.expected_turnout))::bigint AS expected
   FROM region r JOIN election e USING (election);
 
--- Which sessions of this database wait for a lock, and who holds them up; how long the oldest transaction is open. Runs with
--- its owner's rights, since others see nothing of what a session does; of sessions that the owner may not look at it gives
--- null. No query text: whoever can open Grafana can read this.
+-- Which sessions of this database wait for a lock, and who holds them up; how long the oldest transaction is open, null where
+-- the owner may not look at all sessions. Runs with its owner's rights, since others see nothing of what a session does. No
+-- query text: whoever can open Grafana can read this.
 CREATE FUNCTION session_waits(OUT lock_waits bigint, OUT lock_wait_seconds double precision, OUT blocked_by text,
                               OUT transaction_seconds double precision) LANGUAGE sql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -23,13 +23,16 @@ SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
            (SELECT string_agg(concat_ws(', ', 'process ' || b.pid, a.usename, a.state), '; ' ORDER BY b.pid)
               FROM blockers b LEFT JOIN pg_stat_activity a USING (pid)
              WHERE b.pid NOT IN (SELECT pid FROM waiting)),
-           (SELECT extract(epoch FROM clock_timestamp() - min(xact_start))::double precision FROM pg_stat_activity
-             WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid())
+           (SELECT CASE WHEN NOT bool_or(query = '<insufficient privilege>') IS TRUE
+                        THEN coalesce(extract(epoch FROM clock_timestamp() - min(xact_start)), 0)::double precision END
+              FROM pg_stat_activity
+             WHERE datname = current_database() AND coalesce(backend_type, 'client backend') = 'client backend'
+               AND pid <> pg_backend_pid())
 $$;
 
 -- PostgreSQL's own figures, one row. Connections are those of the whole server, as their limit is.
 CREATE VIEW database_health AS
 SELECT (SELECT sum(numbackends)::bigint FROM pg_stat_database) AS connections,
        current_setting('max_connections')::bigint AS connections_max, w.lock_waits, w.lock_wait_seconds, w.blocked_by,
-       coalesce(w.transaction_seconds, 0) AS transaction_seconds, pg_database_size(current_database()) AS size_bytes
+       w.transaction_seconds, pg_database_size(current_database()) AS size_bytes
   FROM session_waits() w;

@@ -46,6 +46,23 @@ async fn the_reader_sees_who_waits_and_who_holds_the_lock() {
     assert_eq!(health().await.get::<_, i64>(0), 0);
 }
 
+/// Where the function's owner may not look at the others, nobody knows how old their transactions are.
+#[tokio::test]
+async fn a_transaction_that_cannot_be_seen_is_unknown() {
+    let kit = Kit::new().await;
+    let reader = kit.db().connect(Role::Reader).await.unwrap();
+    let seconds = async || -> Option<f64> {
+        reader.query_one("SELECT transaction_seconds FROM database_health", &[]).await.unwrap().get(0)
+    };
+    let owner = kit.owner().await;
+    owner.batch_execute("BEGIN").await.unwrap();
+    assert!(seconds().await.is_some_and(|seconds| seconds > 0.0));
+    owner.batch_execute("COMMIT").await.unwrap();
+    owner.batch_execute("ALTER FUNCTION session_waits OWNER TO scrutin_reader").await.unwrap();
+    owner.batch_execute("BEGIN").await.unwrap();
+    assert_eq!(seconds().await, None);
+}
+
 /// Votes are expected by the region's own share, else by the election's.
 #[tokio::test]
 async fn votes_are_expected_by_region_or_else_by_election() {
