@@ -3,7 +3,7 @@
 #   docker build -t scrutin .
 #   docker buildx build --platform linux/amd64,linux/arm64 -t scrutin .
 
-FROM rust:1.95-slim-bookworm AS build
+FROM docker.io/library/rust:1.95-slim-bookworm AS build
 RUN apt-get update \
     && apt-get install -y --no-install-recommends g++ gcc libc6-dev libssl-dev make pkg-config \
     && rm -rf /var/lib/apt/lists/*
@@ -25,7 +25,7 @@ RUN touch src/main.rs src/lib.rs \
     && cargo build --release --locked --features tls --bin scrutin \
     && strip target/release/scrutin
 
-FROM debian:bookworm-slim
+FROM docker.io/library/debian:bookworm-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates libssl3 \
     && rm -rf /var/lib/apt/lists/* \

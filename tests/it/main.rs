@@ -28,8 +28,9 @@ mod spark; // the client of Spark Connect, on a real Spark
 mod spark_count; // Spark counts the same votes as the native engine
 mod spark_job; // the count in SQL against the native one, record by record
 mod spark_server; // a real Spark, to be killed and paused
-mod store;
+mod store; // migrations, roles and their walls, elections
 mod sums; // the sums that triggers maintain, after every kind of statement
-mod turns; // what takes much of the machine is done by few tests at a time // migrations, roles and their walls, elections
+mod turns; // what takes much of the machine is done by few tests at a time
 mod walls; // what each role may do in the database, and what nobody may
+mod watch; // what the dashboards show of PostgreSQL itself, and what is expected
 mod witness; // the end of the log, recorded even when no counter runs

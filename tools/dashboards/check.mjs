@@ -40,7 +40,14 @@ type Fields<Custom> = {
 };
 type Typed<Kind extends string, Options, Custom = {}> =
   Omit<Panel<Record<string, unknown>, Custom>, 'type' | 'options' | 'targets' | 'fieldConfig'> & { type: Kind; options: Options; fieldConfig: Fields<Custom>; targets: Query[] };
+// In Grafana's own code: what its list of alerts takes. It asks nothing, and sets no fields.
+interface AlertList {
+  viewMode: 'list' | 'stat'; groupMode: 'default' | 'custom'; groupBy: string[]; maxItems: number; sortOrder: 1 | 2 | 3 | 4 | 5; dashboardAlerts: boolean;
+  alertName: string; alertInstanceLabelFilter: string; datasource: string; showInstances: boolean; showInactiveAlerts: boolean;
+  stateFilter: Record<'firing' | 'pending' | 'recovering' | 'noData' | 'normal' | 'error', boolean>;
+}
 type Panels = RowPanel
+  | (Omit<Panel, 'type' | 'options' | 'targets' | 'fieldConfig' | 'datasource'> & { type: 'alertlist'; options: AlertList })
 ${Object.keys(kinds).map((kind) => `  | Typed<'${kind}', ${name(kind)}.Options, ${ownFields[kind] ?? `${name(kind)}.FieldConfig`}>`).join('\n')};
 export type Checked = Plain<Omit<Dashboard, 'panels' | 'annotations'> & { panels: Panels[]; annotations: { list: AnnotationQuery<Query>[] } }>;
 `;

@@ -99,7 +99,7 @@ function wrongAsDrawn(panel, answers) {
 async function wrong(boards, views) {
   const found = new Set();
   for (const [name, board] of Object.entries(boards)) {
-    for (const panel of board.panels.filter((it) => it.type !== 'row')) {
+    for (const panel of board.panels.filter((it) => it.targets)) {
       const say = (what) => found.add(`${name}, ${panel.title}: ${what}`);
       wrongAsWritten(panel).forEach(say);
       const matchers = [...panel.fieldConfig.overrides.map((it) => it.matcher), ...(panel.transformations ?? []).flatMap((it) => it.options.applyTo ?? [])];

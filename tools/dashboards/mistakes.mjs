@@ -26,7 +26,7 @@ export const mistakes = [
   },
   {
     mistake: 'a share with all of its decimals', board: 'election-night', title: 'Lead', found: /is shown as \d+\.\d{4}/,
-    change: (panel) => { Object.assign(property(panel, 'Points', 'unit'), { value: 'none' }); property(panel, 'Points', 'decimals').value = 6; },
+    change: (panel) => { Object.assign(property(panel, 'Of the valid votes', 'unit'), { value: 'none' }); property(panel, 'Of the valid votes', 'decimals').value = 6; },
   },
   {
     mistake: 'a mode of colours that is none', board: 'pipeline', title: 'Lag', found: /no color .*rainbow/,
@@ -42,7 +42,7 @@ export const mistakes = [
   },
   {
     mistake: 'a property that is none', board: 'election-night', title: 'Lead', found: /no property digits/,
-    change: (panel) => { property(panel, 'Points', 'decimals').id = 'digits'; },
+    change: (panel) => { property(panel, 'Of the valid votes', 'decimals').id = 'digits'; },
   },
   {
     mistake: 'a transformation that is none', board: 'pipeline', title: 'Waiting', found: /no transformation rowsToColumns/,
@@ -69,7 +69,7 @@ export const mistakes = [
     change: (panel) => { panel.options.xTickLabelMaxLength = 0; },
   },
   {
-    mistake: 'a chart that is an error while it has no data', board: 'election-night', title: 'Votes as they were cast', found: /no words over time \(before the first vote/,
+    mistake: 'a chart that is an error while it has no data', board: 'election-night', title: 'Lead over time', found: /no words over time \(before the first vote/,
     change: (panel) => { panel.type = 'state-timeline'; },
   },
 ];

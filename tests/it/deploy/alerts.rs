@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use scrutin::store::Role;
+use serde_json::Value;
 use tokio_postgres::Client;
 
 use super::dashboards::{counted_day, keep_watch};
@@ -21,8 +22,8 @@ struct Rule {
 
 fn rules() -> Vec<Rule> {
     let file = yaml(&format!("{PROVISIONING}/alerting/rules.yaml"));
-    let rules = list(&list(&file, "groups")[0], "rules");
-    let rules = rules.iter().map(|rule| {
+    let rules = list(&file, "groups").iter().flat_map(|group| list(group, "rules"));
+    let rules = rules.map(|rule| {
         let [query, condition] = list(rule, "data") else { panic!("a query and a condition: {rule}") };
         assert_eq!((text(query, "refId"), text(query, "datasourceUid")), ("A", "scrutin-alerts"));
         assert_eq!((text(condition, "refId"), text(condition, "datasourceUid")), ("C", "__expr__"));
@@ -75,9 +76,20 @@ async fn alerts_fire_when_they_should_and_only_then() {
     let cell = "(election, region, choice, channel) = 
                     (SELECT election, region, choice, channel FROM tally WHERE counter = 'native' ORDER BY 1, 2, 3, 4 LIMIT 1)";
     let change = |by: &str| format!("UPDATE tally SET votes = votes {by} WHERE counter = 'native' AND {cell}");
-    let apart = ["scrutin-differ native and spark", "scrutin-identity native"];
+    let apart = ["scrutin-differ native and spark", "scrutin-identity native", "scrutin-rows native and spark"];
     assert_eq!(fire(&change("+ 1")).await, apart);
     assert_eq!(fire(&change("- 1")).await, none);
+
+    // A vote in a wrong region: no sum over the regions shows it.
+    let elsewhere = |n: i32| {
+        format!(
+            "UPDATE tally SET votes = votes + CASE region WHEN (SELECT min(region) FROM region) THEN {n} ELSE -({n}) END
+              WHERE counter = 'native' AND (choice, channel) = ('C01', 'booth')
+                AND region IN ((SELECT min(region) FROM region), (SELECT max(region) FROM region))"
+        )
+    };
+    assert_eq!(fire(&elsewhere(1)).await, ["scrutin-rows native and spark"]);
+    assert_eq!(fire(&elsewhere(-1)).await, none);
 
     // The other counter sees how far the log goes, though the one that has stopped does not.
     let ahead = "UPDATE position SET updated_at = now() - interval '61 seconds' WHERE counter = 'native';
@@ -137,26 +149,46 @@ fn grafana_is_set_up_to_read_and_to_tell() {
     assert_eq!((&provider["allowUiUpdates"], &provider["disableDeletion"]), (&false.into(), &true.into()));
 
     let file = yaml(&format!("{PROVISIONING}/alerting/rules.yaml"));
-    let group = &list(&file, "groups")[0];
-    // Two folders of one title would be made.
-    assert_ne!(text(group, "folder"), text(provider, "folder"));
+    let groups = list(&file, "groups");
+    for group in groups {
+        // Two folders of one title would be made.
+        assert_ne!(text(group, "folder"), text(provider, "folder"));
+        // `comparison` reads every row.
+        let reads_rows = group.to_string().contains("FROM comparison");
+        assert_eq!(text(group, "interval"), if reads_rows { "10m" } else { "30s" });
+    }
     let uids: BTreeSet<String> = rules().into_iter().map(|rule| rule.uid).collect();
-    assert_eq!(uids.len(), 5);
+    assert_eq!(uids.len(), 6);
     let boards = dashboards();
-    for rule in list(group, "rules") {
+    for rule in groups.iter().flat_map(|group| list(group, "rules")) {
         // By these two Grafana makes links, and draws the alert into the panel.
         let annotations = &rule["annotations"];
         let board = boards.iter().find(|(_, board)| board["uid"] == annotations["__dashboardUid__"]);
         let panels = list(&board.unwrap_or_else(|| panic!("no such dashboard: {rule}")).1, "panels");
-        let panel = text(annotations, "__panelId__");
-        assert!(
-            panels.iter().any(|it| it["id"].as_u64() == panel.parse().ok() && it["type"] != "row"),
-            "no such panel: {rule}"
-        );
+        let id = text(annotations, "__panelId__");
+        let panel = panels.iter().find(|it| it["id"].as_u64() == id.parse().ok());
+        draws_the_limit(panel.unwrap_or_else(|| panic!("no such panel: {rule}")), rule);
         assert!(["critical", "warning"].contains(&text(&rule["labels"], "severity")), "{rule}");
         let sql = text(&rule["data"][0]["model"], "rawSql");
-        assert!(relations(sql).iter().all(|view| ["health", "logs", "comparison"].contains(view)), "{sql}");
+        assert!(
+            relations(sql).iter().all(|view| ["health", "logs", "comparison", "quick_comparison"].contains(view)),
+            "{sql}"
+        );
     }
+}
+
+/// A chart over time of what an alert looks at has a line where the alert begins: its limit, or one in its query.
+fn draws_the_limit(panel: &Value, rule: &Value) {
+    if panel["type"] != "timeseries" {
+        return;
+    }
+    let defaults = &panel["fieldConfig"]["defaults"];
+    assert_eq!(defaults["custom"]["thresholdsStyle"]["mode"], "dashed", "{}", panel["title"]);
+    let steps = list(&defaults["thresholds"], "steps");
+    let limit = &rule["data"][1]["model"]["conditions"][0]["evaluator"]["params"][0];
+    let sql = text(&rule["data"][0]["model"], "rawSql");
+    let is_limit = |line: f64| limit.as_f64() == Some(line) || sql.contains(&format!("> {line} "));
+    assert!(steps.iter().filter_map(|step| step["value"].as_f64()).any(is_limit), "{}", panel["title"]);
 }
 
 /// What an annotation comes to with a label of the query's, or without one: then the query has failed.
@@ -181,7 +213,7 @@ async fn an_alert_says_nothing_that_a_failed_query_cannot_know() {
     let (kit, _place) = counted_day().await;
     let reader = kit.db().connect(Role::Reader).await.unwrap();
     let file = yaml(&format!("{PROVISIONING}/alerting/rules.yaml"));
-    for rule in list(&list(&file, "groups")[0], "rules") {
+    for rule in list(&file, "groups").iter().flat_map(|group| list(group, "rules")) {
         let asked = Table::ask(&reader, text(&rule["data"][0]["model"], "rawSql")).await;
         let label = Some((asked.columns[0].0.as_str(), asked.rows[0][0].as_deref().unwrap()));
         for annotation in ["summary", "description"] {

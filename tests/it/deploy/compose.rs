@@ -21,9 +21,14 @@ fn faults(compose: &Value) -> Vec<String> {
         if !service["image"].as_str().is_some_and(|image| is_pinned(&settled(image))) {
             fault("its image has no version");
         }
+        // Podman asks, or fails, where a name does not say which registry it is of.
+        let names_registry = |image: &str| image.split_once('/').is_some_and(|(host, _)| host.contains(['.', ':']));
         let is_ours = service["image"].as_str().is_some_and(|image| image.starts_with("scrutin"));
         if is_ours && service["pull_policy"] != "never" {
             fault("a registry is asked for an image that is built here");
+        }
+        if !is_ours && service["image"].as_str().is_some_and(|image| !names_registry(image)) {
+            fault("its image names no registry");
         }
         let restart = service["restart"].as_str().unwrap_or_default();
         if restart.is_empty() {
@@ -78,7 +83,7 @@ fn faults(compose: &Value) -> Vec<String> {
         }
         for volume in service["volumes"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             let source = settled(volume).split(':').next().unwrap_or_default().to_owned();
-            let is_file = source.starts_with('.') && volume.ends_with(":ro");
+            let is_file = source.starts_with('.') && volume.ends_with(":ro,z");
             if !is_file && compose["volumes"].get(&source).is_none() {
                 fault(&format!("{volume} is neither a volume with a name nor a file that is only read"));
             }
@@ -135,10 +140,15 @@ fn compose_keeps_its_rules() {
 fn what_breaks_a_rule_is_refused() {
     let whole = read(&root().join("compose.yaml"));
     for (good, bad, fault) in [
-        ("image: postgres:17", "image: postgres", "postgres: its image has no version"),
-        ("image: postgres:17", "image: postgres:latest", "postgres: its image has no version"),
-        ("image: grafana/grafana:12.3.3", "image: registry:5000/grafana", "grafana: its image has no version"),
-        ("image: grafana/grafana:12.3.3", "build: .", "grafana: its image has no version"),
+        ("library/postgres:17", "library/postgres", "postgres: its image has no version"),
+        ("library/postgres:17", "library/postgres:latest", "postgres: its image has no version"),
+        (
+            "image: docker.io/grafana/grafana:12.3.3",
+            "image: registry:5000/grafana",
+            "grafana: its image has no version",
+        ),
+        ("image: docker.io/library/postgres:17", "image: postgres:17", "postgres: its image names no registry"),
+        ("image: docker.io/grafana/grafana:12.3.3", "build: .", "grafana: its image has no version"),
         ("test: [\"CMD\", \"pg_isready\"", "tests: [\"CMD\", \"pg_isready\"", "postgres: it has no health check"),
         (
             "test: [\"CMD\", \"scrutin\"",
@@ -239,7 +249,7 @@ fn the_versions_are_the_same_everywhere() {
     assert_eq!(image("page"), concat!("scrutin:", env!("CARGO_PKG_VERSION")));
     let package: Value = serde_json::from_str(&read(&root().join("tools/dashboards/package.json"))).unwrap();
     let grafana = text(&package["dependencies"], "@grafana/schema");
-    assert_eq!(image("grafana"), format!("grafana/grafana:{grafana}"));
+    assert_eq!(image("grafana"), format!("docker.io/grafana/grafana:{grafana}"));
     for (name, board) in dashboards() {
         for panel in list(&board, "panels").iter().filter(|panel| panel["type"] != "row") {
             assert_eq!(panel["pluginVersion"], grafana, "{name}");
@@ -249,7 +259,7 @@ fn the_versions_are_the_same_everywhere() {
     let spark = pom.split_once("<spark.version>").unwrap().1.split('<').next().unwrap();
     assert_eq!(image("spark"), format!("scrutin-spark:{spark}"));
     let dockerfile = read(&root().join("deploy/spark/Dockerfile"));
-    assert!(dockerfile.contains(&format!("FROM apache/spark:{spark}\n")));
+    assert!(dockerfile.contains(&format!("FROM docker.io/apache/spark:{spark}\n")));
     assert!(dockerfile.contains(&format!("_2.13-{spark}.jar")));
 }
 
@@ -260,7 +270,8 @@ fn images_are_of_known_versions_and_no_process_of_ours_is_root() {
         let mut stages = BTreeSet::new();
         for line in dockerfile.lines().filter_map(|line| line.strip_prefix("FROM ")) {
             let (image, stage) = line.split_once(" AS ").unwrap_or((line, ""));
-            assert!(stages.contains(image) || tag(image).is_some_and(|tag| tag != "latest"), "{file}: {image}");
+            let is_full = image.starts_with("docker.io/") && tag(image).is_some_and(|tag| tag != "latest");
+            assert!(stages.contains(image) || is_full, "{file}: {image}");
             stages.insert(stage);
         }
         let user = dockerfile.lines().rev().find_map(|line| line.strip_prefix("USER ")).expect("a user");

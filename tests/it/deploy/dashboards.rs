@@ -6,14 +6,11 @@ use scrutin::store::Role;
 use serde_json::Value;
 use tokio_postgres::Client;
 
-use super::files::{dashboards, list, text, yaml};
+use super::files::{dashboards, list, text};
 use super::grafana::{Choice, Kind, Table, View};
 use crate::architecture::relations;
 use crate::kit::Kit;
 use crate::run::Place;
-
-/// Each refresh cancels the one before: faster, and on a day of twelve hours panels stay empty.
-const REFRESH_SECONDS_MIN: u32 = 5;
 
 /// The candidates that a chart has a place for, each with a query for name and colour.
 const SLOTS: usize = 12;
@@ -168,7 +165,7 @@ pub async fn show_all_of(kit: &Kit) {
                 let kinds = [table.kind("time"), table.kind("text")];
                 assert_eq!(kinds, [Some(Kind::Time), Some(Kind::Text)], "{annotation}");
             }
-            for panel in list(&board, "panels").iter().filter(|panel| panel["type"] != "row") {
+            for panel in asking_panels(&board) {
                 Shown::of(&reader, &view, panel).await.check(&format!("{name}, {}", text(panel, "title")));
             }
         }
@@ -195,7 +192,7 @@ pub async fn look_at(reader: &Client, board: &Value, choose_all: bool) -> View {
 /// The dashboard as it is opened: each variable asks with those before it, and is empty where it finds nothing.
 pub async fn open(reader: &Client, board: &Value, choose_all: bool) -> View {
     let mut view = whole_day(reader).await;
-    for variable in list(&board["templating"], "list") {
+    for variable in asking_variables(board) {
         let (name, sql) = (text(variable, "name"), text(variable, "query"));
         let table = Table::ask(reader, &view.expand(sql)).await;
         let column = if table.kind("__value").is_some() { "__value" } else { &table.columns[0].0 };
@@ -209,10 +206,20 @@ pub async fn open(reader: &Client, board: &Value, choose_all: bool) -> View {
     view
 }
 
+/// All but the choice of the data source.
+fn asking_variables(board: &Value) -> impl Iterator<Item = &Value> {
+    list(&board["templating"], "list").iter().filter(|variable| variable["type"] == "query")
+}
+
+/// All but those that Grafana fills itself, as with its alerts.
+pub fn asking_panels(board: &Value) -> impl Iterator<Item = &Value> {
+    list(board, "panels").iter().filter(|panel| panel["targets"].is_array())
+}
+
 /// All SQL of a dashboard, each with what it is for.
 fn queries(board: &Value) -> Vec<(String, &str)> {
     let mut found = Vec::new();
-    for variable in list(&board["templating"], "list") {
+    for variable in asking_variables(board) {
         found.push((format!("variable {}", text(variable, "name")), text(variable, "query")));
     }
     for annotation in list(&board["annotations"], "list") {
@@ -385,127 +392,5 @@ fn are_colors(name: &str, table: &Table, column: &str) {
     for color in table.values(column).into_iter().flatten() {
         let is_color = color.len() == 7 && color.starts_with('#');
         assert!(is_color, "{name}: {color} is no colour");
-    }
-}
-
-#[test]
-fn the_dashboards_are_whole() {
-    let boards = dashboards();
-    let uids: BTreeSet<&str> = boards.iter().map(|(_, board)| text(board, "uid")).collect();
-    assert_eq!(uids.len(), boards.len());
-    for (name, board) in &boards {
-        assert_eq!(text(board, "uid"), format!("scrutin-{name}"));
-        assert_eq!((&board["schemaVersion"], &board["editable"]), (&42.into(), &false.into()), "{name}");
-        assert!(board.get("id").is_none(), "{name}: the id is Grafana's to give");
-        assert!(!text(board, "description").is_empty() && list(board, "tags").contains(&"scrutin".into()), "{name}");
-        let links = list(board, "links");
-        assert!(links.iter().any(|link| link["type"] == "dashboards" && link["tags"][0] == "scrutin"), "{name}");
-        check_addresses(name, board, &uids);
-
-        let mut ids = BTreeSet::new();
-        let mut cells = BTreeSet::new();
-        for panel in list(board, "panels") {
-            let title = text(panel, "title");
-            assert!(ids.insert(panel["id"].as_u64().unwrap()), "{name}, {title}: its id is another one's too");
-            let place = |side: &str| panel["gridPos"][side].as_u64().unwrap();
-            assert!(place("x") + place("w") <= 24, "{name}, {title} is too wide");
-            for x in place("x")..place("x") + place("w") {
-                for y in place("y")..place("y") + place("h") {
-                    assert!(cells.insert((x, y)), "{name}, {title} lies on another one");
-                }
-            }
-            if panel["type"] != "row" {
-                assert!(text(panel, "description").len() > 10, "{name}, {title} says what it shows");
-                let is_ours = |it: &Value| it["datasource"]["uid"] == "scrutin";
-                assert!(is_ours(panel) && list(panel, "targets").iter().all(is_ours), "{name}, {title}");
-                check_unit(name, panel);
-            }
-        }
-        let height = cells.iter().map(|(_, y)| y + 1).max().unwrap();
-        assert_eq!(cells.len() as u64, 24 * height, "{name} has a hole");
-        check_variables(name, board);
-        let refreshes = list(&board["timepicker"], "refresh_intervals").iter().chain([&board["refresh"]]);
-        let seconds = refreshes.filter_map(|it| it.as_str()?.strip_suffix('s')?.parse::<u32>().ok());
-        assert_eq!(seconds.min(), Some(REFRESH_SECONDS_MIN), "{name}");
-    }
-    let compose = yaml("compose.yaml");
-    let least = &compose["services"]["grafana"]["environment"]["GF_DASHBOARDS_MIN_REFRESH_INTERVAL"];
-    assert_eq!(*least, format!("{REFRESH_SECONDS_MIN}s"));
-    let night = &boards.iter().find(|(name, _)| name == "election-night").unwrap().1;
-    // Each refresh cancels the one before: faster, and on a long day the panels stay empty.
-    assert_eq!(night["refresh"], "5s");
-    let asked: Vec<&str> = list(&night["templating"], "list").iter().map(|it| text(it, "name")).collect();
-    assert!(["election", "counter", "region", "candidate"].iter().all(|name| asked.contains(name)), "{asked:?}");
-}
-
-/// What a newsroom reads aloud: a difference of two shares is in points, and no word is one of the database's.
-#[test]
-fn election_night_has_the_words_of_a_newsroom() {
-    let boards = dashboards();
-    let board = |name: &str| &boards.iter().find(|(it, _)| it == name).unwrap().1;
-    let night = board("election-night");
-    let labels: Vec<&str> = list(&night["templating"], "list").iter().map(|it| text(it, "label")).collect();
-    assert!(labels.contains(&"Counted by") && !labels.contains(&"Counter"), "{labels:?}");
-    for panel in list(night, "panels") {
-        let (title, sql) = (text(panel, "title"), panel["targets"].to_string());
-        assert!(!sql.contains("\\\"Null\\\""), "{title} calls a spoilt ballot null");
-        let config = &panel["fieldConfig"];
-        let unit = |field: &str| {
-            let rules = config["overrides"].as_array().into_iter().flatten();
-            let mut properties =
-                rules.filter(|it| it["matcher"]["options"] == field).flat_map(|it| list(it, "properties"));
-            properties.find(|it| it["id"] == "unit").map(|it| it["value"].clone())
-        };
-        match title {
-            "Lead" => assert_eq!(unit("Points").unwrap(), "suffix: points"),
-            "Map" => assert_eq!(unit("Margin").unwrap(), "suffix: points"),
-            "Regions" => assert_eq!(unit("Margin, points").unwrap(), "none"),
-            "Lead over time" => assert_eq!(config["defaults"]["unit"], "suffix: points"),
-            _ => {}
-        }
-    }
-    let refusals = list(board("trust"), "panels").iter().find(|it| it["title"] == "Refusals over time").unwrap();
-    // Beside it is the sum of all day, which may be another.
-    assert!(text(&refusals["fieldConfig"]["defaults"], "noValue").contains("in this time range"));
-}
-
-/// A figure has a unit; words have none.
-fn check_unit(name: &str, panel: &Value) {
-    let unit = &panel["fieldConfig"]["defaults"]["unit"];
-    let shows_words = panel["options"]["reduceOptions"]["fields"].as_str().is_some_and(|fields| !fields.is_empty())
-        || panel["type"] == "state-timeline"
-        || panel["title"] == "Where they differ";
-    assert!(unit.is_string() || shows_words, "{name}, {} has no unit", panel["title"]);
-}
-
-fn check_variables(name: &str, board: &Value) {
-    let variables = list(&board["templating"], "list");
-    let counter = variables.iter().find(|it| it["name"] == "counter").expect("a choice of the counter");
-    // Opened before the first count it is empty, and those after it too: it asks again as time passes, and they follow it.
-    assert_eq!(counter["refresh"], 2, "{name}");
-    let known: BTreeSet<&str> = list(&board["templating"], "list").iter().map(|it| text(it, "name")).collect();
-    let all = board.to_string();
-    for used in all.split("${").skip(1) {
-        let used = used.split([':', '}']).next().unwrap();
-        assert!(known.contains(used) || used.starts_with("__"), "{name} uses ${{{used}}}, which is no variable");
-    }
-    for variable in known {
-        let uses = all.matches(&format!("${{{variable}:")).count() + all.matches(&format!("${{{variable}}}")).count();
-        assert!(uses > 0, "{name}: nothing uses the variable {variable}");
-    }
-}
-
-/// Addresses of dashboards lead to one that there is.
-fn check_addresses(name: &str, value: &Value, uids: &BTreeSet<&str>) {
-    match value {
-        Value::Object(fields) => fields.values().for_each(|value| check_addresses(name, value, uids)),
-        Value::Array(values) => values.iter().for_each(|value| check_addresses(name, value, uids)),
-        Value::String(text) => {
-            if let Some(rest) = text.strip_prefix("/d/") {
-                let uid = rest.split(['?', '/']).next().unwrap();
-                assert!(uids.contains(uid), "{name} leads to {uid}, which is not there");
-            }
-        }
-        _ => {}
     }
 }

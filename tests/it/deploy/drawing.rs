@@ -8,8 +8,8 @@ use scrutin::store::Role;
 use serde_json::{Map, Value, json};
 use tokio_postgres::Client;
 
-use super::dashboards::{Shown, counted_day, fifteen_candidates, keep_watch, look_at, open};
-use super::files::{dashboards, list, root};
+use super::dashboards::{Shown, asking_panels, counted_day, fifteen_candidates, keep_watch, look_at, open};
+use super::files::{dashboards, root};
 use super::grafana::{Kind, Table, View};
 use crate::kit::Kit;
 use crate::run::Place;
@@ -60,7 +60,7 @@ async fn looks_before(kit: &Kit) -> Value {
 /// The answers to the queries of each panel.
 async fn panels(reader: &Client, board: &Value, view: &View) -> Value {
     let mut panels = Map::new();
-    for panel in list(board, "panels").iter().filter(|panel| panel["type"] != "row") {
+    for panel in asking_panels(board) {
         let shown = Shown::of(reader, view, panel).await;
         let given = shown.answers.iter().map(|(id, (format, table))| ((*id).to_owned(), answer(format, table)));
         panels.insert(panel["id"].to_string(), Value::Object(given.collect()));

@@ -26,7 +26,7 @@ pub fn dashboards() -> Vec<(String, Value)> {
     let folder = root().join("deploy/grafana/dashboards");
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
-    assert_eq!(files.len(), 3, "{files:?}");
+    assert_eq!(files.len(), 6, "{files:?}");
     let name = |path: &Path| path.file_stem().unwrap().to_string_lossy().into_owned();
     files.iter().map(|path| (name(path), serde_json::from_str(&read(path)).expect("a dashboard is JSON"))).collect()
 }

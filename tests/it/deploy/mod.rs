@@ -6,6 +6,8 @@ mod compose; // compose.yaml, and what it must not have
 mod dashboards; // every query of every dashboard gives what its panel needs
 mod drawing; // Grafana's own library makes of each answer what its panel draws
 mod files; // the files by which Grafana is set up, and YAML
+mod form; // the dashboards as they are written
+mod french; // the dashboards in French are those in English
 mod grafana; // a dashboard's queries as Grafana sends them
 mod image; // what the images are built from
 mod scripts; // the scripts of deploy/, with stand-ins for the programs that they call

@@ -6,11 +6,17 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::compose::settled;
-use super::files::{list, parse_yaml, read, root, text, yaml};
-use crate::run::Running;
+use super::files::{dashboards, list, parse_yaml, read, root, text, yaml};
+use crate::kit::Kit;
+use crate::run::{Place, Running};
 
-/// What Grafana finds in its environment where .env says this, or why it is not started.
+/// What Grafana finds in its environment where .env says this, or why it is not started. There is no page.
 pub fn environment(settings: &[(&str, &str)]) -> Result<BTreeMap<String, String>, String> {
+    start(settings, &Place::bare(), "http://127.0.0.1:1")
+}
+
+/// The same, with the dashboards put into a place, and the page at an address.
+fn start(settings: &[(&str, &str)], place: &Place, page: &str) -> Result<BTreeMap<String, String>, String> {
     let compose = yaml("compose.yaml");
     let service = &compose["services"]["grafana"];
     let [shell, script, _] = list(service, "entrypoint") else { panic!("the shell, the script, and what it starts") };
@@ -22,6 +28,7 @@ pub fn environment(settings: &[(&str, &str)]) -> Result<BTreeMap<String, String>
         let set = settings.iter().find(|(name, _)| value.starts_with(&format!("${{{name}:-")));
         command.env(name, set.map_or_else(|| settled(value), |(_, value)| (*value).to_owned()));
     }
+    command.env("DASHBOARDS", place.path("dashboards")).env("PAGE", page);
     let done = Running::start(command).end();
     match done.code {
         Some(0) => {
@@ -37,22 +44,43 @@ pub fn environment(settings: &[(&str, &str)]) -> Result<BTreeMap<String, String>
 fn on_this_side(path: &str) -> String {
     let compose = yaml("compose.yaml");
     let volumes = list(&compose["services"]["grafana"], "volumes").iter().filter_map(Value::as_str);
-    let mut places = volumes.filter_map(|volume| volume.strip_prefix("./")?.strip_suffix(":ro")?.split_once(':'));
+    let mut places = volumes.filter_map(|volume| volume.strip_prefix("./")?.strip_suffix(":ro,z")?.split_once(':'));
     let (here, there) = places.next().expect("a folder of the repository is mounted");
     path.replacen(there, here, 1)
 }
 
 #[test]
 fn grafana_finds_its_files() {
-    let given = environment(&[]).unwrap();
+    let place = Place::bare();
+    let given = start(&[], &place, "http://127.0.0.1:1").unwrap();
+    assert!(root().join(on_this_side(&given["GF_PATHS_PROVISIONING"])).exists());
     let boards = yaml("deploy/grafana/provisioning/dashboards/scrutin.yaml");
-    let provider = &list(&boards, "providers")[0]["options"];
-    for path in [
-        &given["GF_PATHS_PROVISIONING"],
-        &given["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"],
-        &text(provider, "path").to_owned(),
-    ] {
-        assert!(root().join(on_this_side(path)).exists(), "{path}");
+    assert_eq!(list(&boards, "providers")[0]["options"]["path"], "${DASHBOARDS}");
+    let compose = yaml("compose.yaml");
+    let there = text(&compose["services"]["grafana"]["environment"], "DASHBOARDS");
+    let home = given["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"].strip_prefix(there).unwrap();
+    assert!(place.path(&format!("dashboards{home}")).exists());
+    for (name, board) in dashboards() {
+        assert_eq!(place.json(&format!("dashboards/{name}.json")), board, "without the page it is as it was");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn election_night_opens_with_the_whole_voting_day() {
+    let kit = Kit::empty().await;
+    let place = Place::of(&kit);
+    place.ok("setup --day 12h");
+    let server = place.start("serve --listen 127.0.0.1:0");
+    let page = server.page();
+    start(&[], &place, &format!("http://{}", page.address())).unwrap();
+    let day = page.json("/api/v1/election");
+    for (name, board) in dashboards() {
+        let time = &place.json(&format!("dashboards/{name}.json"))["time"];
+        if name.starts_with("election-night") {
+            assert_eq!((&time["from"], &time["to"]), (&day["opens_at"], &day["closes_at"]), "{name}");
+        } else {
+            assert_eq!(time, &board["time"], "{name}");
+        }
     }
 }
 
