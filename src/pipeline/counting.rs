@@ -61,12 +61,18 @@ pub(super) type Positions = Arc<Mutex<BTreeMap<u32, u64>>>;
 impl Counting {
     pub async fn run(mut self, mut membership: Box<dyn Membership>) -> Result<(), CountError> {
         loop {
-            // The share may be none at all; it is known once the group has decided.
-            while membership.partitions().is_none() {
-                if self.stop.is_asked() {
-                    return Ok(());
+            // The share may be none at all; it is known once the group has decided. Whether the log answers is asked
+            // meanwhile: the group's decision comes from the same brokers.
+            if membership.partitions().is_none() {
+                let (log, telemetry) = (Arc::clone(&self.log), Arc::clone(&self.telemetry));
+                let ends = Ends::watch(log, BTreeMap::new(), telemetry, Arc::default());
+                while membership.partitions().is_none() {
+                    if self.stop.is_asked() {
+                        return Ok(());
+                    }
+                    ends.check()?;
+                    membership = changed(membership, WATCH_INTERVAL).await?.0;
                 }
-                membership = changed(membership, WATCH_INTERVAL).await?.0;
             }
             let (back, ended) = self.round(membership).await;
             membership = back;

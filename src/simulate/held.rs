@@ -1,6 +1,6 @@
 //! What the log holds of a run already: the log is the only checkpoint of one.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
@@ -12,8 +12,11 @@ use super::run::{Delivery, STOP_EVERY};
 use super::schedule::{Form, Schedule};
 use crate::log::{Batch, LogReader, Record, RecordBuffer, VoteLog};
 
-/// How long the log may take to give back some of its records.
+/// How long a log that answers may take to give back some of its records.
 const READ_BACK: Duration = Duration::from_secs(30);
+
+/// Between two tries to read a log that is away.
+const RETRY: Duration = Duration::from_millis(500);
 
 const WHAT_TO_DO: &str = "use the seed, voters, faults and file that it was begun with, or a new log";
 
@@ -34,7 +37,7 @@ pub(super) fn find<B: Ballots>(
     delivery: &Delivery<'_>,
 ) -> anyhow::Result<Option<Held>> {
     let log = delivery.log;
-    let shares = (0..log.partitions()).map(|partition| Share::open(log, partition));
+    let shares = (0..log.partitions()).map(|partition| Share::open(log, partition, delivery.stop));
     let mut shares = shares.collect::<anyhow::Result<Vec<_>>>()?;
     let mut left = shares.iter().filter(|share| !share.is_over()).count();
     let mut until_ms = None;
@@ -71,8 +74,11 @@ pub(super) fn find<B: Ballots>(
             log.name(),
             record.offset
         );
-        share.pass(log)?;
+        share.pass(log, delivery.stop)?;
         left -= usize::from(share.is_over());
+    }
+    if delivery.stop.load(Ordering::Relaxed) {
+        return Ok(None);
     }
     if let Some(share) = shares.iter().find(|share| !share.is_over()) {
         bail!(
@@ -101,7 +107,7 @@ struct Share {
 }
 
 impl Share {
-    fn open(log: &dyn VoteLog, partition: u32) -> anyhow::Result<Share> {
+    fn open(log: &dyn VoteLog, partition: u32, stop: &AtomicBool) -> anyhow::Result<Share> {
         let offsets = log.offsets(partition)?;
         ensure!(
             offsets.start == 0,
@@ -113,7 +119,7 @@ impl Share {
         let reader = log.reader(&[(partition, 0)])?;
         let mut share =
             Share { partition, reader, batch: Batch::new(partition), place: 0, end: offsets.end, records: 0 };
-        share.fill(log)?;
+        share.fill(log, stop)?;
         Ok(share)
     }
 
@@ -125,18 +131,28 @@ impl Share {
         (!self.is_over()).then(|| self.batch.record(self.place))
     }
 
-    fn pass(&mut self, log: &dyn VoteLog) -> anyhow::Result<()> {
+    fn pass(&mut self, log: &dyn VoteLog, stop: &AtomicBool) -> anyhow::Result<()> {
         self.place += 1;
         self.records += 1;
-        self.fill(log)
+        self.fill(log, stop)
     }
 
-    /// Reads on until there is a record, or no more.
-    fn fill(&mut self, log: &dyn VoteLog) -> anyhow::Result<()> {
-        while self.is_over() && self.batch.next_offset < self.end {
-            let Some(batch) = self.reader.fetch(READ_BACK)? else { return Err(self.no_answer(log)) };
-            self.place = 0;
-            self.reader.recycle(std::mem::replace(&mut self.batch, batch));
+    /// Reads on until there is a record, or no more, however long the log is away; or until stopped.
+    fn fill(&mut self, log: &dyn VoteLog, stop: &AtomicBool) -> anyhow::Result<()> {
+        while self.is_over() && self.batch.next_offset < self.end && !stop.load(Ordering::Relaxed) {
+            match self.reader.fetch(READ_BACK) {
+                Ok(Some(batch)) => {
+                    self.place = 0;
+                    self.reader.recycle(std::mem::replace(&mut self.batch, batch));
+                }
+                Ok(None) => return Err(self.no_answer(log)),
+                Err(error) if error.is_transient() => {
+                    tracing::warn!("{error}; what the log holds is waited for");
+                    std::thread::sleep(RETRY);
+                    self.reader = log.reader(&[(self.partition, self.batch.next_offset)])?;
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
     }

@@ -29,7 +29,7 @@ async fn set_in_schema(client: &mut Client) -> Result<(), StoreError> {
          REVOKE ALL ON ALL TABLES IN SCHEMA {SCHEMA} FROM PUBLIC, {ROLES};
          REVOKE ALL ON ALL FUNCTIONS IN SCHEMA {SCHEMA} FROM PUBLIC, {ROLES};
          GRANT USAGE ON SCHEMA {SCHEMA} TO {ROLES};
-         GRANT EXECUTE ON FUNCTION rfc3339, field_of TO scrutin_counter, scrutin_reader, scrutin_auditor;
+         GRANT EXECUTE ON FUNCTION rfc3339, field_of, session_waits TO scrutin_counter, scrutin_reader, scrutin_auditor;
          GRANT EXECUTE ON FUNCTION note_log_end TO scrutin_counter, scrutin_witness;
          GRANT SELECT, INSERT, UPDATE, DELETE ON {COUNTING_TABLES} TO scrutin_counter;
          GRANT SELECT ON {REFERENCE_TABLES}, migration, {views} TO scrutin_counter;

@@ -221,7 +221,7 @@ async fn the_rights_of_the_roles_are_exactly_these() {
     // As an earlier version left it.
     owner
         .batch_execute(
-            "DELETE FROM migration WHERE version >= 9;
+            "DELETE FROM migration WHERE version = 9;
              ALTER FUNCTION field_of(bytea, text) RESET search_path;
              GRANT EXECUTE ON FUNCTION field_of(bytea, text) TO PUBLIC;
              REVOKE ALL ON ALL TABLES IN SCHEMA scrutin FROM scrutin_auditor;
@@ -254,17 +254,17 @@ async fn assert_rights(owner: &Client) {
     assert_eq!(
         lines(owner, rights).await,
         [
-            "auditor EXECUTE: field_of() rfc3339()",
+            "auditor EXECUTE: field_of() rfc3339() session_waits()",
             "auditor INSERT: audit.counter audit.differences audit.recounted audit.summary",
             "auditor SELECT: audit batch choice counter election migration position region rejected_vote rejection roll tally \
              tally_sum timeline timeline_sum views",
             "counter DELETE: batch counter position rejected_vote rejection roll tally timeline",
-            "counter EXECUTE: field_of() note_log_end() rfc3339()",
+            "counter EXECUTE: field_of() note_log_end() rfc3339() session_waits()",
             "counter INSERT: batch counter position rejected_vote rejection roll tally timeline",
             "counter SELECT: batch choice counter election migration position region rejected_vote rejection roll tally \
              timeline views",
             "counter UPDATE: batch counter position rejected_vote rejection roll tally timeline",
-            "reader EXECUTE: field_of() rfc3339()",
+            "reader EXECUTE: field_of() rfc3339() session_waits()",
             "reader SELECT: choice election region views",
             "witness EXECUTE: note_log_end()",
         ]
