@@ -19,7 +19,7 @@ use axum::response::{IntoResponse, Response};
 use governor::clock::{Clock, MonotonicClock};
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::PageOptions;
 use super::api::ApiError;
@@ -117,11 +117,8 @@ impl Limiter {
             let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(turns.entry(client).or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE))))
         };
-        let mut turn = Turn { limiter: self, client, turns: Some(turns), held: false };
-        let wait = turn.turns.as_ref()?.acquire();
-        // Given back when the turn ends.
-        tokio::time::timeout(TURN_WAIT, wait).await.ok()?.ok()?.forget();
-        turn.held = true;
+        let mut turn = Turn { limiter: self, client, permit: None };
+        turn.permit = Some(tokio::time::timeout(TURN_WAIT, turns.acquire_owned()).await.ok()?.ok()?);
         Some(turn)
     }
 
@@ -147,17 +144,12 @@ impl Limiter {
 struct Turn<'a> {
     limiter: &'a Limiter,
     client: Client,
-    turns: Option<Arc<Semaphore>>,
-    held: bool,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let Some(turns) = self.turns.take() else { return };
-        if self.held {
-            turns.add_permits(1);
-        }
-        drop(turns);
+        drop(self.permit.take());
         let mut all = self.limiter.turns.lock().unwrap_or_else(PoisonError::into_inner);
         if all.get(&self.client).is_some_and(|turns| Arc::strong_count(turns) == 1) {
             all.remove(&self.client);
