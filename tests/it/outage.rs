@@ -15,16 +15,31 @@ use crate::run::{Page, Place, Running};
 /// How long PostgreSQL is away.
 const AWAY: Duration = Duration::from_secs(6);
 
-fn demo(place: &Place, url: &str, options: &str) -> Running {
-    let mut command = place.command(&format!("demo --exit --data-dir data --faults demo {options}"));
+/// Starts the program in a place, on a database.
+fn start_on(place: &Place, url: &str, line: &str) -> Running {
+    let mut command = place.command(line);
     command.env("DATABASE_URL", url);
     Running::start(command)
+}
+
+fn demo(place: &Place, url: &str, options: &str) -> Running {
+    start_on(place, url, &format!("demo --exit --data-dir data --faults demo {options}"))
 }
 
 fn counted(page: Page) -> u64 {
     let (status, body) = page.ask("/api/v1/accounting");
     let answer: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
     if status == 200 { answer["total"]["counted"].as_u64().unwrap_or(0) } else { 0 }
+}
+
+/// Sets an election up and has it counted and voted in; returns when some votes are counted.
+fn count_and_vote(place: &Place, url: &str) -> (Running, Running) {
+    start_on(place, url, "setup --voters 100000").end().ok();
+    let count = start_on(place, url, "count --serve");
+    let simulate = start_on(place, url, "simulate --speed 4000 --faults demo");
+    let page = count.page();
+    page.until("/api/v1/accounting", |_, _| counted(page) > 5_000);
+    (count, simulate)
 }
 
 /// Votes that are safe in the log.
@@ -95,16 +110,8 @@ async fn a_server_that_comes_back_without_its_last_commits_gets_them_again() {
     let (folder, _guard) = kit::guarded_folder();
     let cluster = Cluster::start(&folder).await.unwrap();
     let (place, url) = (Place::bare(), cluster.url());
-    let start = |line: &str| {
-        let mut command = place.command(line);
-        command.env("DATABASE_URL", &url);
-        Running::start(command)
-    };
-    start("setup --voters 100000").end().ok();
-    let count = start("count --serve");
+    let (count, simulate) = count_and_vote(&place, &url);
     let page = count.page();
-    let simulate = start("simulate --speed 4000 --faults demo");
-    page.until("/api/v1/accounting", |_, _| counted(page) > 5_000);
     cluster.stop().await.unwrap();
     let copy = |from: &str, to: &str| {
         let copied = Command::new("cp").arg("-a").args([folder.join(from), folder.join(to)]).status().unwrap();
@@ -124,7 +131,7 @@ async fn a_server_that_comes_back_without_its_last_commits_gets_them_again() {
     page.until("/api/v1/accounting", |_, _| counted(page) == truth);
     let said = count.interrupted().ok().replace('\u{202f}', "");
     assert!(said.contains(&format!("now {truth} counted")), "{said}");
-    start("audit --truth scrutin-data/truth.json").end().ok();
+    start_on(&place, &url, "audit --truth scrutin-data/truth.json").end().ok();
 }
 
 /// A real standby that streams, named in the address beside its primary. Until it is promoted it takes no commit.
@@ -154,16 +161,8 @@ async fn a_standby_takes_over_in_the_middle_of_a_count() {
     let url = format!("{user}@{hosts}/scrutin?target_session_attrs=read-write");
 
     let place = Place::bare();
-    let start = |line: &str| {
-        let mut command = place.command(line);
-        command.env("DATABASE_URL", &url);
-        Running::start(command)
-    };
-    start("setup --voters 100000").end().ok();
-    let count = start("count --serve");
+    let (count, simulate) = count_and_vote(&place, &url);
     let page = count.page();
-    let simulate = start("simulate --speed 4000 --faults demo");
-    page.until("/api/v1/accounting", |_, _| counted(page) > 5_000);
     kill(Pid::from_raw(primary.pid()), Signal::SIGKILL).unwrap();
     page.until("/readyz", |status, body| status == 503 && body.contains("postgresql"));
     simulate.end().ok();
@@ -176,5 +175,5 @@ async fn a_standby_takes_over_in_the_middle_of_a_count() {
     page.until("/api/v1/accounting", |_, _| counted(page) == truth);
     page.until("/readyz", |status, _| status == 200);
     count.interrupted().ok();
-    start("audit --truth scrutin-data/truth.json").end().ok();
+    start_on(&place, &url, "audit --truth scrutin-data/truth.json").end().ok();
 }

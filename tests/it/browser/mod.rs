@@ -36,6 +36,17 @@ async fn must_be_clean(browser: &Browser, page: Page) {
     assert_eq!(strangers, [""; 0], "only the page's own server is asked");
 }
 
+/// Opens the page for a projector, which must not need to be scrolled.
+async fn fits_a_projector(browser: &Browser, page: Page) {
+    browser.resize(1920, 1080).await;
+    browser.go(&address(page, "?mode=projector")).await;
+    browser
+        .until("document.documentElement.dataset.mode === 'projector' && document.querySelector('#bars > li')")
+        .await;
+    let size = browser.get("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]").await;
+    assert!(size[0].as_u64() <= Some(1920) && size[1].as_u64() <= Some(1080), "{size}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn numbers_move_to_the_exact_truth() {
     let kit = Kit::empty().await;
@@ -263,13 +274,7 @@ async fn nothing_is_wider_than_a_phone_and_a_projector_shows_it_on_one_screen() 
             assert!(width.as_u64() <= Some(390), "{view} in {language} is {width} wide");
         }
     }
-    browser.resize(1920, 1080).await;
-    browser.go(&address(page, "?mode=projector")).await;
-    browser
-        .until("document.documentElement.dataset.mode === 'projector' && document.querySelector('#bars > li')")
-        .await;
-    let size = browser.get("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]").await;
-    assert!(size[0].as_u64() <= Some(1920) && size[1].as_u64() <= Some(1080), "{size}");
+    fits_a_projector(&browser, page).await;
     // Names, votes and shares; how they moved is for who sits closer.
     let figures = "[...document.querySelectorAll('#bars .name, #bars .votes, #bars .share')]";
     let sizes = format!("{figures}.map((figure) => parseFloat(getComputedStyle(figure).fontSize))");
@@ -314,13 +319,7 @@ async fn a_very_long_name_makes_nothing_wider() {
             assert!(found.as_u64() <= Some(width.into()), "{path} is {found} wide on {width}");
         }
     }
-    browser.resize(1920, 1080).await;
-    browser.go(&address(page, "?mode=projector")).await;
-    browser
-        .until("document.documentElement.dataset.mode === 'projector' && document.querySelector('#bars > li')")
-        .await;
-    let size = browser.get("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]").await;
-    assert!(size[0].as_u64() <= Some(1920) && size[1].as_u64() <= Some(1080), "{size}");
+    fits_a_projector(&browser, page).await;
     browser.close().await;
 }
 
