@@ -223,9 +223,7 @@ impl Counting {
     /// Has Spark count, in a session of its own, until a stop or the end.
     async fn follow(&mut self) -> Result<(), CountError> {
         // Whoever has taken over has started the query in a session of their own: it must not be taken back.
-        let client = self.database.connect(Role::Counter).await?;
-        resume::check_taken(&client, &self.options.counter, &self.taken).await?;
-        drop(client);
+        self.check_tables().await?;
         self.telemetry.set_ready(POSTGRESQL);
         let session = Session::open(&self.options.address, &SparkSettings::default()).await?;
         let query = self.start(&session).await?;
@@ -234,6 +232,20 @@ impl Counting {
             session.close().await?;
         }
         followed
+    }
+
+    /// Looks at what the database holds, which may be another server than before.
+    async fn check_tables(&mut self) -> Result<(), CountError> {
+        let client = self.database.connect(Role::Counter).await?;
+        if !resume::check_taken(&client, &self.options.counter, &self.taken).await? {
+            tracing::warn!(
+                "the database has lost commits of `{}`, as when a standby takes over that had not received them; all totals \
+                 are committed once more",
+                self.options.counter
+            );
+            self.tallies_mut().totals.commit_again();
+        }
+        Ok(())
     }
 
     async fn start(&self, session: &Session) -> Result<StreamingQuery, SparkError> {
@@ -277,6 +289,11 @@ impl Counting {
         loop {
             let look = Look::at(query, self.seen).await?;
             self.telemetry.set_ready(SPARK);
+            // Without a vote nothing else would show that the server is gone.
+            if self.session.as_ref().is_some_and(TotalsCommitter::is_closed) {
+                self.session = None;
+                self.check_tables().await?;
+            }
             let is_stopping = self.stop.is_asked();
             if is_stopping && look.is_active {
                 // The batch in hand is waited for; what comes after it is counted at the next start.

@@ -148,6 +148,11 @@ impl Totals {
         }
     }
 
+    /// The tables have lost some of them: all are to be committed once more.
+    pub fn commit_again(&mut self) {
+        self.changed = self.settled.keys().cloned().collect();
+    }
+
     pub fn has_changed(&self) -> bool {
         !self.changed.is_empty()
     }

@@ -194,14 +194,22 @@ pub async fn take(
     }
 }
 
-/// Makes sure that nobody has taken the partitions since.
-pub async fn check_taken(client: &Client, counter: &str, taken: &BTreeMap<u32, Position>) -> Result<(), CommitError> {
+/// Makes sure that nobody has taken the partitions since. Gives whether the tables still have what was committed to them: a
+/// standby that takes over may not have received all of it.
+pub async fn check_taken(
+    client: &Client,
+    counter: &str,
+    committed: &BTreeMap<u32, Position>,
+) -> Result<bool, CommitError> {
+    let mut is_kept = true;
     for (partition, found) in positions(client, counter).await? {
-        if taken.get(&partition).is_some_and(|position| position.taken != found.taken) {
+        let Some(was) = committed.get(&partition) else { continue };
+        if was.taken != found.taken {
             return Err(CommitError::Superseded { counter: counter.to_owned(), partition });
         }
+        is_kept &= was.next_offset <= found.next_offset;
     }
-    Ok(())
+    Ok(is_kept)
 }
 
 /// Of each partition that the counter has.

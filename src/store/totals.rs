@@ -33,6 +33,10 @@ impl TotalsCommitter {
         Ok(TotalsCommitter { counter: counter.to_owned(), client: database.connect(Role::Counter).await? })
     }
 
+    pub fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
     /// Commits the totals if the partitions are still this process's.
     pub async fn commit(
         &mut self,
