@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use scrutin::postgres::Cluster;
 use scrutin::store::{Database, Role, migrate};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
+use tokio_postgres::Client;
 
 struct Server {
     source: Source,
@@ -110,8 +111,33 @@ impl Kit {
         format!("postgresql://{user}:{password}@{place}")
     }
 
-    pub async fn owner(&self) -> tokio_postgres::Client {
+    pub async fn owner(&self) -> Client {
         self.db.connect(Role::Owner).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+/// Asks one database for figures, over one session as long as it holds. A session for each question would be most of
+/// what a test costs that asks again and again.
+pub struct Watcher {
+    database: Database,
+    session: Mutex<Option<Client>>,
+}
+
+impl Watcher {
+    pub fn of(database: &Database) -> Watcher {
+        Watcher { database: database.clone(), session: Mutex::new(None) }
+    }
+
+    /// One figure. After an error the next question opens a session anew.
+    pub async fn figure(&self, sql: &str) -> Result<i64, String> {
+        let mut session = self.session.lock().await;
+        let client = match session.take().filter(|client| !client.is_closed()) {
+            Some(client) => client,
+            None => self.database.connect(Role::Owner).await.map_err(|error| error.to_string())?,
+        };
+        let row = client.query_one(sql, &[]).await.map_err(|error| format!("{sql}: {error:?}"))?;
+        *session = Some(client);
+        Ok(row.get(0))
     }
 }
 

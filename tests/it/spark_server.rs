@@ -30,7 +30,7 @@ struct Own {
 }
 
 /// Of a test that has a server of its own, which is heavy.
-static OWN: Turns = Turns::of(1);
+static OWN: Turns = Turns::of(2);
 
 impl Spark {
     /// The one that all tests share. It must not be killed.

@@ -25,7 +25,7 @@ use scrutin::log::partitioner::partition_of;
 use scrutin::log::{KafkaLog, VoteLog};
 
 use crate::broker::Broker;
-use crate::kit::Kit;
+use crate::kit::{Kit, Watcher};
 use crate::run::{PATIENCE, Page, Place};
 
 /// A topic's name on a broker, a database, and a folder to run the program in whose `scrutin.toml` names the topic.
@@ -34,6 +34,7 @@ pub struct Stage {
     pub place: Place,
     pub kit: Kit,
     pub topic: Topic,
+    watcher: Watcher,
 }
 
 impl Stage {
@@ -46,12 +47,16 @@ impl Stage {
         let topic = Topic::on(broker.address(), &broker.topic());
         let place = Place::of(&kit);
         place.write("scrutin.toml", format!("log = \"{}\"\n", broker.log(&topic.name)));
-        Stage { place, kit, topic }
+        let watcher = Watcher::of(kit.db());
+        Stage { place, kit, topic, watcher }
     }
 
-    /// One figure from the database.
+    /// One figure from the database. The session may have been cut since the last one.
     pub async fn figure(&self, sql: &str) -> i64 {
-        self.kit.owner().await.query_one(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}")).get(0)
+        match self.watcher.figure(sql).await {
+            Ok(figure) => figure,
+            Err(_) => self.watcher.figure(sql).await.unwrap_or_else(|error| panic!("{error}")),
+        }
     }
 
     /// The next offset of each partition.

@@ -40,8 +40,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use scrutin::log::kafka::KafkaSettings;
 use scrutin::log::{KafkaLog, VoteLog};
-use scrutin::store::{Database, Role};
+use scrutin::store::Database;
 
+use crate::kit::Watcher;
 use crate::run::{Done, PATIENCE, Place, Running};
 
 /// The dead are missed after a second, not after ten.
@@ -61,7 +62,7 @@ struct Night {
     /// The address of the topic.
     log: String,
     url: String,
-    database: Database,
+    watcher: Watcher,
     seed: u64,
     random: Mutex<fastrand::Rng>,
     kills: AtomicU32,
@@ -84,7 +85,7 @@ impl Night {
             place: Place::bare(),
             log: log.to_owned(),
             url: url.to_owned(),
-            database: Database::parse(url).unwrap(),
+            watcher: Watcher::of(&Database::parse(url).unwrap()),
             seed,
             random: Mutex::new(fastrand::Rng::with_seed(seed)),
             kills: AtomicU32::new(0),
@@ -136,9 +137,7 @@ impl Night {
     }
 
     async fn number(&self, sql: &str) -> Option<u64> {
-        let client = self.database.connect(Role::Owner).await.ok()?;
-        let number: i64 = client.query_one(sql, &[]).await.ok()?.get(0);
-        Some(number as u64)
+        self.watcher.figure(sql).await.ok().map(|number| number as u64)
     }
 
     /// Opens the log to look at it.
@@ -202,6 +201,6 @@ async fn until<T, F: Future<Output = Option<T>>>(what: &str, ask: impl Fn() -> F
             return answer;
         }
         assert!(Instant::now() < deadline, "waited in vain until {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
