@@ -10,7 +10,7 @@ RUN apt-get update \
 WORKDIR /src
 
 # What others have written is built first, and again only when the list of it changes.
-COPY Cargo.toml Cargo.lock ./
+COPY Cargo.toml Cargo.lock build.rs ./
 RUN mkdir -p src benches tests/it \
     && echo 'fn main() {}' | tee src/main.rs tests/it/main.rs >/dev/null \
     && for bench in $(sed -n '/^\[\[bench\]\]/{n;s/^name = "\(.*\)"/\1/p}' Cargo.toml); do touch "benches/$bench.rs"; done \
@@ -23,7 +23,7 @@ COPY elections elections
 COPY schema schema
 RUN touch src/main.rs src/lib.rs \
     && cargo build --release --locked --features tls --bin scrutin \
-    && strip target/release/scrutin
+    && strip --strip-debug target/release/scrutin
 
 FROM docker.io/library/debian:bookworm-slim
 RUN apt-get update \
