@@ -16,7 +16,7 @@ use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
 use super::client::{self, unusable};
-use super::{KafkaAddress, KafkaLog};
+use super::{InstanceId, KafkaAddress, KafkaLog};
 use crate::log::{LogError, Membership, Result};
 
 /// A member that is not heard of for so long is taken for dead, and its partitions go to others.
@@ -25,12 +25,15 @@ const SESSION_TIMEOUT: &str = "3000";
 const ALLOWED_SESSION_TIMEOUT: &str = "6000";
 const HEARTBEAT_INTERVAL: &str = "500";
 
+const INSTANCE: &str = "group.instance.id";
+
 /// Without brokers the group cannot be left, and now and then librdkafka does not give it up.
 const LEAVE_WAIT: Duration = Duration::from_secs(5);
 
 pub(super) struct Member {
     address: KafkaAddress,
     config: ClientConfig,
+    instance: Option<Arc<InstanceId>>,
     /// Shared with nobody, so that it can be kept from being dropped.
     consumer: Arc<BaseConsumer<GroupContext>>,
     /// None until the group has decided.
@@ -115,10 +118,10 @@ impl Member {
             .set("queued.min.messages", "1")
             .set("queued.max.messages.kbytes", "1");
         if let Some(instance) = &log.instance {
-            config.set("group.instance.id", instance.as_str());
+            config.set(INSTANCE, instance.get());
         }
         let consumer = subscribe(&log.address, &config)?;
-        Ok(Member { address: log.address.clone(), config, consumer, owned: None })
+        Ok(Member { address: log.address.clone(), config, instance: log.instance.clone(), consumer, owned: None })
     }
 
     /// The session that was asked for is shorter, or longer, than the brokers allow.
@@ -137,6 +140,30 @@ impl Member {
         );
         self.config.set("session.timeout.ms", ALLOWED_SESSION_TIMEOUT);
         self.consumer = subscribe(&self.address, &self.config)?;
+        Ok(())
+    }
+
+    /// The group takes another for this member: one with a copy of its data folder, or itself, when it had to join anew
+    /// while a broker failed and something that it had sent before arrived later. What it counts stays its own until the
+    /// group says otherwise, so nobody waits.
+    fn join_by_another_name(&mut self) -> Result<()> {
+        tracing::warn!(
+            "the group of {} has this process's name from another one too; it joins anew by a new name",
+            self.address
+        );
+        match self.instance.as_ref().map(|instance| instance.renew()) {
+            Some(Ok(id)) => self.config.set(INSTANCE, id),
+            Some(Err(error)) => {
+                tracing::warn!(
+                    "the new name is not kept, so this process will not have its partitions back at once after a restart: {error}"
+                );
+                self.config.remove(INSTANCE)
+            }
+            None => self.config.remove(INSTANCE),
+        };
+        let fenced = std::mem::replace(&mut self.consumer, subscribe(&self.address, &self.config)?);
+        // It has left the group already; ending its threads may take a while.
+        std::thread::spawn(move || drop(fenced));
         Ok(())
     }
 
@@ -231,8 +258,13 @@ impl Membership for Member {
                 _ => tracing::debug!("librdkafka: {error}"),
             }
         }
-        if let Some((error, why)) = self.consumer.client().fatal_error() {
-            return Err(LogError::Unusable(format!("the group cannot go on ({error}: {why}); start the count again")));
+        match self.consumer.client().fatal_error() {
+            None => {}
+            Some((RDKafkaErrorCode::FencedInstanceId, _)) => self.join_by_another_name()?,
+            Some((error, why)) => {
+                let what = format!("the group cannot go on ({error}: {why}); start the count again");
+                return Err(LogError::Unusable(what));
+            }
         }
         // What changes nothing is not worth stopping for.
         loop {
@@ -264,6 +296,11 @@ impl Membership for Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
+        if self.consumer.client().fatal_error().is_some() {
+            // It is out of the group, and would not close.
+            keep_from_being_dropped(&self.consumer);
+            return;
+        }
         // Closing waits, however long, until the group has its answer to what it has asked for already. What it asks for
         // while closing, the callback answers.
         if let Err(error) = self.accept() {
@@ -280,11 +317,12 @@ impl Drop for Member {
         }
         if !self.consumer.closed() {
             tracing::warn!("the group of {} cannot be told that this process leaves it", self.address);
-            #[expect(
-                clippy::mem_forget,
-                reason = "its own drop would wait for ever; the group gives the member up by itself"
-            )]
-            std::mem::forget(Arc::clone(&self.consumer));
+            keep_from_being_dropped(&self.consumer);
         }
     }
+}
+
+#[expect(clippy::mem_forget, reason = "its own drop would wait for ever; the group gives the member up by itself")]
+fn keep_from_being_dropped(consumer: &Arc<BaseConsumer<GroupContext>>) {
+    std::mem::forget(Arc::clone(consumer));
 }

@@ -7,12 +7,14 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
-/// Two processes never have the same one: its file is locked for as long as the value lives.
+/// Two processes never have the same one, unless a data folder was copied: its file is locked for as long as the value
+/// lives.
 #[derive(Debug)]
 pub struct InstanceId {
-    id: String,
-    _lock: File,
+    id: Mutex<String>,
+    file: File,
 }
 
 impl InstanceId {
@@ -26,15 +28,22 @@ impl InstanceId {
             let mut file =
                 OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
             match file.try_lock() {
-                Ok(()) => return Ok(InstanceId { id: id_in(&mut file)?, _lock: file }),
+                Ok(()) => return Ok(InstanceId { id: Mutex::new(id_in(&mut file)?), file }),
                 Err(TryLockError::WouldBlock) => slot += 1,
                 Err(TryLockError::Error(error)) => return Err(error),
             }
         }
     }
 
-    pub fn as_str(&self) -> &str {
-        &self.id
+    pub fn get(&self) -> String {
+        self.id.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Another one, which nobody has had before, instead of one that somebody else has too.
+    pub fn renew(&self) -> io::Result<String> {
+        let id = write_new(&self.file)?;
+        self.id.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&id);
+        Ok(id)
     }
 }
 
@@ -45,6 +54,10 @@ fn id_in(file: &mut File) -> io::Result<String> {
     if id.len() == 40 && id.starts_with("scrutin-") {
         return Ok(id);
     }
+    write_new(file)
+}
+
+fn write_new(mut file: &File) -> io::Result<String> {
     let mut random = [0; 16];
     getrandom::fill(&mut random)?;
     let id = format!("scrutin-{}", random.map(|byte| format!("{byte:02x}")).concat());
@@ -65,11 +78,24 @@ mod tests {
         let data_dir = folder.path().join("made");
         let keep = || InstanceId::keep(&data_dir).unwrap();
         let (first, second) = (keep(), keep());
-        let ids = (first.as_str().to_owned(), second.as_str().to_owned());
+        let ids = (first.get(), second.get());
         assert_ne!(ids.0, ids.1);
         drop((first, second));
         let (first, second) = (keep(), keep());
-        assert_eq!(ids, (first.as_str().to_owned(), second.as_str().to_owned()));
+        assert_eq!(ids, (first.get(), second.get()));
+    }
+
+    #[test]
+    fn another_name_is_kept_instead() {
+        let folder = tempfile::tempdir().unwrap();
+        let keep = || InstanceId::keep(folder.path()).unwrap();
+        let instance = keep();
+        let had = instance.get();
+        let renewed = instance.renew().unwrap();
+        assert_ne!(had, renewed);
+        assert_eq!(instance.get(), renewed);
+        drop(instance);
+        assert_eq!(keep().get(), renewed);
     }
 
     #[test]
@@ -77,9 +103,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for damaged in ["", "scrutin-12", "a longer name than any that was written here ever"] {
             std::fs::write(folder.path().join("kafka-instance-0"), damaged).unwrap();
-            let id = InstanceId::keep(folder.path()).unwrap().as_str().to_owned();
+            let id = InstanceId::keep(folder.path()).unwrap().get();
             assert_eq!(id.len(), 40, "{id}");
-            assert_eq!(InstanceId::keep(folder.path()).unwrap().as_str(), id);
+            assert_eq!(InstanceId::keep(folder.path()).unwrap().get(), id);
         }
     }
 }

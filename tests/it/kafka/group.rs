@@ -119,6 +119,28 @@ async fn a_counter_that_is_stopped_leaves_its_partitions_to_the_others_at_once()
     second.interrupted().ok();
 }
 
+/// The copy has the process's name in the group too, and Kafka lets only the later one of them stay.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_counter_whose_data_folder_was_copied_counts_on_beside_the_copy() {
+    let stage = Stage::new().await;
+    stage.place.ok("setup");
+    let first = stage.place.start("count --serve --counter copied --data-dir original");
+    until_it_has(first.page(), 4);
+    let name = |folder: &str| stage.place.read(&format!("{folder}/kafka-instance-0"));
+    stage.place.write("copy/kafka-instance-0", name("original"));
+    let second = stage.place.start("count --serve --counter copied --data-dir copy");
+    first.says("joins anew by a new name");
+    let shares = [until_it_has(first.page(), 2), until_it_has(second.page(), 2)];
+    assert!(shares[0].is_disjoint(&shares[1]), "{shares:?}");
+    assert_ne!(name("original"), name("copy"));
+    stage.topic.append_votes(&ballots(0..200), 4).await;
+    until_received(first.page(), 200);
+    for counter in [first, second] {
+        assert!(metric(counter.page(), "scrutin_votes_counted_total").unwrap() > 0.0, "each has counted some");
+        counter.interrupted().ok();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_the_brokers_refuse_is_told() {
     let stage = Stage::new().await;
