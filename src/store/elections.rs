@@ -65,7 +65,9 @@ pub async fn save(client: &mut Client, election: &Election) -> Result<(), StoreE
     }
     insert_regions(&transaction, election).await?;
     insert_choices(&transaction, election).await?;
-    transaction.commit().await.map_err(&failed)
+    transaction.commit().await.map_err(&failed)?;
+    // The server does so by itself, a minute later: until then it would plan for next to no regions and candidates.
+    client.batch_execute("ANALYZE election, region, choice").await.map_err(StoreError::during("analyze the election"))
 }
 
 /// All elections, by id; regions and choices in the order of their files.

@@ -31,6 +31,7 @@ mod spark_server; // a real Spark, to be killed and paused
 mod store; // migrations, roles and their walls, elections
 mod sums; // the sums that triggers maintain, after every kind of statement
 mod turns; // what takes much of the machine is done by few tests at a time
+mod views; // what the views cost where there are many regions
 mod walls; // what each role may do in the database, and what nobody may
 mod watch; // what the dashboards show of PostgreSQL itself, and what is expected
 mod witness; // the end of the log, recorded even when no counter runs

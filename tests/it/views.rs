@@ -1,0 +1,92 @@
+//! What the views cost where there are many regions: each row is looked at a few times, not once for every other row.
+
+use scrutin::election::{Choice, Election, Region};
+use scrutin::store::elections;
+use serde_json::Value;
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+use crate::kit::Kit;
+
+const REGIONS: usize = 650;
+const CHOICES: usize = 8;
+
+/// Candidates who stand everywhere, or in one region each, with the same codes in all of them.
+fn election(is_local: bool) -> Election {
+    let code = |region: usize| format!("R{region:03}");
+    let region = |number| Region {
+        code: code(number),
+        name: format!("Region {number}"),
+        registered: 1000,
+        expected_turnout: None,
+        point: None,
+        tile: None,
+    };
+    let choice = |number: usize, region: Option<usize>| Choice {
+        code: format!("C{number}"),
+        name: format!("Candidate {number} of {region:?}"),
+        color: "#123456".into(),
+        region: region.map(code),
+    };
+    let local = || (0..REGIONS).flat_map(|region| (0..CHOICES).map(move |number| choice(number, Some(region))));
+    Election {
+        regions: (0..REGIONS).map(region).collect(),
+        choices: if is_local { local().collect() } else { (0..CHOICES).map(|number| choice(number, None)).collect() },
+        ..Election::built_in()
+    }
+}
+
+/// As a counter leaves them: votes of each choice in each region, in six buckets.
+async fn count(owner: &Client, election: &Election) {
+    let rows = format!(
+        "SELECT 'native', '{}', lpad(r::text, 3, '0'), 'C' || c AS choice, r + c AS votes
+           FROM generate_series(0, {}) r, generate_series(0, {}) c",
+        election.id,
+        REGIONS - 1,
+        CHOICES - 1
+    );
+    let sql = format!(
+        "INSERT INTO counter (counter, elections, partitions, log) VALUES ('native', ARRAY['{id}'], 4, 'log');
+         INSERT INTO tally (counter, election, region, choice, channel, votes)
+         SELECT counter, election, 'R' || region, choice, '{channel}', votes
+           FROM ({rows}) x (counter, election, region, choice, votes);
+         INSERT INTO timeline (counter, election, bucket, region, choice, votes)
+         SELECT counter, election, e.opens_at + b * interval '1 hour', 'R' || region, choice, votes
+           FROM ({rows}) x (counter, election, region, choice, votes) JOIN election e USING (election), generate_series(0, 5) b",
+        id = election.id,
+        channel = election.channels[0],
+    );
+    owner.batch_execute(&sql).await.unwrap();
+}
+
+/// Rows that a plan made or threw away, of all its steps and each time they ran.
+fn rows_looked_at(plan: &Value) -> f64 {
+    let figure = |name: &str| plan[name].as_f64().unwrap_or(0.0);
+    let rows = figure("Actual Rows") + figure("Rows Removed by Join Filter") + figure("Rows Removed by Filter");
+    let steps = plan["Plans"].as_array().into_iter().flatten();
+    rows * figure("Actual Loops") + steps.map(rows_looked_at).sum::<f64>()
+}
+
+#[tokio::test]
+async fn no_view_compares_every_region_with_every_other() {
+    for is_local in [false, true] {
+        let kit = Kit::new().await;
+        let mut owner = kit.owner().await;
+        let election = election(is_local);
+        elections::save(&mut owner, &election).await.unwrap();
+        count(&owner, &election).await;
+        let views = "SELECT table_name::text FROM information_schema.views WHERE table_schema = 'scrutin' ORDER BY 1";
+        for view in owner.query(views, &[]).await.unwrap() {
+            let view: &str = view.get(0);
+            let sql = format!("EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) SELECT * FROM {view}");
+            let said = owner.simple_query(&sql).await.unwrap();
+            let text = said.iter().find_map(|message| match message {
+                SimpleQueryMessage::Row(row) => row.get(0),
+                _ => None,
+            });
+            let plan: Value = serde_json::from_str(text.unwrap()).unwrap();
+            // Each of 5,200 tallies and 31,200 rows of the timeline, by some steps.
+            let looked_at = rows_looked_at(&plan[0]["Plan"]);
+            assert!(looked_at < 400_000.0, "{view}, local candidates: {is_local}, {looked_at} rows: {plan:#}");
+        }
+    }
+}
