@@ -10,6 +10,7 @@
 //! roll and the evidence of the partitions in hand (two at a time), and of the totals.
 
 mod compare;
+mod gaps;
 mod judge;
 mod read;
 mod recount;
@@ -30,6 +31,7 @@ use judge::Laws;
 use recount::Totals;
 use snapshot::{Position, Snapshot};
 
+pub use gaps::{Gap, gaps};
 pub use report::{AuditReport, Difference, Differences, KEPT_PER_TABLE, TruthScore};
 
 /// Partitions recounted at the same time.

@@ -5,6 +5,7 @@
 mod audit;
 mod count;
 mod demo;
+mod gaps;
 mod health;
 mod open;
 mod progress;
@@ -83,6 +84,8 @@ enum Command {
     Audit(audit::Args),
     /// List or export the refused votes
     Rejected(rejected::Args),
+    /// List the offsets of the log that have no record: what Kafka's transactions leave
+    Gaps(gaps::Args),
     /// Ask the page that runs here whether all it needs is there; exit 4 if not
     Health(health::Args),
 }
@@ -131,6 +134,7 @@ pub fn main() -> ExitCode {
             Command::Results(args) => unless_interrupted(results::run(args, settings)).await,
             Command::Audit(args) => unless_interrupted(audit::run(args, settings)).await,
             Command::Rejected(args) => unless_interrupted(rejected::run(args, settings)).await,
+            Command::Gaps(args) => unless_interrupted(gaps::run(args, settings)).await,
             Command::Health(args) => health::run(args, settings).await,
             Command::Status => unless_interrupted(status::run(settings)).await,
         }

@@ -82,6 +82,9 @@ async fn aborted_votes_do_not_count_and_markers_are_gaps() {
     let gaps = stage.figure("SELECT gaps FROM accounting WHERE holds").await;
     assert_eq!(gaps, 1 + 7 + 1 + 1);
     assert!(stage.place.ok("audit").contains("9 records recounted, 8 counted"));
+    let listed = stage.place.ok("gaps --format csv");
+    // A marker, what was aborted, and its marker; the last marker.
+    assert_eq!(listed, "partition,first_offset,last_offset,offsets\n0,5,13,9\n0,18,18,1\n");
 
     // Nothing but what never was: it is passed over all the same.
     others.begin(&ballots(30..33));
@@ -102,6 +105,7 @@ async fn an_open_transaction_holds_back_what_comes_after_it_and_is_seen() {
     others.begin(&ballots(3..5));
     stage.topic.append_votes(&ballots(5..9), 1).await;
 
+    assert_eq!(stage.place.ok("gaps --format json").trim(), "[]", "what it holds back is no gap");
     let count = stage.place.start("count --serve");
     let page = count.page();
     until_received(page, 3);
