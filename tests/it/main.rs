@@ -28,6 +28,7 @@ mod spark; // the client of Spark Connect, on a real Spark
 mod spark_count; // Spark counts the same votes as the native engine
 mod spark_job; // the count in SQL against the native one, record by record
 mod spark_server; // a real Spark, to be killed and paused
+mod standby; // a PostgreSQL that streams another's changes and takes over from it
 mod store; // migrations, roles and their walls, elections
 mod sums; // the sums that triggers maintain, after every kind of statement
 mod turns; // what takes much of the machine is done by few tests at a time

@@ -3,14 +3,12 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use scrutin::log::{EmbeddedLog, VoteLog};
 use scrutin::postgres::Cluster;
-use scrutin::store::Role;
 
 use crate::kit::{self, Kit};
 use crate::run::{Page, Place, Running};
+use crate::standby::Pair;
 
 /// How long PostgreSQL is away.
 const AWAY: Duration = Duration::from_secs(6);
@@ -137,40 +135,18 @@ async fn a_server_that_comes_back_without_its_last_commits_gets_them_again() {
 /// A real standby that streams, named in the address beside its primary. Until it is promoted it takes no commit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standby_takes_over_in_the_middle_of_a_count() {
-    let (folders, _guards): (Vec<_>, Vec<_>) = (0..2).map(|_| kit::guarded_folder()).unzip();
-    let primary = Cluster::start(&folders[0]).await.unwrap();
-    let settings = primary.folder().join("postgresql.conf");
-    primary.stop().await.unwrap();
-    let mut text = std::fs::read_to_string(&settings).unwrap();
-    text.push_str("wal_level = replica\nmax_wal_senders = 4\nhot_standby = on\n");
-    std::fs::write(&settings, text).unwrap();
-    let primary = Cluster::start(&folders[0]).await.unwrap();
-    let client = primary.database().connect(Role::Owner).await.unwrap();
-    let programs = "SELECT setting FROM pg_config WHERE name = 'BINDIR'";
-    let programs: String = client.query_one(programs, &[]).await.unwrap().get(0);
-    let done = |command: &mut Command| assert!(command.status().unwrap().success(), "{command:?}");
-    let copy = folders[1].join("postgres");
-    let backup = format!("{programs}/pg_basebackup");
-    done(Command::new(backup).args(["--write-recovery-conf", "--dbname", &primary.url(), "--pgdata"]).arg(&copy));
-    done(Command::new("chown").args(["-R", "--reference"]).args([primary.folder(), &copy]));
-    std::fs::copy(folders[0].join("postgres.password"), folders[1].join("postgres.password")).unwrap();
-    let standby = Cluster::start(&folders[1]).await.unwrap();
-    let host = |url: &str| url.split(['@', '/']).nth(3).unwrap().to_owned();
-    let (user, _) = primary.url().split_once('@').map(|(user, rest)| (user.to_owned(), rest.to_owned())).unwrap();
-    let hosts = [host(&primary.url()), host(&standby.url())].join(",");
-    let url = format!("{user}@{hosts}/scrutin?target_session_attrs=read-write");
-
+    let mut servers = Pair::start().await;
+    let url = servers.url();
     let place = Place::bare();
     let (count, simulate) = count_and_vote(&place, &url);
     let page = count.page();
-    kill(Pid::from_raw(primary.pid()), Signal::SIGKILL).unwrap();
+    servers.kill_primary();
     page.until("/readyz", |status, body| status == 503 && body.contains("postgresql"));
     simulate.end().ok();
     let (status, body) = page.ask("/readyz");
     assert_eq!(status, 503, "a standby takes no commit: {body}");
 
-    let client = standby.database().connect(Role::Owner).await.unwrap();
-    client.execute("SELECT pg_promote()", &[]).await.unwrap();
+    servers.promote().await;
     let truth = place.json("scrutin-data/truth.json")["counted"].as_u64().unwrap();
     page.until("/api/v1/accounting", |_, _| counted(page) == truth);
     page.until("/readyz", |status, _| status == 200);

@@ -1,78 +1,336 @@
-//! Everything at once, for minutes.
+//! Everything at once, for an hour: blows on every layer in a random order. After each it is measured how long it takes until
+//! all votes are counted that were in the log when the blow was over. `SCRUTIN_SOAK_BLOWS` says how many.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
 
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
-use scrutin::postgres::Cluster;
 
 use super::producer::holds_the_stream;
 use super::*;
 use crate::broker::Broker;
-use crate::kit;
+use crate::proxy::Proxy;
+use crate::standby::Pair;
 
-const VOTERS: u32 = 2_000_000;
-const DAY_SECONDS: u32 = 600;
-const BLOWS: u32 = 100;
+const BLOWS: u32 = 1000;
+/// Votes for more time than a thousand blows take; the rest of the day is written at once.
+const VOTERS: u32 = 3_000_000;
+const DAY_SECONDS: u32 = 5_000;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes minutes"]
-async fn soak_whatever_is_killed_every_vote_counts_once() {
-    let (folder, _guard) = kit::guarded_folder();
-    let mut cluster = Cluster::start(&folder).await.unwrap();
-    let broker = Broker::start(1);
-    let night = Night::of(&broker.log("votes"), &cluster.url(), VOTERS, DAY_SECONDS).await;
-    let mut producer = night.producer("1");
-    let mut counters = [night.counter(), night.counter()];
-    for _ in 0..BLOWS {
-        night.counts_on(1..2000).await;
-        night.moment(500).await;
-        let one = night.draw(0..2) as usize;
-        match night.draw(0..8) {
-            0..2 => night.kill(std::mem::replace(&mut counters[one], night.counter())).await,
-            2..4 => {
-                night.kill(producer).await;
-                producer = night.producer("1");
+/// Each kind, and how often of a hundred it comes.
+const KINDS: [(Kind, u32); 16] = [
+    (Kind::CounterBack, 10),
+    (Kind::CounterTakenOver, 8),
+    (Kind::CountersBack, 6),
+    (Kind::CounterFrozen, 8),
+    (Kind::ProducerBack, 8),
+    (Kind::BrokerBack, 6),
+    (Kind::BrokerFrozen, 6),
+    (Kind::LinesCut, 8),
+    (Kind::LinesSilent, 6),
+    (Kind::DatabaseBack, 6),
+    (Kind::DatabaseFrozen, 6),
+    (Kind::SessionsEnded, 8),
+    (Kind::DiskFull, 4),
+    (Kind::DiskFails, 3),
+    (Kind::Failover, 3),
+    (Kind::ClockSet, 4),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// A counter is killed, and started again at once.
+    CounterBack,
+    /// A counter is killed, and the other takes over; it is started again later.
+    CounterTakenOver,
+    /// Both counters are killed, and started again at once.
+    CountersBack,
+    /// A counter is stopped for up to four seconds, and continued.
+    CounterFrozen,
+    /// What writes the votes is killed, and started again.
+    ProducerBack,
+    /// The broker is killed, and started again.
+    BrokerBack,
+    /// The broker is stopped, and continued.
+    BrokerFrozen,
+    /// The counters' connections to the broker end, and new ones too.
+    LinesCut,
+    /// On the counters' connections to the broker nothing passes.
+    LinesSilent,
+    /// PostgreSQL is killed, and started again.
+    DatabaseBack,
+    /// PostgreSQL is stopped with all its sessions, and continued.
+    DatabaseFrozen,
+    /// All sessions of PostgreSQL are ended.
+    SessionsEnded,
+    /// PostgreSQL says that its disk is full (53100).
+    DiskFull,
+    /// PostgreSQL says that its disk fails (58030).
+    DiskFails,
+    /// PostgreSQL is killed, and a standby that streams takes over.
+    Failover,
+    /// The clock of the counters is set, by up to an hour.
+    ClockSet,
+}
+
+struct Storm {
+    night: Night,
+    log: KafkaLog,
+    broker: Broker,
+    lines: Proxy,
+    servers: Pair,
+    counters: Vec<Running>,
+    producer: Option<Running>,
+    /// The library that sets the counters' clock, and the file that says by how much.
+    clock: [PathBuf; 2],
+    took_ms: BTreeMap<Kind, Vec<u128>>,
+}
+
+impl Storm {
+    async fn begin() -> Storm {
+        let (servers, (broker, lines)) = (Pair::start().await, Broker::proxied());
+        let night = Night::of(&broker.log("votes"), &servers.url(), VOTERS, DAY_SECONDS).await;
+        let clock = [night.place.path("shift.so"), night.place.path("shift")];
+        let source = format!("{}/tests/it/clock/shift.c", env!("CARGO_MANIFEST_DIR"));
+        let mut built = Command::new("cc");
+        built.args(["-shared", "-fPIC", "-o"]).arg(&clock[0]).args([&source, "-ldl"]);
+        assert!(built.status().unwrap().success());
+        night.place.write("shift", "0");
+        let (producer, log) = (Some(night.producer("1")), night.look().await);
+        let counters = (0..2).map(|_| counter(&night, &lines, &clock)).collect();
+        Storm { night, log, broker, lines, servers, counters, producer, clock, took_ms: BTreeMap::new() }
+    }
+
+    fn counter(&self) -> Running {
+        counter(&self.night, &self.lines, &self.clock)
+    }
+
+    async fn kill_counter(&mut self, one: usize) {
+        self.night.kill(self.counters.remove(one)).await;
+        self.counters.push(self.counter());
+    }
+
+    async fn kill_producer(&mut self) {
+        if let Some(producer) = self.producer.take() {
+            self.night.kill(producer).await;
+        }
+        self.producer = Some(self.night.producer("1"));
+    }
+
+    /// Returns when the blow is over: what was away is there again.
+    async fn strike(&mut self, kind: Kind) {
+        let one = self.night.draw(0..2) as usize;
+        match kind {
+            Kind::CounterBack => self.kill_counter(one).await,
+            Kind::CounterTakenOver => {
+                self.counters[one].signal(Signal::SIGKILL);
+                self.night.kills.fetch_add(1, Ordering::Relaxed);
             }
-            4 => {
-                counters[one].freeze();
-                night.moment(4000).await;
-                counters[one].signal(Signal::SIGCONT);
-            }
-            5 => {
-                night.kill_broker(&broker, 1).await;
-                night.moment(2000).await;
-                tokio::task::block_in_place(|| broker.start_node(1));
-            }
-            6 => {
-                night.kills.fetch_add(1, Ordering::Relaxed);
-                kill(Pid::from_raw(cluster.pid()), Signal::SIGKILL).unwrap();
-                night.moment(2000).await;
-                cluster = Cluster::start(&folder).await.unwrap();
-            }
-            // Both counters at once, and the broker is frozen meanwhile.
-            _ => {
-                tokio::task::block_in_place(|| broker.pause(1));
-                for counter in &mut counters {
-                    night.kill(std::mem::replace(counter, night.counter())).await;
+            Kind::CountersBack => {
+                for counter in std::mem::take(&mut self.counters) {
+                    self.night.kill(counter).await;
                 }
-                night.moment(1000).await;
-                broker.resume(1);
+                self.counters = (0..2).map(|_| self.counter()).collect();
             }
-        }
-        // One that found nobody at its start has ended; as a supervisor would, it is started again.
-        for counter in &mut counters {
-            if !counter.is_running() {
-                let gone = std::mem::replace(counter, night.counter());
-                ended(gone).await.fails(4);
+            Kind::CounterFrozen => {
+                self.counters[one].freeze();
+                self.night.moment(4000).await;
+                self.counters[one].signal(Signal::SIGCONT);
             }
-        }
-        if !producer.is_running() {
-            let gone = std::mem::replace(&mut producer, night.producer("1"));
-            let done = ended(gone).await;
-            assert!(matches!(done.code, Some(0 | 4)), "{done}");
+            Kind::ProducerBack => self.kill_producer().await,
+            Kind::BrokerBack => {
+                self.night.kill_broker(&self.broker, 1).await;
+                self.night.moment(2000).await;
+                tokio::task::block_in_place(|| self.broker.start_node(1));
+            }
+            Kind::BrokerFrozen => {
+                tokio::task::block_in_place(|| self.broker.pause(1));
+                self.night.moment(3000).await;
+                self.broker.resume(1);
+            }
+            Kind::LinesCut | Kind::LinesSilent => {
+                tokio::task::block_in_place(
+                    || if kind == Kind::LinesCut { self.lines.cut() } else { self.lines.stall() },
+                );
+                self.night.moment(3000).await;
+                self.lines.heal();
+            }
+            Kind::DatabaseBack => {
+                self.kill_database();
+                self.night.moment(2000).await;
+                self.servers.start_primary().await;
+            }
+            Kind::DatabaseFrozen => {
+                let all = processes_of(self.servers.pid());
+                signal(&all, Signal::SIGSTOP);
+                self.night.moment(3000).await;
+                signal(&all, Signal::SIGCONT);
+            }
+            Kind::SessionsEnded => {
+                let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                            WHERE datname = current_database() AND pid <> pg_backend_pid()";
+                self.night.number(sql).await;
+            }
+            Kind::DiskFull => self.fail_with("53100").await,
+            Kind::DiskFails => self.fail_with("58030").await,
+            Kind::Failover => {
+                self.kill_database();
+                self.servers.promote().await;
+            }
+            Kind::ClockSet => {
+                let shift = self.night.draw(0..7200) as i64 - 3600;
+                self.night.place.write("shift", shift.to_string());
+            }
         }
     }
-    night.hurry(producer).await;
-    holds_the_stream(&night, &night.look().await).await;
+
+    fn kill_database(&self) {
+        self.night.kills.fetch_add(1, Ordering::Relaxed);
+        tokio::task::block_in_place(|| self.servers.kill_primary());
+    }
+
+    async fn fail_with(&self, code: &str) {
+        let fail = format!("INSERT INTO scrutin.failing VALUES ('{code}') RETURNING 1::bigint");
+        until("commits fail", || self.night.number(&fail)).await;
+        self.night.moment(2000).await;
+        let cured = "WITH d AS (DELETE FROM scrutin.failing RETURNING 1) SELECT count(*) FROM d";
+        until("commits may pass again", || self.night.number(cured)).await;
+    }
+
+    /// Waits until all is counted that is in the log now.
+    async fn counts_on(&self) {
+        let ends = tokio::task::block_in_place(|| {
+            (0..self.log.partitions())
+                .map(|partition| {
+                    let deadline = Instant::now() + PATIENCE;
+                    loop {
+                        match self.log.offsets(partition) {
+                            Ok(offsets) => return offsets.end,
+                            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+                        }
+                    }
+                })
+                .collect::<Vec<u64>>()
+        });
+        let reached = ends.iter().enumerate();
+        let reached = reached.map(|(partition, end)| format!("partition = {partition} AND next_offset >= {end}"));
+        let sql = format!("SELECT count(*) FROM scrutin.position WHERE {}", reached.collect::<Vec<_>>().join(" OR "));
+        until("the count goes on", async || {
+            self.night.number(&sql).await.filter(|partitions| *partitions as usize == ends.len())
+        })
+        .await;
+    }
+
+    /// What is not as it should be though every part is there: nothing.
+    async fn raises_no_alarm(&mut self, kind: Kind) {
+        let wrong = "SELECT count(*) FROM scrutin.accounting WHERE NOT holds";
+        let wrong = until("PostgreSQL answers", || self.night.number(wrong)).await;
+        assert_eq!(wrong, 0, "{kind:?}: what was received is not what was counted and refused");
+        // An hour that the clock was set by is no delay.
+        let slow = "SELECT count(*) FROM scrutin.batch WHERE latency_ms_p99 > 1000000";
+        let slow = until("PostgreSQL answers", || self.night.number(slow)).await;
+        assert_eq!(slow, 0, "{kind:?}: delays that cannot be");
+        // Who found nobody at its start has ended; as a supervisor would, it is started again. A killed one is too.
+        for mut counter in std::mem::take(&mut self.counters) {
+            if !counter.is_running() {
+                let done = ended(counter).await;
+                assert!(matches!(done.code, None | Some(4)), "{kind:?}: {done}");
+                counter = self.counter();
+            }
+            self.counters.push(counter);
+        }
+        if let Some(mut producer) = self.producer.take() {
+            if !producer.is_running() {
+                let done = ended(producer).await;
+                assert!(matches!(done.code, Some(0 | 4)), "{kind:?}: {done}");
+                producer = self.night.producer("1");
+            }
+            self.producer = Some(producer);
+        }
+    }
+
+    fn report(&mut self) {
+        println!("{:18} {:>5}  {:>9}  {:>9}", "blow", "times", "median ms", "worst ms");
+        for (kind, took) in &mut self.took_ms {
+            took.sort_unstable();
+            println!(
+                "{:18} {:>5}  {:>9}  {:>9}",
+                format!("{kind:?}"),
+                took.len(),
+                took[took.len() / 2],
+                took[took.len() - 1]
+            );
+        }
+    }
+}
+
+fn counter(night: &Night, lines: &Proxy, clock: &[PathBuf; 2]) -> Running {
+    let mut command = night.place.command("count");
+    command.args(["--log", &format!("kafka://127.0.0.1:{}/votes", lines.port()), "--kafka-config", "kafka.properties"]);
+    command.env("DATABASE_URL", &night.url).env("LD_PRELOAD", &clock[0]).env("CLOCK_SHIFT", &clock[1]);
+    Running::start(command)
+}
+
+/// A server's process, and those that it has started.
+fn processes_of(server: Pid) -> Vec<Pid> {
+    let children = Command::new("pgrep").args(["-P", &server.to_string()]).output().unwrap();
+    let children = String::from_utf8(children.stdout).unwrap();
+    std::iter::once(server).chain(children.lines().map(|pid| Pid::from_raw(pid.parse().unwrap()))).collect()
+}
+
+fn signal(processes: &[Pid], signal: Signal) {
+    for pid in processes {
+        // A session may have ended meanwhile.
+        let _ = kill(*pid, signal);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes an hour"]
+async fn soak_whatever_is_struck_every_vote_counts_once() {
+    let blows = std::env::var("SCRUTIN_SOAK_BLOWS").map_or(BLOWS, |text| text.parse().expect("a number of blows"));
+    let mut storm = Storm::begin().await;
+    storm.night.counts_on(1..2).await;
+    let failing = "
+        CREATE TABLE failing (code text);
+        CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+        DECLARE with_code text;
+        BEGIN
+            SELECT code INTO with_code FROM scrutin.failing;
+            IF FOUND THEN RAISE EXCEPTION 'made to fail' USING ERRCODE = with_code; END IF;
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER fail BEFORE INSERT OR UPDATE ON tally FOR EACH STATEMENT EXECUTE FUNCTION fail();";
+    let owner = Database::parse(&storm.night.url).unwrap().connect(Role::Owner).await.unwrap();
+    owner.batch_execute(failing).await.unwrap();
+    drop(owner);
+    // Every kind comes as often as it should.
+    let all = KINDS.iter().flat_map(|(kind, share)| std::iter::repeat_n(*kind, *share as usize));
+    let mut order: Vec<Kind> = all.cycle().take(blows.max(100) as usize).collect();
+    storm.night.random.lock().unwrap().shuffle(&mut order);
+    for (number, kind) in order.into_iter().take(blows as usize).enumerate() {
+        storm.night.counts_on(1..300).await;
+        storm.night.moment(300).await;
+        storm.strike(kind).await;
+        let over = Instant::now();
+        storm.counts_on().await;
+        let took = over.elapsed().as_millis();
+        println!("{number} {kind:?} {took} ms");
+        storm.took_ms.entry(kind).or_default().push(took);
+        storm.raises_no_alarm(kind).await;
+        match kind {
+            Kind::Failover => storm.servers.renew_standby().await,
+            // A counter that starts by a wrong clock cannot know that it is.
+            Kind::ClockSet => storm.night.place.write("shift", "0"),
+            _ => {}
+        }
+    }
+    storm.report();
+    // What the rest stands on stays until the end.
+    let Storm { night, mut producer, counters, log, broker: _broker, lines: _lines, servers: _servers, .. } = storm;
+    night.hurry(producer.take().expect("something writes the votes")).await;
+    holds_the_stream(&night, &log).await;
     night.check(counters).await;
-    cluster.stop().await.unwrap();
 }
