@@ -11,6 +11,7 @@ mod commit_protocol; // the commit protocol in every order of crashes, cuts, los
 mod crash; // the program killed at every step and at random, and the truth all the same
 mod deploy; // the dashboards, alerts and containers of `docker compose up`
 mod disk; // a disk that loses what was not synced to it
+mod documents; // links, and the README in both languages
 mod faults; // every error of PostgreSQL's that passes, and a panic in a worker
 mod kafka; // the log on Kafka: topics, groups, transactions, TLS, outages, and other people's clients
 mod kafka_crash; // counting from Kafka: everything killed, frozen and cut off, and the truth all the same

@@ -24,9 +24,9 @@ fn python() -> &'static Path {
     })
 }
 
-/// The example in a language from the README's section about votes from elsewhere.
+/// The example in a language from the guide to votes in Kafka.
 fn example(language: &str) -> &'static str {
-    let (_, section) = include_str!("../../../README.md").split_once("## Votes from elsewhere\n").unwrap();
+    let (_, section) = include_str!("../../../docs/kafka.md").split_once("## Votes from elsewhere\n").unwrap();
     let section = section.split("\n## ").next().unwrap();
     let (_, code) = section.split_once(&format!("```{language}\n")).unwrap();
     code.split("```").next().unwrap()
@@ -47,7 +47,7 @@ fn run(stage: &Stage, language: &str, code: &str, voter: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_readmes_examples_vote_and_without_their_partitioner_they_do_not() {
+async fn the_examples_vote_and_without_their_partitioner_they_do_not() {
     python();
     let stage = Stage::new().await;
     stage.place.ok("setup");

@@ -1,7 +1,7 @@
 //! The log on Kafka, on real brokers: the program as a user runs it, beside the clients of others.
 
 mod away; // brokers and topics that are not there, settings that are wrong
-mod foreign; // votes from elsewhere, by the README's own examples
+mod foreign; // votes from elsewhere, by the guide's own examples
 mod group; // several counts share the partitions out
 mod identity; // records deleted, partitions added, a topic made anew: what was counted cannot be trusted any more
 mod outage; // brokers and PostgreSQL go and come back under a count
