@@ -27,6 +27,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 8, name: "log_end", sql: include_str!("../../migrations/0008_log_end.sql") },
     Migration { version: 9, name: "walls", sql: include_str!("../../migrations/0009_walls.sql") },
     Migration { version: 10, name: "watch", sql: include_str!("../../migrations/0010_watch.sql") },
+    Migration { version: 11, name: "unknown", sql: include_str!("../../migrations/0011_unknown.sql") },
 ];
 
 /// Sets a database up, as the user of its address.
