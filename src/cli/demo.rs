@@ -26,7 +26,6 @@ use crate::pipeline::{self, CountError, CountOptions, CountProgress, Stop};
 use crate::postgres::Cluster;
 use crate::printable::escaped;
 use crate::private;
-use crate::replay::inspect::hash;
 use crate::replay::layout::Kind;
 use crate::simulate::{FaultRates, Progress, Speed, Truth};
 use crate::store::{Role, elections, migrate, resume};
@@ -99,9 +98,10 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     let stop = stop_at_signal()?;
     let known = if args.fresh { None } else { Run::read(&settings.data_dir)? };
     let mut run = settle(&args, known.clone(), &settings.data_dir)?;
-    run.sha256 = same_file(&run)?;
     // What is wrong with the source is said before anything is deleted or written down.
-    let votes = run.source.open(run.seed, &Day::laid(run.opens_at_ms, run.day_ms), &settings.data_dir)?;
+    let (votes, sha256) = run.source.open(run.seed, &Day::laid(run.opens_at_ms, run.day_ms), &settings.data_dir)?;
+    check_same_file(&run, sha256.as_deref())?;
+    run.sha256 = sha256;
     let election = votes.election().clone();
     if args.fresh {
         forget(&settings).await?;
@@ -304,19 +304,16 @@ fn settle(args: &Args, known: Option<Run>, data_dir: &Path) -> Result<Run> {
     Ok(Run { at_once: if args.speed.is_some() { asked.at_once } else { known.at_once }, ..known })
 }
 
-/// The hash of the run's file, which must be the one that it was begun with.
-fn same_file(run: &Run) -> Result<Option<String>> {
-    let Some(file) = run.source.file() else { return Ok(None) };
-    let (now, _) = hash(file)?;
-    match &run.sha256 {
-        Some(then) if *then != now => {
-            let what = format!(
-                "has changed since this run was begun: its sha256 was {then}, and is {now}; --fresh counts the file as it is now"
-            );
-            Err(FileError::Whole { path: file.to_owned(), what }.into())
-        }
-        _ => Ok(Some(now)),
+/// A run's file must be the one that it was begun with.
+fn check_same_file(run: &Run, now: Option<&str>) -> Result<()> {
+    let (Some(file), Some(then), Some(now)) = (run.source.file(), &run.sha256, now) else { return Ok(()) };
+    if then == now {
+        return Ok(());
     }
+    let what = format!(
+        "has changed since this run was begun: its sha256 was {then}, and is {now}; --fresh counts the file as it is now"
+    );
+    Err(FileError::Whole { path: file.to_owned(), what }.into())
 }
 
 /// The same place for a start from another folder. A link keeps its name: the election is called after it.

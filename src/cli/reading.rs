@@ -8,7 +8,7 @@ use super::UsageError;
 use super::table::say;
 use crate::printable::escaped;
 use crate::replay::layout::{Kind, Marks, Names, OverRegistered, SameName, Spelling, Thousands, Totals, Wide};
-use crate::replay::{Finding, Layout, inspect};
+use crate::replay::{Finding, Layout};
 use crate::table::{Encoding, Separator};
 
 const FILE: &str = "How the file is written";
@@ -268,8 +268,7 @@ pub(super) fn quoted(word: &str) -> String {
 const TOLD: usize = 8;
 
 /// Tells the file's hash, and what was odd in it and how it is read.
-pub(super) fn told_findings(file: &Path, layout: &Layout, findings: &[Finding]) -> Result<()> {
-    let (sha256, _) = inspect::hash(file)?;
+pub(super) fn told_findings(file: &Path, sha256: &str, layout: &Layout, findings: &[Finding]) {
     let by = if layout.name.is_empty() { String::new() } else { format!(", by the layout `{}`", layout.name) };
     say(&format!("{}: sha256 {sha256}{by}", escaped(&file.display().to_string())));
     for finding in findings.iter().take(TOLD) {
@@ -278,5 +277,4 @@ pub(super) fn told_findings(file: &Path, layout: &Layout, findings: &[Finding]) 
     if findings.len() > TOLD {
         say(&format!("  and {} more; `scrutin inspect` tells all", findings.len() - TOLD));
     }
-    Ok(())
 }

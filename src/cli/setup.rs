@@ -128,7 +128,7 @@ fn election(args: &Args, data_dir: &Path) -> Result<Election> {
         let layout = Box::new(args.reading.layout(Kind::Results)?);
         let source = Source::Results { file: file.clone(), layout };
         // What is not said of the votes changes nothing of the election.
-        return Ok(source.open(1, &args.day.of_replay(), data_dir)?.election().clone());
+        return Ok(source.open(1, &args.day.of_replay(), data_dir)?.0.election().clone());
     }
     if args.reading.is_given() {
         let what = "how a file is read (--layout, --region-column and so on) goes with --results";

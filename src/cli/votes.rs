@@ -20,7 +20,7 @@ use crate::election::Election;
 use crate::log::VoteLog;
 use crate::pipeline::Stop;
 use crate::replay::layout::{Kind, OWN};
-use crate::replay::{self, About, BallotFile, Layout};
+use crate::replay::{self, About, BallotFile, Finding, Layout};
 use crate::simulate::{self, Ballots, Delivery, FaultRates, Plan, Progress, Speed, Truth};
 use crate::store::{Role, elections, migrate};
 
@@ -325,25 +325,36 @@ impl Source {
         }
     }
 
-    /// Reads what is needed to send the votes.
-    pub fn open(&self, seed: u64, day: &Day, data_dir: &Path) -> Result<Votes> {
+    /// Reads what is needed to send the votes, and tells what is odd in the file; also the file's hash.
+    pub fn open(&self, seed: u64, day: &Day, data_dir: &Path) -> Result<(Votes, Option<String>)> {
+        let Some(file) = self.file().map(Path::to_owned) else { return Ok((self.read(seed, day, data_dir)?.0, None)) };
+        // Beside the reading, which takes longer.
+        let hash = std::thread::spawn(move || replay::inspect::hash(&file));
+        let (votes, findings) = self.read(seed, day, data_dir)?;
+        let (sha256, _) = hash.join().map_err(|_| anyhow!("the file's hash was not made"))??;
+        if let Source::Results { file, layout } | Source::Ballots { file, layout } = self {
+            told_findings(file, &sha256, layout, &findings);
+        }
+        Ok((votes, Some(sha256)))
+    }
+
+    fn read(&self, seed: u64, day: &Day, data_dir: &Path) -> Result<(Votes, Vec<Finding>)> {
         match self {
             Source::Simulation { folder, voters } => {
                 let mut election = base_election(folder.as_deref(), *voters)?;
                 day.put_into(&mut election);
-                Votes::drawn(election, seed)
+                Ok((Votes::drawn(election, seed)?, Vec::new()))
             }
             Source::Results { file, layout } => {
                 let read = replay::results::read(file, layout, &day.about(), seed);
                 let (plan, findings) = read.map_err(|error| with_layout(file, layout, error))?;
-                told_findings(file, layout, &findings)?;
-                Ok(Votes::Plan(Box::new(plan)))
+                Ok((Votes::Plan(Box::new(plan)), findings))
             }
             Source::Ballots { file, layout } => {
                 let key = voter_key(data_dir)?;
                 let ballots = BallotFile::open(file, (**layout).clone(), &day.about(), key, seed)?;
-                told_findings(file, layout, ballots.findings())?;
-                Ok(Votes::Ballots(Box::new(ballots)))
+                let findings = ballots.findings().to_vec();
+                Ok((Votes::Ballots(Box::new(ballots)), findings))
             }
         }
     }
@@ -465,7 +476,7 @@ pub(super) async fn replay(args: ReplayArgs, settings: Settings) -> Result<ExitC
         None => day.of_replay(),
     };
     when.title = title.or(when.title);
-    let votes = source.open(how.seed, &when, &settings.data_dir)?;
+    let (votes, _) = source.open(how.seed, &when, &settings.data_dir)?;
     // Whoever has loaded it with `setup` may do without the owner's rights from then on.
     if known != Some(votes.election()) {
         elections::save(&mut client, votes.election()).await?;

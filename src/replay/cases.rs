@@ -345,13 +345,13 @@ fn who_is_one_person_is_asked() {
     check(
         by_name,
         expect![[r#"
-        is refused, by `scrutin`
-        ! line 3, column `candidate`: `List` stands in region `N` on line 2 already; --same-name one adds them up as one person, --same-name several keeps them apart, and a column `candidate_id` tells who is who
-        List 6 in 2
-        Finn 5 in 2
-        [N] N: 9 of ?
-        [S] S: 2 of ?
-        blank 0, null 0, registered ?"#]],
+            is refused, by `scrutin`
+            ! line 3, column `candidate`: `List` stands in region `N` on line 2 already; --same-name one adds them up as one person, --same-name several keeps them apart; a column that tells why is named by --choice-id-column or --part-column
+            List 6 in 2
+            Finn 5 in 2
+            [N] N: 9 of ?
+            [S] S: 2 of ?
+            blank 0, null 0, registered ?"#]],
     );
     check_with(
         |layout| layout.answers.same_name = Some(SameName::One),

@@ -407,7 +407,7 @@ impl<'a> Settling<'a> {
             ),
             None => format!(
                 "`{name}` stands in region `{region}` on line {} already; --same-name one adds them up as one person, \
-                 --same-name several keeps them apart, and a column `candidate_id` tells who is who",
+                 --same-name several keeps them apart; a column that tells why is named by --choice-id-column or --part-column",
                 first.line
             ),
         };

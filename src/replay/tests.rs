@@ -165,7 +165,7 @@ fn broken_results_name_line_column_and_what_was_expected() {
         (
             "1,N,9,1,0,0,Ann,4\n1,N,9,1,0,0,Bob,2\n1,N,9,1,0,0,Ann,2\n",
             expect![
-                "Élections 2031.csv, line 4, column `candidate`: `Ann` stands in region `1` on line 2 already; --same-name one adds them up as one person, --same-name several keeps them apart, and a column `candidate_id` tells who is who"
+                "Élections 2031.csv, line 4, column `candidate`: `Ann` stands in region `1` on line 2 already; --same-name one adds them up as one person, --same-name several keeps them apart; a column that tells why is named by --choice-id-column or --part-column"
             ],
         ),
         (

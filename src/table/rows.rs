@@ -184,6 +184,10 @@ impl TextRows {
                 at = self.quoted(at + 1, row, bytes)?;
             } else {
                 let length = memchr(self.separator, &self.raw[at..]).unwrap_or(self.raw.len() - at);
+                if self.raw[at..at + length].trim_ascii_start().starts_with(b"\"") {
+                    let what = "has a space before its quote; remove the space, or say --no-quotes".into();
+                    return Err(RowError::At { line: self.next_line - 1, field: Some(row.fields.len()), what });
+                }
                 bytes.extend_from_slice(&self.raw[at..at + length]);
                 at += length;
             }

@@ -192,6 +192,10 @@ fn a_quote_closes_where_it_should_or_is_refused() {
             "t.csv, line 2, column `a`: begins with a quote that closes before the end of the field; double each quote within, or leave out the first"
         ],
     );
+    check(
+        b"a,b\n1, \"2\"\n",
+        expect!["t.csv, line 2, column `b`: has a space before its quote; remove the space, or say --no-quotes"],
+    );
     let plain = Form { no_quotes: true, ..Form::default() };
     expect![[r#"
         utf-8, comma, line 1

@@ -229,7 +229,7 @@ fn a_broken_file_of_results_is_3() {
     check_with(
         "region_code,candidate,votes\nN,Ann,5\nN,Ann,3\n",
         expect![[r#"
-            scrutin: r.csv, line 3, column `candidate`: `Ann` stands in region `N` on line 2 already; --same-name one adds them up as one person, --same-name several keeps them apart, and a column `candidate_id` tells who is who
+            scrutin: r.csv, line 3, column `candidate`: `Ann` stands in region `N` on line 2 already; --same-name one adds them up as one person, --same-name several keeps them apart; a column that tells why is named by --choice-id-column or --part-column
         "#]],
     );
     check_with(
