@@ -7,8 +7,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::csv_file::{Column, CsvFile, FileError};
+use crate::csv_file::FileError;
 use crate::printable::{check_name, escaped, is_unprintable};
+use crate::table::{Column, Form, Table};
 use crate::vote::{BLANK, NULL};
 
 /// A longer code is refused: a vote must fit the contract's 4 KiB whatever it names.
@@ -42,7 +43,8 @@ pub struct Election {
 pub struct Region {
     pub code: String,
     pub name: String,
-    pub registered: u64,
+    /// None: nobody has said how many.
+    pub registered: Option<u64>,
     /// As the election's, where this region's is another.
     pub expected_turnout: Option<f64>,
     /// Latitude and longitude, in degrees.
@@ -97,8 +99,9 @@ impl Election {
         let choices = include_bytes!("../elections/presidential/choices.csv");
         let built = (|| {
             let mut election = parse_toml(Path::new("election.toml"), toml)?;
-            election.regions = regions_of(CsvFile::of(Path::new("regions.csv"), &regions[..])?)?;
-            election.choices = choices_of(CsvFile::of(Path::new("choices.csv"), &choices[..])?, &election.regions)?;
+            election.regions = regions_of(Table::of(Path::new("regions.csv"), regions, &wanted(&REGION_COLUMNS))?)?;
+            election.choices =
+                choices_of(Table::of(Path::new("choices.csv"), choices, &wanted(&CHOICE_COLUMNS))?, &election.regions)?;
             Ok::<_, FileError>(election)
         })();
         built.expect("the built-in election is tested")
@@ -166,8 +169,8 @@ impl Election {
         hasher.finalize().to_hex().to_string()
     }
 
-    /// Registered voters over all regions.
-    pub fn registered(&self) -> u64 {
+    /// Registered voters over all regions; none if those of a region are unknown.
+    pub fn registered(&self) -> Option<u64> {
         self.regions.iter().map(|region| region.registered).sum()
     }
 }
@@ -236,14 +239,22 @@ fn parse_toml(path: &Path, text: &str) -> Result<Election, FileError> {
     Ok(election)
 }
 
-fn read_regions(path: &Path) -> Result<Vec<Region>, FileError> {
-    regions_of(CsvFile::open(path)?)
+const REGION_COLUMNS: [&str; 3] = ["code", "name", "registered"];
+const CHOICE_COLUMNS: [&str; 2] = ["code", "name"];
+
+fn wanted(columns: &[&str]) -> Vec<String> {
+    columns.iter().map(|column| (*column).to_owned()).collect()
 }
 
-fn regions_of(mut file: CsvFile) -> Result<Vec<Region>, FileError> {
-    let (code, name, registered) = (file.column("code")?, file.column("name")?, file.column("registered")?);
-    let [lat, lon, grid_col, grid_row] = ["lat", "lon", "grid_col", "grid_row"].map(|name| file.optional_column(name));
-    let expected_turnout = file.optional_column("expected_turnout");
+fn read_regions(path: &Path) -> Result<Vec<Region>, FileError> {
+    regions_of(Table::open(path, &Form::default(), &wanted(&REGION_COLUMNS))?)
+}
+
+fn regions_of(mut file: Table) -> Result<Vec<Region>, FileError> {
+    let [code, name, registered] = file.needed(REGION_COLUMNS)?;
+    let (lat, lon, grid_col, grid_row) =
+        (file.find("lat")?, file.find("lon")?, file.find("grid_col")?, file.find("grid_row")?);
+    let expected_turnout = file.find("expected_turnout")?;
     let mut regions = Vec::new();
     let mut lines = HashMap::new();
     while file.next_row()? {
@@ -280,7 +291,7 @@ fn regions_of(mut file: CsvFile) -> Result<Vec<Region>, FileError> {
             point: degrees(lat, 90.0)?.zip(degrees(lon, 180.0)?),
             tile: place(grid_col)?.zip(place(grid_row)?),
             name: plain(&file, name)?,
-            registered: file.count(registered)?,
+            registered: file.number(registered, "a whole number of zero or more")?,
             code: region,
         });
     }
@@ -290,19 +301,19 @@ fn regions_of(mut file: CsvFile) -> Result<Vec<Region>, FileError> {
     Ok(regions)
 }
 
-fn plain(file: &CsvFile, column: Column) -> Result<String, FileError> {
+fn plain(file: &Table, column: Column) -> Result<String, FileError> {
     let name = file.required(column)?;
     check_name(name).map_err(|what| file.error(column, what))?;
     Ok(name.to_owned())
 }
 
 fn read_choices(path: &Path, regions: &[Region]) -> Result<Vec<Choice>, FileError> {
-    choices_of(CsvFile::open(path)?, regions)
+    choices_of(Table::open(path, &Form::default(), &wanted(&CHOICE_COLUMNS))?, regions)
 }
 
-fn choices_of(mut file: CsvFile, regions: &[Region]) -> Result<Vec<Choice>, FileError> {
-    let (code, name) = (file.column("code")?, file.column("name")?);
-    let (color, region) = (file.optional_column("color"), file.optional_column("region"));
+fn choices_of(mut file: Table, regions: &[Region]) -> Result<Vec<Choice>, FileError> {
+    let [code, name] = file.needed(CHOICE_COLUMNS)?;
+    let (color, region) = (file.find("color")?, file.find("region")?);
     let known: HashSet<&str> = regions.iter().map(|region| region.code.as_str()).collect();
     let mut choices: Vec<Choice> = Vec::new();
     let mut lines: HashMap<(String, Option<String>), u64> = HashMap::new();

@@ -2,7 +2,8 @@
 //!
 //! The life of a vote, and where to read on:
 //!
-//! 1. An [`election`] says who may be voted for, where and when; [`csv_file`] reads its files and says what is wrong with them.
+//! 1. An [`election`] says who may be voted for, where and when; a [`table`] reads its files, whoever wrote them, and a
+//!    [`csv_file::FileError`] says what is wrong with them; [`csv_file`] writes CSV.
 //! 2. A [`vote`] is a JSON message. [`simulate`] makes those of a whole election; [`replay`] makes them from real
 //!    results or real ballots.
 //! 3. It is appended to the [`log`], a topic of Kafka or a folder, in the partition of its voter, and stays there: the log
@@ -34,5 +35,6 @@ pub mod replay;
 pub mod simulate;
 pub mod spark;
 pub mod store;
+pub mod table;
 pub mod telemetry;
 pub mod vote;

@@ -14,16 +14,19 @@ use super::UsageError;
 use super::audit::{recount, verdict};
 use super::open::{Store, open_log, stop_at_signal};
 use super::progress::{Line, View, summary};
+use super::reading::ReadingArgs;
 use super::results::print_result;
 use super::serve;
-use super::table::{grouped, print};
-use super::votes::{ColumnArgs, Day, FaultArgs, Source, now_ms, parse_duration, parse_speed};
+use super::table::{print, registered};
+use super::votes::{Day, FaultArgs, Source, now_ms, parse_duration, parse_speed};
 use crate::config::{LogSettings, Settings};
+use crate::csv_file::FileError;
 use crate::log::{EmbeddedLog, VoteLog};
 use crate::pipeline::{self, CountError, CountOptions, CountProgress, Stop};
 use crate::postgres::Cluster;
 use crate::printable::escaped;
 use crate::private;
+use crate::replay::layout::Kind;
 use crate::simulate::{FaultRates, Progress, Speed, Truth};
 use crate::store::{Role, elections, migrate, resume};
 use crate::telemetry::Telemetry;
@@ -36,15 +39,16 @@ pub(super) struct Args {
     /// Folder with election.toml, regions.csv and choices.csv [default: the built-in presidential election]
     #[arg(long, value_name = "DIR", help_heading = "Votes")]
     election: Option<PathBuf>,
-    /// Replay real results instead: a CSV file with the columns region_code, region_name, registered, abstentions,
-    /// blank, null, candidate, votes, and maybe candidate_id
+    /// Replay real results instead: a table with the columns region_code, region_name, registered, abstentions, blank,
+    /// null, candidate, votes, and maybe candidate_id, or as a layout or the options below say; `scrutin inspect` shows
+    /// how it is read
     #[arg(long, value_name = "FILE", help_heading = "Votes", conflicts_with_all = ["voters", "election"])]
     results: Option<PathBuf>,
-    /// Replay real ballots instead: a CSV file (maybe .csv.gz) with a row a ballot, whose columns are named below
+    /// Replay real ballots instead: a table with a row a ballot, whose columns a layout or the options below name
     #[arg(long, value_name = "FILE", help_heading = "Votes", conflicts_with_all = ["voters", "election", "results"])]
     ballots: Option<PathBuf>,
     #[command(flatten)]
-    columns: ColumnArgs,
+    reading: ReadingArgs,
     /// The same seed makes the same votes [default: 1]
     #[arg(long, value_name = "N", help_heading = "Votes")]
     seed: Option<u64>,
@@ -81,6 +85,9 @@ struct Run {
     day_ms: i64,
     /// All at once; otherwise at the pace of the day.
     at_once: bool,
+    /// Of the file that it was begun with.
+    #[serde(default)]
+    sha256: Option<String>,
 }
 
 pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
@@ -90,9 +97,11 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     let _lock = lock(&settings.data_dir)?;
     let stop = stop_at_signal()?;
     let known = if args.fresh { None } else { Run::read(&settings.data_dir)? };
-    let run = settle(&args, known.clone(), &settings.data_dir)?;
+    let mut run = settle(&args, known.clone(), &settings.data_dir)?;
     // What is wrong with the source is said before anything is deleted or written down.
-    let votes = run.source.open(run.seed, &Day::laid(run.opens_at_ms, run.day_ms), &settings.data_dir)?;
+    let (votes, sha256) = run.source.open(run.seed, &Day::laid(run.opens_at_ms, run.day_ms), &settings.data_dir)?;
+    check_same_file(&run, sha256.as_deref())?;
+    run.sha256 = sha256;
     let election = votes.election().clone();
     if args.fresh {
         forget(&settings).await?;
@@ -109,10 +118,10 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     let telemetry = Telemetry::new();
     let page = serve::start(&settings, &store.database, &telemetry).await?;
     print(&format!(
-        "{}: {} regions, {} registered\n\n  page        {}\n  data        {}\n",
+        "{}: {} regions, {}\n\n  page        {}\n  data        {}\n",
         escaped(&election.title),
         election.regions.len(),
-        grouped(election.registered() as i64),
+        registered(&election),
         page.address,
         settings.data_dir.display()
     ))?;
@@ -127,7 +136,7 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
         count: Some(Arc::clone(&count)),
         votes: Some(Arc::clone(&sent)),
         telemetry: Some(Arc::clone(&telemetry)),
-        registered: Some(election.registered()),
+        registered: election.registered(),
         ..View::default()
     });
     let start = Instant::now();
@@ -295,6 +304,18 @@ fn settle(args: &Args, known: Option<Run>, data_dir: &Path) -> Result<Run> {
     Ok(Run { at_once: if args.speed.is_some() { asked.at_once } else { known.at_once }, ..known })
 }
 
+/// A run's file must be the one that it was begun with.
+fn check_same_file(run: &Run, now: Option<&str>) -> Result<()> {
+    let (Some(file), Some(then), Some(now)) = (run.source.file(), &run.sha256, now) else { return Ok(()) };
+    if then == now {
+        return Ok(());
+    }
+    let what = format!(
+        "has changed since this run was begun: its sha256 was {then}, and is {now}; --fresh counts the file as it is now"
+    );
+    Err(FileError::Whole { path: file.to_owned(), what }.into())
+}
+
 /// The same place for a start from another folder. A link keeps its name: the election is called after it.
 fn absolute(path: &PathBuf) -> Result<PathBuf> {
     let whole = std::path::absolute(path).with_context(|| format!("find {}", path.display()))?;
@@ -331,12 +352,14 @@ impl Run {
     }
 
     fn asked(args: &Args) -> Result<Run> {
-        if args.columns.is_given() && args.ballots.is_none() {
-            return Err(UsageError("the columns (--voter-column and so on) go with --ballots".into()).into());
+        if args.reading.is_given() && args.results.is_none() && args.ballots.is_none() {
+            let what = "how a file is read (--layout, --voter-column and so on) goes with --results or --ballots";
+            return Err(UsageError(what.into()).into());
         }
+        let layout = |kind| args.reading.layout(kind).map(Box::new);
         let source = match (&args.results, &args.ballots) {
-            (Some(file), _) => Source::Results { file: absolute(file)? },
-            (_, Some(file)) => Source::Ballots { file: absolute(file)?, columns: args.columns.columns()? },
+            (Some(file), _) => Source::Results { file: absolute(file)?, layout: layout(Kind::Results)? },
+            (_, Some(file)) => Source::Ballots { file: absolute(file)?, layout: layout(Kind::Ballots)? },
             _ => Source::Simulation {
                 folder: args.election.as_ref().map(absolute).transpose()?,
                 voters: args.voters.or_else(|| args.election.is_none().then_some(VOTERS)),
@@ -359,6 +382,7 @@ impl Run {
             opens_at_ms,
             day_ms,
             at_once,
+            sha256: None,
         })
     }
 }

@@ -7,8 +7,10 @@ mod count;
 mod demo;
 mod gaps;
 mod health;
+mod inspect;
 mod open;
 mod progress;
+mod reading;
 mod rejected;
 mod results;
 mod serve;
@@ -65,13 +67,17 @@ scrutin.toml (data-dir = \"…\"). A flag beats the environment, which beats the
 #[derive(Subcommand)]
 enum Command {
     /// Run everything in one process, with a page to watch: begin here
-    Demo(demo::Args),
+    Demo(Box<demo::Args>),
     /// Make database and log ready, and load an election
     Setup(setup::Args),
     /// Write simulated votes, and some that must be refused, into the log
     Simulate(votes::SimulateArgs),
     /// Write real results or real ballots into the log, as votes
     Replay(votes::ReplayArgs),
+    /// Show how a file of results or ballots will be read, and what is odd, before anything is counted
+    Inspect(inspect::Args),
+    /// List the layouts: how publishers write their files
+    Layouts(inspect::LayoutsArgs),
     /// Count the votes in the log
     Count(count::Args),
     /// Serve the page, the API and the metrics
@@ -125,10 +131,12 @@ pub fn main() -> ExitCode {
     };
     let done = runtime.block_on(async {
         match cli.command {
-            Command::Demo(args) => demo::run(args, settings).await,
+            Command::Demo(args) => demo::run(*args, settings).await,
             Command::Setup(args) => unless_interrupted(setup::run(args, settings)).await,
             Command::Simulate(args) => votes::simulate(args, settings).await,
             Command::Replay(args) => votes::replay(args, settings).await,
+            Command::Inspect(args) => inspect::run(&args),
+            Command::Layouts(args) => inspect::layouts(&args),
             Command::Count(args) => count::run(args, settings).await,
             Command::Serve => serve::run(settings).await,
             Command::Results(args) => unless_interrupted(results::run(args, settings)).await,

@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 
 use super::UsageError;
 use super::open::Store;
-use super::table::{Format, Rows, grouped, percent, print};
+use super::table::{Format, Rows, grouped, percent, print, share_of};
 use crate::config::Settings;
 use crate::store::{Role, migrate, results};
 
@@ -87,6 +87,12 @@ async fn read(client: &Client, counter: &str, election: &str, by: By) -> Result<
     Ok(Rows { columns: by.columns().to_vec(), rows: rows.context("read the results")? })
 }
 
+/// With how many digits the shares of the first two are not shown as the same, unless they are.
+fn digits(shares: &[Option<f64>]) -> usize {
+    let [Some(first), Some(second), ..] = shares else { return 2 };
+    (2..8).find(|digits| first == second || share_of(*first, *digits) != share_of(*second, *digits)).unwrap_or(8)
+}
+
 /// Prints the result as people read it: by choice, with shares, and the turnout.
 pub(super) async fn print_result(client: &Client, counter: &str, election: &str) -> Result<()> {
     let found = client
@@ -98,8 +104,11 @@ pub(super) async fn print_result(client: &Client, counter: &str, election: &str)
         .await
         .context("read the results")?;
     let mut table = Rows { columns: vec!["choice", "votes", "share"], rows: Vec::new() };
+    let shares: Vec<Option<f64>> = found.iter().filter(|row| row.get(3)).map(|row| row.get(2)).collect();
+    let digits = digits(&shares);
     for row in found.iter().filter(|row| row.get(3)) {
-        let share = row.get::<_, Option<f64>>(2).map_or(String::new(), |share| format!("{:>8}", percent(share)));
+        let share =
+            row.get::<_, Option<f64>>(2).map_or(String::new(), |share| format!("{:>8}", share_of(share, digits)));
         table.rows.push(vec![Value::from(row.get::<_, &str>(0)), row.get::<_, i64>(1).into(), share.into()]);
     }
     table.print(Format::Table)?;
@@ -110,9 +119,11 @@ pub(super) async fn print_result(client: &Client, counter: &str, election: &str)
         )
         .await
         .context("read the turnout")?;
-    let [registered, votes, valid, blank, null] = [0, 1, 2, 3, 4].map(|column| grouped(row.get(column)));
+    let [votes, valid, blank, null] = [1, 2, 3, 4].map(|column| grouped(row.get(column)));
+    let of_registered = match row.get::<_, Option<i64>>(0) {
+        Some(registered) => format!("of {} registered have voted", grouped(registered)),
+        None => "have voted, of an unknown number of registered".into(),
+    };
     let turnout = row.get::<_, Option<f64>>(5).map_or(String::new(), |turnout| format!(", {}", percent(turnout)));
-    print(&format!(
-        "{votes} of {registered} registered have voted{turnout}: {valid} valid, {blank} blank, {null} null\n"
-    ))
+    print(&format!("{votes} {of_registered}{turnout}: {valid} valid, {blank} blank, {null} null\n"))
 }

@@ -5,12 +5,15 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use super::UsageError;
 use super::open::{Store, open_log};
-use super::table::{grouped, print};
+use super::reading::ReadingArgs;
+use super::table::{print, registered};
 use super::votes::{DayArgs, Source};
 use crate::config::{Settings, read_secret};
 use crate::election::Election;
 use crate::printable::escaped;
+use crate::replay::layout::Kind;
 use crate::store::{Role, elections, migrate, resume};
 
 #[derive(clap::Args)]
@@ -22,6 +25,8 @@ pub(super) struct Args {
     /// File of real results, whose election is loaded instead; `replay results` with the same file casts its votes
     #[arg(long, value_name = "FILE", conflicts_with_all = ["election", "voters"])]
     results: Option<PathBuf>,
+    #[command(flatten)]
+    reading: Box<ReadingArgs>,
     /// Scale the registered voters to so many in all
     #[arg(long, value_name = "N")]
     voters: Option<u64>,
@@ -105,11 +110,11 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
         };
         for election in shown {
             print(&format!(
-                "election    {}: {}, {} regions, {} registered\n",
+                "election    {}: {}, {} regions, {}\n",
                 election.id,
                 escaped(&election.title),
                 election.regions.len(),
-                grouped(election.registered() as i64)
+                registered(&election)
             ))?;
         }
     }
@@ -120,9 +125,14 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
 
 fn election(args: &Args, data_dir: &Path) -> Result<Election> {
     if let Some(file) = &args.results {
-        let source = Source::Results { file: file.clone() };
+        let layout = Box::new(args.reading.layout(Kind::Results)?);
+        let source = Source::Results { file: file.clone(), layout };
         // What is not said of the votes changes nothing of the election.
-        return Ok(source.open(1, &args.day.of_replay(), data_dir)?.election().clone());
+        return Ok(source.open(1, &args.day.of_replay(), data_dir)?.0.election().clone());
+    }
+    if args.reading.is_given() {
+        let what = "how a file is read (--layout, --region-column and so on) goes with --results";
+        return Err(UsageError(what.into()).into());
     }
     let mut election = super::votes::base_election(args.election.as_deref(), args.voters)?;
     if let Some(day) = args.day.day(election.closes_at_ms - election.opens_at_ms) {

@@ -12,6 +12,7 @@ use super::told;
 use crate::config::Settings;
 use crate::log::VoteLog;
 use crate::pipeline::held_back;
+use crate::printable::escaped;
 use crate::store::{Role, StoreError, migrate};
 
 /// Exits with 1 where a count does not add up, or is not of the log as it is now.
@@ -103,6 +104,7 @@ async fn print_counter(client: &Client, log: Option<&dyn VoteLog>, counter: &str
     for fault in &faults {
         print(&format!("            {fault}\n"))?;
     }
+    print_over_registered(client, counter).await?;
     if log.is_none() {
         print("            it counts another log; the end is where it saw that one last\n")?;
     }
@@ -126,6 +128,29 @@ async fn print_counter(client: &Client, log: Option<&dyn VoteLog>, counter: &str
         print(&format!("waits       {held}\n"))?;
     }
     Ok(adds_up && faults.is_empty())
+}
+
+/// So many regions are named.
+const REGIONS_NAMED: i64 = 5;
+
+/// Warns of regions with more votes than registered voters: one of the two figures must be wrong.
+async fn print_over_registered(client: &Client, counter: &str) -> Result<()> {
+    let sql = "SELECT region_name, votes, registered, count(*) OVER () FROM over_registered
+                WHERE counter = $1 ORDER BY votes - registered DESC, region LIMIT $2";
+    let rows = client.query(sql, &[&counter, &REGIONS_NAMED]).await.context("read who is registered")?;
+    let Some(first) = rows.first() else { return Ok(()) };
+    let regions: i64 = first.get(3);
+    print(&format!("WARNING     {} regions have more votes than registered voters\n", grouped(regions)))?;
+    for row in &rows {
+        let (name, votes, registered): (&str, i64, i64) = (row.get(0), row.get(1), row.get(2));
+        print(&format!(
+            "            {}: {} votes, {} registered\n",
+            escaped(name),
+            grouped(votes),
+            grouped(registered)
+        ))?;
+    }
+    Ok(())
 }
 
 /// Where a counter stands in a partition.

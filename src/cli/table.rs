@@ -8,6 +8,7 @@ use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use serde_json::{Map, Value};
 
 use crate::csv_file::{CsvText, text_of};
+use crate::election::Election;
 use crate::printable::{escaped, escaped_lines, is_unprintable};
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -35,15 +36,29 @@ pub(super) enum Texts {
 /// A line under the header and nothing else: easy to read, and to copy.
 const PLAIN: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
+/// How many are registered, in words.
+pub(super) fn registered(election: &Election) -> String {
+    match election.registered() {
+        Some(registered) => format!("{} registered", grouped(registered as i64)),
+        None => "number of registered unknown".into(),
+    }
+}
+
 /// A share in percent. `100.00 %` is only shown for exactly all.
 pub(super) fn percent(share: f64) -> String {
-    let rounded = (share * 10_000.0).round() / 100.0;
+    share_of(share, 2)
+}
+
+/// The same with so many digits.
+pub(super) fn share_of(share: f64, digits: usize) -> String {
+    let step = 10_f64.powi(-(digits as i32));
+    let rounded = (share * 100.0 / step).round() * step;
     let shown = match share {
-        _ if share < 1.0 => rounded.min(99.99),
-        _ if share > 1.0 => rounded.max(100.01),
+        _ if share < 1.0 => rounded.min(100.0 - step),
+        _ if share > 1.0 => rounded.max(100.0 + step),
         _ => rounded,
     };
-    format!("{shown:.2} %")
+    format!("{shown:.digits$} %")
 }
 
 impl Rows {

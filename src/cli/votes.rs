@@ -12,18 +12,20 @@ use serde::{Deserialize, Serialize};
 use super::UsageError;
 use super::open::{Store, open_existing_log, open_log, stop_at_signal};
 use super::progress::{Line, View};
+use super::reading::{ReadingArgs, told_findings};
 use super::table::{grouped, print, say};
 use crate::config::Settings;
+use crate::csv_file::FileError;
 use crate::election::Election;
 use crate::log::VoteLog;
 use crate::pipeline::Stop;
-use crate::replay::{self, About, BallotColumns, BallotFile};
+use crate::replay::layout::{Kind, OWN};
+use crate::replay::{self, About, BallotFile, Finding, Layout};
 use crate::simulate::{self, Ballots, Delivery, FaultRates, Plan, Progress, Speed, Truth};
 use crate::store::{Role, elections, migrate};
 
 /// Headings in the help.
 const FAULTS: &str = "Faults";
-const COLUMNS: &str = "Columns of the file of ballots";
 
 /// Threads that make votes; each makes those of its own partitions.
 const THREADS: usize = 2;
@@ -45,28 +47,30 @@ pub(super) struct ReplayArgs {
 
 #[derive(clap::Subcommand)]
 enum Replay {
-    /// Real results by region: a CSV file with the columns region_code, region_name, registered, abstentions,
-    /// blank, null, candidate, votes, and maybe candidate_id
+    /// Real results by region: a table with the columns region_code, region_name, registered, abstentions, blank, null,
+    /// candidate, votes, and maybe candidate_id, or as a layout or the options below say
     Results {
-        /// The file; other columns are ignored
+        /// The file: CSV, maybe packed, or a spreadsheet; `scrutin inspect` shows how it is read
         file: PathBuf,
         /// What the election is called [default: the file's name]
         #[arg(long, value_name = "TEXT")]
         title: Option<String>,
+        #[command(flatten)]
+        reading: Box<ReadingArgs>,
         #[command(flatten)]
         day: DayArgs,
         #[command(flatten)]
         how: HowArgs,
     },
-    /// Real ballots: a CSV file (maybe .csv.gz) with a row a ballot
+    /// Real ballots: a table with a row a ballot
     Ballots {
-        /// The file
+        /// The file: CSV, maybe packed, or a spreadsheet; `scrutin inspect` shows how it is read
         file: PathBuf,
         /// What the election is called [default: the file's name]
         #[arg(long, value_name = "TEXT")]
         title: Option<String>,
         #[command(flatten)]
-        columns: ColumnArgs,
+        reading: Box<ReadingArgs>,
         #[command(flatten)]
         day: DayArgs,
         #[command(flatten)]
@@ -148,48 +152,6 @@ impl FaultArgs {
         let rates: FaultRates = serde_json::from_value(kinds.into())?;
         rates.check().map_err(|what| UsageError(format!("--fault: {what}")))?;
         Ok(rates)
-    }
-}
-
-/// Which columns of a file of ballots say what.
-#[derive(clap::Args, Clone, Debug, Default)]
-pub(super) struct ColumnArgs {
-    /// Column that tells the voters, or the ballots, apart
-    #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
-    pub voter_column: Option<String>,
-    /// Column of the region, precinct or ward
-    #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
-    pub region_column: Option<String>,
-    /// Column of the candidate; an empty one is a blank ballot
-    #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
-    pub choice_column: Option<String>,
-    /// Column that says `blank` of a blank ballot, `null` of a spoilt one, `vote` or nothing of others [default: those
-    /// without a candidate are blank]
-    #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
-    pub blank_column: Option<String>,
-    /// Column of the channel by which the ballot was cast [default: all at the booth]
-    #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
-    pub channel_column: Option<String>,
-}
-
-impl ColumnArgs {
-    pub fn is_given(&self) -> bool {
-        let ColumnArgs { voter_column, region_column, choice_column, blank_column, channel_column } = self;
-        [voter_column, region_column, choice_column, blank_column, channel_column].iter().any(|column| column.is_some())
-    }
-
-    pub fn columns(&self) -> Result<BallotColumns> {
-        let required = |column: &Option<String>, flag: &str| {
-            let missing = || UsageError(format!("--{flag} is missing; it names a column of the file of ballots"));
-            column.clone().ok_or_else(missing)
-        };
-        Ok(BallotColumns {
-            voter: required(&self.voter_column, "voter-column")?,
-            region: required(&self.region_column, "region-column")?,
-            choice: required(&self.choice_column, "choice-column")?,
-            blank: self.blank_column.clone(),
-            channel: self.channel_column.clone(),
-        })
     }
 }
 
@@ -282,8 +244,8 @@ pub(super) fn base_election(folder: Option<&Path>, voters: Option<u64>) -> Resul
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Source {
     Simulation { folder: Option<PathBuf>, voters: Option<u64> },
-    Results { file: PathBuf },
-    Ballots { file: PathBuf, columns: BallotColumns },
+    Results { file: PathBuf, layout: Box<Layout> },
+    Ballots { file: PathBuf, layout: Box<Layout> },
 }
 
 /// Votes ready to be sent.
@@ -328,27 +290,71 @@ impl Day {
     }
 }
 
+/// Names the layout that would fit, where the project's own form does not.
+fn with_layout(file: &Path, layout: &Layout, error: FileError) -> anyhow::Error {
+    let is_plain = layout.name == OWN && layout.required.is_empty();
+    let found =
+        replay::inspect::fitting(file, &layout.file).ok().flatten().filter(|found| is_plain && found.name != OWN);
+    match found {
+        Some(found) if found.kind == Kind::Ballots => {
+            let what = format!("this looks like the layout `{0}`: --ballots with --layout {0} reads it", found.name);
+            anyhow::Error::new(error).context(what)
+        }
+        Some(found) => {
+            let what = format!("this looks like the layout `{0}`: --layout {0} reads it", found.name);
+            anyhow::Error::new(error).context(what)
+        }
+        None => error.into(),
+    }
+}
+
 impl Source {
+    /// The file that votes are read from.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Source::Simulation { .. } => None,
+            Source::Results { file, .. } | Source::Ballots { file, .. } => Some(file),
+        }
+    }
+
     /// The id of the election that a file brings.
     fn election_id(&self) -> String {
         match self {
             Source::Simulation { .. } => String::new(),
-            Source::Results { file } | Source::Ballots { file, .. } => replay::election_id(file),
+            Source::Results { file, .. } | Source::Ballots { file, .. } => replay::election_id(file),
         }
     }
 
-    /// Reads what is needed to send the votes.
-    pub fn open(&self, seed: u64, day: &Day, data_dir: &Path) -> Result<Votes> {
+    /// Reads what is needed to send the votes, and tells what is odd in the file; also the file's hash.
+    pub fn open(&self, seed: u64, day: &Day, data_dir: &Path) -> Result<(Votes, Option<String>)> {
+        let Some(file) = self.file().map(Path::to_owned) else { return Ok((self.read(seed, day, data_dir)?.0, None)) };
+        // Beside the reading, which takes longer.
+        let hash = std::thread::spawn(move || replay::inspect::hash(&file));
+        let (votes, findings) = self.read(seed, day, data_dir)?;
+        let (sha256, _) = hash.join().map_err(|_| anyhow!("the file's hash was not made"))??;
+        if let Source::Results { file, layout } | Source::Ballots { file, layout } = self {
+            told_findings(file, &sha256, layout, &findings);
+        }
+        Ok((votes, Some(sha256)))
+    }
+
+    fn read(&self, seed: u64, day: &Day, data_dir: &Path) -> Result<(Votes, Vec<Finding>)> {
         match self {
             Source::Simulation { folder, voters } => {
                 let mut election = base_election(folder.as_deref(), *voters)?;
                 day.put_into(&mut election);
-                Votes::drawn(election, seed)
+                Ok((Votes::drawn(election, seed)?, Vec::new()))
             }
-            Source::Results { file } => Ok(Votes::Plan(Box::new(replay::results::read(file, &day.about(), seed)?))),
-            Source::Ballots { file, columns } => {
+            Source::Results { file, layout } => {
+                let read = replay::results::read(file, layout, &day.about(), seed);
+                let (plan, findings) = read.map_err(|error| with_layout(file, layout, error))?;
+                Ok((Votes::Plan(Box::new(plan)), findings))
+            }
+            Source::Ballots { file, layout } => {
                 let key = voter_key(data_dir)?;
-                Ok(Votes::Ballots(Box::new(BallotFile::open(file, columns.clone(), &day.about(), key, seed)?)))
+                let ballots = BallotFile::open(file, (**layout).clone(), &day.about(), key, seed)?;
+                let findings = ballots.findings().to_vec();
+                Ok((Votes::Ballots(Box::new(ballots)), findings))
             }
         }
     }
@@ -442,9 +448,13 @@ pub(super) async fn simulate(args: SimulateArgs, settings: Settings) -> Result<E
 
 pub(super) async fn replay(args: ReplayArgs, settings: Settings) -> Result<ExitCode> {
     let (source, title, day, how) = match args.what {
-        Replay::Results { file, title, day, how } => (Source::Results { file }, title, day, how),
-        Replay::Ballots { file, title, columns, day, how } => {
-            (Source::Ballots { file, columns: columns.columns()? }, title, day, how)
+        Replay::Results { file, title, reading, day, how } => {
+            let layout = Box::new(reading.layout(Kind::Results)?);
+            (Source::Results { file, layout }, title, day, how)
+        }
+        Replay::Ballots { file, title, reading, day, how } => {
+            let layout = Box::new(reading.layout(Kind::Ballots)?);
+            (Source::Ballots { file, layout }, title, day, how)
         }
     };
     let how = how.settle(false, &settings)?;
@@ -466,7 +476,7 @@ pub(super) async fn replay(args: ReplayArgs, settings: Settings) -> Result<ExitC
         None => day.of_replay(),
     };
     when.title = title.or(when.title);
-    let votes = source.open(how.seed, &when, &settings.data_dir)?;
+    let (votes, _) = source.open(how.seed, &when, &settings.data_dir)?;
     // Whoever has loaded it with `setup` may do without the owner's rights from then on.
     if known != Some(votes.election()) {
         elections::save(&mut client, votes.election()).await?;

@@ -22,7 +22,7 @@ fn built_in_election_is_whole() {
     election.check().unwrap();
     assert_eq!(election.regions.len(), 107);
     assert_eq!(election.choices.len(), 10);
-    let registered = election.registered();
+    let registered = election.registered().unwrap();
     assert!((48_500_000..=49_500_000).contains(&registered), "{registered} registered");
 
     let tiles: HashSet<_> = election.regions.iter().map(|region| region.tile.expect("each has a tile")).collect();
@@ -51,7 +51,7 @@ fn built_in_tiles_follow_the_compass() {
 fn folder_is_read() {
     let folder = folder(TOML, REGIONS, CHOICES);
     let election = Election::load(folder.path()).unwrap();
-    assert_eq!(election.registered(), 2000);
+    assert_eq!(election.registered(), Some(2000));
     assert_eq!(election.bucket_seconds, 60);
     assert_eq!(election.regions[0].point, Some((48.5, 2.25)));
     assert_eq!(election.regions[1].point, None);
@@ -131,7 +131,12 @@ fn broken_regions() {
         expect!["folder/regions.csv, line 2, column `grid_row`: found `half`, expected a whole number"],
     );
     check_regions("code,name,registered\n", expect!["folder/regions.csv: has no region; expected at least one row"]);
-    check_regions("", expect!["folder/regions.csv, line 1: is empty; expected a header with a column `code`"]);
+    check_regions(
+        "",
+        expect![
+            "folder/regions.csv, line 1: is empty; expected a header with the columns `code`, `name`, `registered`"
+        ],
+    );
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn election(id: &str) -> Election {
     let region = |code: &str| Region {
         code: code.into(),
         name: code.into(),
-        registered: 10,
+        registered: Some(10),
         expected_turnout: None,
         point: None,
         tile: None,

@@ -27,7 +27,8 @@ pub struct Standing {
     /// Who is ahead, and who comes next: place in the election's list, and votes.
     pub first: Option<(u32, u64)>,
     pub second: Option<(u32, u64)>,
-    pub registered: u64,
+    /// None: not known.
+    pub registered: Option<u64>,
     /// Votes expected, if anything is.
     pub expected: Option<u64>,
 }
@@ -137,7 +138,7 @@ impl Standing {
 
     /// Whether that share of the votes to come is in.
     fn has(&self, share: f64) -> bool {
-        let all = self.expected.unwrap_or(self.registered);
+        let Some(all) = self.expected.or(self.registered) else { return false };
         all > 0 && self.votes as f64 >= share * all as f64
     }
 }
@@ -148,7 +149,7 @@ mod tests {
 
     fn standing(first: (u32, u64), second: (u32, u64), expected: Option<u64>) -> Standing {
         let votes = first.1 + second.1;
-        Standing { votes, valid: votes, first: Some(first), second: Some(second), registered: 1000, expected }
+        Standing { votes, valid: votes, first: Some(first), second: Some(second), registered: Some(1000), expected }
     }
 
     fn told(moments: &Moments) -> Vec<Moment> {

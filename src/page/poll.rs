@@ -211,6 +211,9 @@ fn object(value: Value) -> Map<String, Value> {
     }
 }
 
+/// Registered voters and expected votes of a region; none: not known.
+type ToCome = (Option<u64>, Option<u64>);
+
 /// What `queries::live::REGIONS` gives.
 #[derive(Deserialize)]
 struct Regions {
@@ -218,16 +221,17 @@ struct Regions {
     /// None while there is no counter of that name.
     total: Option<Total>,
     ahead: Vec<Ahead>,
-    expected_total: u64,
+    /// Votes expected of all; none if not known.
+    expected_total: Option<u64>,
     regions_total: u64,
     regions: Option<BTreeMap<String, Counted>>,
     /// Registered, and expected votes.
-    expected: Option<BTreeMap<String, (u64, Option<u64>)>>,
+    expected: Option<BTreeMap<String, ToCome>>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
 struct Total {
-    registered: u64,
+    registered: Option<u64>,
     votes: u64,
     valid: u64,
 }
@@ -267,7 +271,7 @@ impl Watch {
         }
         let Some(Total { registered, votes, valid }) = found.total else { return };
         let ahead = |rank: usize| found.ahead.get(rank).map(|ahead| (ahead.place, ahead.votes));
-        let expected = Some(found.expected_total);
+        let expected = found.expected_total;
         let whole = Standing { votes, valid, first: ahead(0), second: ahead(1), registered, expected };
         let regions = found.regions.iter().flatten().map(|(region, counted)| {
             let expected = found.expected.as_ref().and_then(|expected| expected.get(region));
@@ -279,7 +283,7 @@ impl Watch {
 }
 
 impl Counted {
-    fn standing(self, registered: u64, expected: Option<u64>) -> Standing {
+    fn standing(self, registered: Option<u64>, expected: Option<u64>) -> Standing {
         let Counted(votes, valid, ..) = self;
         Standing { votes, valid, first: self.2.zip(self.3), second: self.4.zip(self.5), registered, expected }
     }

@@ -54,7 +54,7 @@ pub static ELECTION: LazyLock<String> = LazyLock::new(|| {
         &format!(
             "'election', election, 'title', title, 'opens_at', rfc3339(opens_at), 'closes_at', rfc3339(closes_at),
              'time_zone', time_zone, 'expected_turnout', expected_turnout, 'channels', channels, 'bucket_seconds', bucket_seconds, 'fingerprint', fingerprint,
-             'registered', (SELECT sum(registered)::bigint FROM region r WHERE r.election = e.election),
+             'registered', (SELECT registered FROM electorate r WHERE r.election = e.election),
              'choices', {choices}, 'regions', {regions}"
         ),
     )

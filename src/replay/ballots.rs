@@ -4,14 +4,17 @@
 //! first time the voters' ids are kept, 16 bytes a ballot and more for the table, to find those that come
 //! twice; after that only those are.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
+use super::ballot_columns::{BallotTable, Mark};
 use super::codes::Codes;
+use super::finding::{Finding, Findings};
+use super::layout::{Layout, Marks, Spelling};
+use super::words::{self, Word, composed, spelling};
 use super::{About, color_by_votes};
-use crate::csv_file::{Column, CsvFile, FileError};
+use crate::csv_file::FileError;
 use crate::election::{CHANNELS_MAX, Choice, Election, Region, check_code};
 use crate::simulate::Ballots;
 use crate::simulate::ballots::{Ballot, ChannelMix, Source, Standing};
@@ -19,98 +22,47 @@ use crate::simulate::cells::Cells;
 use crate::simulate::random::{derive, mix};
 use crate::vote::VoterId;
 
-/// The names of the columns that say what is needed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct BallotColumns {
-    pub voter: String,
-    pub region: String,
-    /// The candidate's name; empty for a blank ballot.
-    pub choice: String,
-    /// Says which ballots are blank or spoilt; see [`BallotFile::open`].
-    pub blank: Option<String>,
-    /// A channel on every row.
-    pub channel: Option<String>,
-}
-
 /// A file of real ballots, and the election that it brings.
 #[derive(Debug)]
 pub struct BallotFile {
     path: PathBuf,
-    columns: BallotColumns,
+    layout: Layout,
     key: [u8; 32],
     seed: u64,
     election: Election,
     cells: Cells,
     /// Places by the text in the file.
     region_of: HashMap<String, u32>,
-    choice_of: HashMap<String, u32>,
+    meaning_of: HashMap<String, Meaning>,
     channel_of: HashMap<String, u32>,
     rows: u64,
     /// Voters with more than one row.
     repeated: HashSet<VoterId>,
+    findings: Vec<Finding>,
+    sums: BallotSums,
 }
 
-/// What a row says.
-enum Mark<'a> {
-    Vote(&'a str),
+/// Ballots by what they say.
+#[derive(Clone, Debug, Default)]
+pub struct BallotSums {
+    /// By the place of the choice.
+    pub choices: Vec<u64>,
+    /// By the place of the region.
+    pub regions: Vec<u64>,
+    pub blank: u64,
+    pub null: u64,
+}
+
+/// What a text in the choice's column says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Meaning {
+    Choice(u32),
     Blank,
     Null,
 }
 
-/// The columns of an open file.
-struct Opened {
-    file: CsvFile,
-    voter: Column,
-    region: Column,
-    choice: Column,
-    blank: Option<Column>,
-    channel: Option<Column>,
-}
-
-impl Opened {
-    fn open(path: &Path, columns: &BallotColumns) -> Result<Opened, FileError> {
-        let file = CsvFile::open(path)?;
-        let optional = |name: &Option<String>| name.as_ref().map(|name| file.column(name)).transpose();
-        Ok(Opened {
-            voter: file.column(&columns.voter)?,
-            region: file.column(&columns.region)?,
-            choice: file.column(&columns.choice)?,
-            blank: optional(&columns.blank)?,
-            channel: optional(&columns.channel)?,
-            file,
-        })
-    }
-
-    fn voter(&self, key: &[u8; 32]) -> Result<VoterId, FileError> {
-        let digest = blake3::keyed_hash(key, self.file.required(self.voter)?.as_bytes());
-        let (id, _) = digest.as_bytes().split_first_chunk().expect("a digest has 32 bytes");
-        Ok(VoterId(u128::from_be_bytes(*id)))
-    }
-
-    fn mark(&self) -> Result<Mark<'_>, FileError> {
-        let choice = self.file.text(self.choice);
-        let vote = if choice.is_empty() { Mark::Blank } else { Mark::Vote(choice) };
-        let Some(column) = self.blank else { return Ok(vote) };
-        let text = self.file.text(column);
-        let is = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
-        if is(&["", "vote", "false", "no", "0"]) {
-            Ok(vote)
-        } else if is(&["blank", "true", "yes", "1"]) {
-            Ok(Mark::Blank)
-        } else if is(&["null", "spoilt", "invalid", "overvote"]) {
-            Ok(Mark::Null)
-        } else {
-            let what = format!(
-                "found `{text}`, expected blank, true, yes or 1 (a blank ballot), null, spoilt, invalid or overvote \
-                 (a spoilt one), vote, false, no, 0 or nothing (a vote)"
-            );
-            Err(self.file.error(column, what))
-        }
-    }
-}
-
-/// Names as they appear, with a code for each.
-#[derive(Default)]
+/// Names as they appear, with a place for each.
+#[derive(Debug, Default)]
 struct Names {
     place_of: HashMap<String, u32>,
     names: Vec<String>,
@@ -130,87 +82,215 @@ impl Names {
     }
 }
 
-impl BallotFile {
-    /// Reads the file through. `key` is the secret that turns the file's voter ids into pseudonyms.
-    ///
-    /// A row is blank where the choice is empty or the blank column says `blank`, `true`, `yes` or `1`; spoilt
-    /// where that says `null`, `spoilt`, `invalid` or `overvote`; a vote where it says `vote`, `false`, `no`,
-    /// `0` or nothing; and any other word in it is an error. A region has as many registered voters as ballots.
-    pub fn open(
-        path: &Path,
-        columns: BallotColumns,
-        about: &About,
-        key: [u8; 32],
-        seed: u64,
-    ) -> Result<BallotFile, FileError> {
-        let mut opened = Opened::open(path, &columns)?;
-        let (mut regions, mut choices, mut channels) = (Names::default(), Names::default(), Names::default());
-        let (mut seen, mut repeated, mut rows) = (HashSet::new(), HashSet::new(), 0);
-        while opened.file.next_row()? {
-            rows += 1;
-            let voter = opened.voter(&key)?;
-            if !seen.insert(voter) {
-                repeated.insert(voter);
+/// What the texts of the choice's column say, learnt as they come.
+struct Meanings<'a> {
+    layout: &'a Layout,
+    choices: Names,
+    of_text: HashMap<String, Meaning>,
+    spellings: HashMap<String, (u32, u64)>,
+    findings: Findings,
+    blank: u64,
+    null: u64,
+}
+
+impl Meanings<'_> {
+    fn learn(&mut self, text: &str, line: u64, column: &str) -> Meaning {
+        if let Some(meaning) = self.of_text.get(text) {
+            return *meaning;
+        }
+        let meaning = self.new_text(text, line, column);
+        self.of_text.insert(text.to_owned(), meaning);
+        meaning
+    }
+
+    fn new_text(&mut self, text: &str, line: u64, column: &str) -> Meaning {
+        let mut tell = |what: &str| {
+            self.findings.note_at(line, Some(column), format!("`{}` is read as {what}", text.replace('\n', "` and `")))
+        };
+        if text.contains('\n') {
+            tell("a spoilt ballot: a mark for more than one");
+            return Meaning::Null;
+        }
+        if self.layout.answers.marks != Some(Marks::Choices) {
+            match words::of_choice(text) {
+                Some(Word::Blank) => {
+                    tell("a blank ballot; --marks choices reads it as a candidate");
+                    return Meaning::Blank;
+                }
+                Some(Word::Null) => {
+                    tell("a spoilt ballot; --marks choices reads it as a candidate");
+                    return Meaning::Null;
+                }
+                _ => {}
             }
-            let region = regions.place(opened.file.required(opened.region)?);
-            regions.counts[region as usize] += 1;
-            if let Mark::Vote(choice) = opened.mark()? {
-                let choice = choices.place(choice);
-                choices.counts[choice as usize] += 1;
+        }
+        self.new_name(&composed(text), line, column)
+    }
+
+    /// A name that may be another one's in another spelling.
+    fn new_name(&mut self, name: &str, line: u64, column: &str) -> Meaning {
+        if let Some((place, first_line)) = self.spellings.get(&spelling(name)).copied() {
+            let first = &self.choices.names[place as usize];
+            if first == name {
+                return Meaning::Choice(place);
             }
-            if let Some(column) = opened.channel {
-                let channel = opened.file.required(column)?;
-                check_code(channel).map_err(|what| opened.file.error(column, what))?;
-                if channels.place(channel) as usize >= CHANNELS_MAX {
-                    let what = format!("`{channel}` is one more channel than {CHANNELS_MAX}; expected fewer");
-                    return Err(opened.file.error(column, what));
+            let pair = format!("`{name}` and `{first}` (line {first_line}) differ in case or spaces only");
+            match self.layout.answers.spelling {
+                None => {
+                    let what = format!("{pair}; --spelling join makes them one, --spelling apart two");
+                    self.findings.refuse(line, Some(column), what);
+                }
+                Some(Spelling::Apart) => {}
+                Some(Spelling::Join) => {
+                    self.findings.note_at(line, Some(column), format!("{pair}, and are one"));
+                    return Meaning::Choice(place);
                 }
             }
         }
+        let place = self.choices.place(name);
+        self.spellings.entry(spelling(name)).or_insert((place, line));
+        Meaning::Choice(place)
+    }
+
+    fn count(&mut self, meaning: Meaning) {
+        match meaning {
+            Meaning::Choice(place) => self.choices.counts[place as usize] += 1,
+            Meaning::Blank => self.blank += 1,
+            Meaning::Null => self.null += 1,
+        }
+    }
+}
+
+/// The voter's pseudonym.
+fn voter(opened: &BallotTable, key: &[u8; 32]) -> Result<VoterId, FileError> {
+    let digest = blake3::keyed_hash(key, opened.voter()?.as_bytes());
+    let (id, _) = digest.as_bytes().split_first_chunk().expect("a digest has 32 bytes");
+    Ok(VoterId(u128::from_be_bytes(*id)))
+}
+
+impl BallotFile {
+    /// Reads the file through. `key` is the secret that turns the file's voter ids into pseudonyms.
+    ///
+    /// A row is blank where the choice is empty or a word as `undervote`, or the blank column says `blank`, `true`, `yes` or
+    /// `1`; spoilt where the choice is a word as `overvote` or has two names, or that column says `null`, `spoilt`, `invalid`
+    /// or `overvote`; a vote where it says `vote`, `false`, `no`, `0` or nothing; and any other word in it is an error. How
+    /// many are registered is unknown.
+    pub fn open(path: &Path, layout: Layout, about: &About, key: [u8; 32], seed: u64) -> Result<BallotFile, FileError> {
+        let mut opened = BallotTable::open(path, &layout)?;
+        let (mut regions, mut channels) = (Names::default(), Names::default());
+        let column = opened.choice_name();
+        let mut meanings = Meanings {
+            layout: &layout,
+            choices: Names::default(),
+            of_text: HashMap::new(),
+            spellings: HashMap::new(),
+            findings: Findings::default(),
+            blank: 0,
+            null: 0,
+        };
+        for name in opened.marked_names() {
+            meanings.learn(name, 1, &column);
+        }
+        let (mut seen, mut repeated, mut rows, mut not_asked) = (HashSet::new(), HashSet::new(), 0, 0_u64);
+        while opened.next_row()? {
+            let Some(mark) = opened.mark()? else {
+                not_asked += 1;
+                continue;
+            };
+            rows += 1;
+            let voter = voter(&opened, &key)?;
+            if !seen.insert(voter) {
+                repeated.insert(voter);
+            }
+            let region = regions.place(&opened.region()?);
+            regions.counts[region as usize] += 1;
+            let meaning = match mark {
+                Mark::Vote(text) => meanings.learn(text, opened.line(), &column),
+                Mark::Blank => Meaning::Blank,
+                Mark::Null => Meaning::Null,
+            };
+            meanings.count(meaning);
+            if let Some(channel) = opened.channel()? {
+                check_code(channel).map_err(|what| opened.channel_error(what))?;
+                if channels.place(channel) as usize >= CHANNELS_MAX {
+                    let what = format!("`{channel}` is one more channel than {CHANNELS_MAX}; expected fewer");
+                    return Err(opened.channel_error(what));
+                }
+            }
+        }
+        if let Some(error) = meanings.findings.error(path) {
+            return Err(error);
+        }
+        let Meanings { choices, of_text, mut findings, blank, null, .. } = meanings;
+        if not_asked > 0 {
+            findings.note(format!("{not_asked} rows are ballots without this contest, and left out"));
+        }
+        if !repeated.is_empty() {
+            findings.note(format!("{} voters stand on more than one row; the first of each counts", repeated.len()));
+        }
+        findings.note("how many are registered is not said; it is shown as unknown, and no turnout".into());
         let whole = |what| FileError::Whole { path: path.to_owned(), what };
         if choices.names.is_empty() {
             return Err(whole("has no vote for anybody; expected one row a ballot".into()));
         }
-        let mut codes = Codes::default();
-        // A value that can be a code is one.
-        regions.names.iter().filter(|name| check_code(name).is_ok()).for_each(|name| codes.reserve(name));
-        let region_list = regions.names.iter().zip(&regions.counts).map(|(name, ballots)| Region {
-            code: if check_code(name).is_ok() { name.clone() } else { codes.give(name, "region") },
-            name: name.clone(),
-            registered: *ballots,
-            expected_turnout: None,
-            point: None,
-            tile: None,
-        });
-        let region_list: Vec<Region> = region_list.collect();
-        let mut codes = Codes::default();
-        let choice_list = choices.names.iter().map(|name| Choice {
-            code: codes.give(name, "choice"),
-            name: name.clone(),
-            color: String::new(),
-            region: None,
-        });
-        let mut choice_list: Vec<Choice> = choice_list.collect();
-        color_by_votes(&mut choice_list, &choices.counts);
-        let mut election = about.election(path, region_list, choice_list);
-        if opened.channel.is_some() {
+        let mut election = about.election(path, region_list(&regions), choice_list(&choices));
+        if opened.has_channel() {
             election.channels = channels.names;
         }
         election.check().map_err(whole)?;
         Ok(BallotFile {
             path: path.to_owned(),
-            columns,
+            layout,
             key,
             seed,
             cells: Cells::of(&election).map_err(whole)?,
             election,
             region_of: regions.place_of,
-            choice_of: choices.place_of,
+            meaning_of: of_text,
             channel_of: channels.place_of,
             rows,
             repeated,
+            findings: findings.0,
+            sums: BallotSums { choices: choices.counts, regions: regions.counts, blank, null },
         })
     }
+
+    /// What is odd in the file, and how it is read.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    pub fn sums(&self) -> &BallotSums {
+        &self.sums
+    }
+}
+
+/// A value that can be a code is one.
+fn region_list(regions: &Names) -> Vec<Region> {
+    let mut codes = Codes::default();
+    regions.names.iter().filter(|name| check_code(name).is_ok()).for_each(|name| codes.reserve(name));
+    let list = regions.names.iter().map(|name| Region {
+        code: if check_code(name).is_ok() { name.clone() } else { codes.give(name, "region") },
+        name: name.clone(),
+        registered: None,
+        expected_turnout: None,
+        point: None,
+        tile: None,
+    });
+    list.collect()
+}
+
+fn choice_list(choices: &Names) -> Vec<Choice> {
+    let mut codes = Codes::default();
+    let list = choices.names.iter().map(|name| Choice {
+        code: codes.give(name, "choice"),
+        name: name.clone(),
+        color: String::new(),
+        region: None,
+    });
+    let mut list: Vec<Choice> = list.collect();
+    color_by_votes(&mut list, &choices.counts);
+    list
 }
 
 impl Ballots for BallotFile {
@@ -235,7 +315,7 @@ impl Ballots for BallotFile {
     fn start(&self) -> Result<Rows<'_>, FileError> {
         Ok(Rows {
             ballots: self,
-            opened: Opened::open(&self.path, &self.columns)?,
+            opened: BallotTable::open(&self.path, &self.layout)?,
             channels: ChannelMix::new(self.election.channels.len()),
             salt_seed: derive(self.seed, "ballot"),
             number: 0,
@@ -247,7 +327,7 @@ impl Ballots for BallotFile {
 /// Goes through the rows of a file.
 pub struct Rows<'a> {
     ballots: &'a BallotFile,
-    opened: Opened,
+    opened: BallotTable,
     channels: ChannelMix,
     salt_seed: u64,
     /// Rows so far.
@@ -259,33 +339,44 @@ pub struct Rows<'a> {
 impl Rows<'_> {
     /// The file is not what it was when it was opened.
     fn changed(&self) -> FileError {
-        self.opened.file.whole_error("has changed while it was read; leave it as it is until all of it is replayed")
+        self.opened.whole_error("has changed while it was read; leave it as it is until all of it is replayed")
     }
 }
 
 impl Source for Rows<'_> {
     fn next(&mut self) -> Result<Option<Ballot>, FileError> {
         let (ballots, number) = (self.ballots, self.number);
-        if !self.opened.file.next_row()? {
-            return if number == ballots.rows { Ok(None) } else { Err(self.changed()) };
+        loop {
+            if !self.opened.next_row()? {
+                return if number == ballots.rows { Ok(None) } else { Err(self.changed()) };
+            }
+            if self.opened.is_asked() {
+                break;
+            }
         }
         if number == ballots.rows {
             return Err(self.changed());
         }
         self.number += 1;
         let opened = &self.opened;
-        let voter = opened.voter(&ballots.key)?;
+        let voter = voter(opened, &ballots.key)?;
         let salt = mix(self.salt_seed ^ number);
-        let region = ballots.region_of.get(opened.file.required(opened.region)?).copied();
+        let region: Cow<'_, str> = opened.region()?;
+        let region = ballots.region_of.get(&*region).copied();
         let valid = ballots.cells.choices().len() as u32 - 2;
-        let choice = match opened.mark()? {
-            Mark::Vote(name) => ballots.choice_of.get(name).copied(),
-            Mark::Blank => Some(valid),
-            Mark::Null => Some(valid + 1),
+        let meaning = match opened.mark()? {
+            Some(Mark::Vote(text)) => ballots.meaning_of.get(text).copied(),
+            Some(Mark::Blank) | None => Some(Meaning::Blank),
+            Some(Mark::Null) => Some(Meaning::Null),
         };
+        let choice = meaning.map(|meaning| match meaning {
+            Meaning::Choice(place) => place,
+            Meaning::Blank => valid,
+            Meaning::Null => valid + 1,
+        });
         let of_day = (u128::from(number) << 32) / u128::from(ballots.rows);
-        let channel = match opened.channel {
-            Some(column) => ballots.channel_of.get(opened.file.text(column)).copied(),
+        let channel = match opened.channel()? {
+            Some(channel) => ballots.channel_of.get(channel).copied(),
             None => {
                 self.channels.set_time(of_day as u64);
                 Some(self.channels.pick(salt as u32))

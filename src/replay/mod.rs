@@ -3,16 +3,34 @@
 //! Both bring their own election and go the way of simulated votes ([`run`](crate::simulate::run)); the tallies
 //! come out equal to the source.
 
+mod ballot_columns;
 pub mod ballots;
 mod codes;
+mod contests;
+mod facts;
+pub mod finding;
+pub mod inspect;
+pub mod layout;
+mod places;
+mod rankings;
 pub mod results;
+mod settle;
+mod totals;
+mod words;
 
+#[cfg(test)]
+mod cases;
+#[cfg(test)]
+mod publishers;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::path::Path;
 
-pub use ballots::{BallotColumns, BallotFile};
+pub use ballots::BallotFile;
+pub use finding::Finding;
+pub use layout::Layout;
 
 use crate::election::{Choice, Election, Region, default_color};
 
@@ -40,9 +58,13 @@ pub fn election_id(path: &Path) -> String {
 
 /// The file's name without its endings.
 fn stem(path: &Path) -> String {
+    const ENDINGS: [&str; 8] = [".gz", ".zip", ".csv", ".tsv", ".txt", ".xlsx", ".ods", ".tab"];
     let file = path.file_name().unwrap_or_default().to_string_lossy();
-    let file = file.strip_suffix(".gz").unwrap_or(&file);
-    file.strip_suffix(".csv").unwrap_or(file).to_owned()
+    let mut stem: &str = &file;
+    while let Some(shorter) = ENDINGS.iter().find_map(|end| stem.strip_suffix(end)).filter(|stem| !stem.is_empty()) {
+        stem = shorter;
+    }
+    stem.to_owned()
 }
 
 impl About {
@@ -62,9 +84,15 @@ impl About {
     }
 }
 
-/// Gives the choices their colours in the order of their votes.
+/// Gives the choices their colours in the order of their votes. A person who stands in several regions has one.
 fn color_by_votes(choices: &mut [Choice], votes: &[u64]) {
     let mut order: Vec<usize> = (0..choices.len()).collect();
     order.sort_by_key(|&place| std::cmp::Reverse(votes[place]));
-    order.into_iter().enumerate().for_each(|(rank, place)| choices[place].color = default_color(rank));
+    let mut color_of: HashMap<(String, String), String> = HashMap::new();
+    for place in order {
+        let rank = color_of.len();
+        let choice = &mut choices[place];
+        let color = color_of.entry((choice.code.clone(), choice.name.clone())).or_insert_with(|| default_color(rank));
+        choice.color.clone_from(color);
+    }
 }

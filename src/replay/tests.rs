@@ -33,9 +33,14 @@ fn written(dir: &Path, name: &str, text: &str) -> PathBuf {
 }
 
 fn results(text: &str) -> Result<Plan, String> {
+    results_by(&Layout::own(), text)
+}
+
+fn results_by(layout: &Layout, text: &str) -> Result<Plan, String> {
     let dir = tempfile::tempdir().unwrap();
     let path = written(dir.path(), "Élections 2031.csv", text);
-    results::read(&path, &about(), 1)
+    results::read(&path, layout, &about(), 1)
+        .map(|(plan, _)| plan)
         .map_err(|error| error.to_string().replace(&format!("{}/", dir.path().display()), ""))
 }
 
@@ -46,7 +51,8 @@ fn shown(plan: &Plan) -> String {
         let _ = writeln!(out, "{} {:?} {}", choice.code, choice.name, choice.region.as_deref().unwrap_or("everywhere"));
     }
     for region in &plan.election().regions {
-        let _ = write!(out, "{} {:?} {}:", region.code, region.name, region.registered);
+        let registered = region.registered.map_or("?".into(), |number| number.to_string());
+        let _ = write!(out, "{} {:?} {registered}:", region.code, region.name);
         for cell in 0..plan.cells().len() as u32 {
             let (code, choice) = plan.cells().codes(cell);
             if code == region.code {
@@ -58,8 +64,19 @@ fn shown(plan: &Plan) -> String {
     out
 }
 
+/// Rows of one name with several ids are several people.
+fn several() -> Layout {
+    let mut layout = Layout::own();
+    layout.answers.same_name = Some(layout::SameName::Several);
+    layout
+}
+
 fn check_results(text: &str, expected: Expect) {
     expected.assert_eq(&results(text).map_or_else(|error| error + "\n", |plan| shown(&plan)));
+}
+
+fn check_several(text: &str, expected: Expect) {
+    expected.assert_eq(&results_by(&several(), text).map_or_else(|error| error + "\n", |plan| shown(&plan)));
 }
 
 #[test]
@@ -83,7 +100,7 @@ fn results_without_ids_have_codes_of_names() {
 
 #[test]
 fn an_id_stands_in_its_region_only_unless_it_is_the_same_everywhere() {
-    check_results(
+    check_several(
         "region_code,candidate,candidate_id,votes\n\
          N,Ann,1,5\nN,Bob,2,4\nN,Bob,3,3\nN,Cleo,7,2\n\
          S,Ann,1,6\nS,Dan,2,1\nS,Cleo,9,2\n",
@@ -95,8 +112,8 @@ fn an_id_stands_in_its_region_only_unless_it_is_the_same_everywhere() {
             3 "Bob" N
             7 "Cleo" N
             9 "Cleo" S
-            N "N" 14: 1=5 2=4 3=3 7=2 BLANK=0 NULL=0
-            S "S" 9: 1=6 2=1 9=2 BLANK=0 NULL=0
+            N "N" ?: 1=5 2=4 3=3 7=2 BLANK=0 NULL=0
+            S "S" ?: 1=6 2=1 9=2 BLANK=0 NULL=0
         "#]],
     );
     check_results(
@@ -104,7 +121,7 @@ fn an_id_stands_in_its_region_only_unless_it_is_the_same_everywhere() {
         expect![[r#"
             elections-2031 "Élections 2031"
             1 "Ann" N
-            N "N" 5: 1=5 BLANK=0 NULL=0
+            N "N" ?: 1=5 BLANK=0 NULL=0
         "#]],
     );
 }
@@ -148,13 +165,13 @@ fn broken_results_name_line_column_and_what_was_expected() {
         (
             "1,N,9,1,0,0,Ann,4\n1,N,9,1,0,0,Bob,2\n1,N,9,1,0,0,Ann,2\n",
             expect![
-                "Élections 2031.csv, line 4, column `candidate`: `Ann` stands in region `1` on line 2 already; if they are two people, add a column `candidate_id` that tells them apart"
+                "Élections 2031.csv, line 4, column `candidate`: `Ann` stands in region `1` on line 2 already; --same-name one adds them up as one person, --same-name several keeps them apart; a column that tells why is named by --choice-id-column or --part-column"
             ],
         ),
         (
             "1,N,9,,2,1,Ann,7\n",
             expect![
-                "Élections 2031.csv, line 2: region `1`: blank 2 + null 1 + votes 7 = 10 ballots of 9 registered; expected no more than those"
+                "Élections 2031.csv, line 2: region `1`: blank 2 + null 1 + votes 7 = 10 ballots of 9 registered; expected no more than those, or --over-registered allow, which counts them and warns"
             ],
         ),
         (
@@ -175,7 +192,7 @@ fn broken_results_name_line_column_and_what_was_expected() {
         (
             "region_code,candidate,votes,candidate_id\n1,Ann,4,7\n1,Ann,2,7\n",
             expect![
-                "Élections 2031.csv, line 3, column `candidate_id`: `7` stands in region `1` on line 2 already; expected each id once a region"
+                "Élections 2031.csv, line 3, column `candidate_id`: `7` stands in region `1` on line 2 already; expected each id once a region, or --same-name one, which adds them up"
             ],
         ),
         (
@@ -192,7 +209,9 @@ fn broken_results_name_line_column_and_what_was_expected() {
         ),
         (
             "region_code,candidat,votes\n1,Ann,4\n",
-            expect!["Élections 2031.csv, line 1: no column `candidate`; the columns are region_code, candidat, votes"],
+            expect![
+                "Élections 2031.csv, line 1: no column `candidate` (did you mean `candidat`?); the columns are region_code, candidat, votes"
+            ],
         ),
     ] {
         expected.assert_eq(&results(text).unwrap_err());
@@ -211,7 +230,7 @@ fn local_candidates_of_many_regions_are_all_told_apart() {
             let _ = writeln!(text, "E{region:03},Seat {region},9000,,1,2,{name},{id},{votes}");
         }
     }
-    let plan = results(&text).unwrap();
+    let plan = results_by(&several(), &text).unwrap();
     assert_eq!(plan.election().choices.len(), 650 * 7);
     assert_eq!(plan.cells().len(), 650 * 9);
     let truth = sent(&plan).1;
@@ -253,14 +272,10 @@ fn sent<B: crate::simulate::Ballots>(ballots: &B) -> (Vec<(String, String, i64)>
     (votes, truth)
 }
 
-fn columns() -> BallotColumns {
-    BallotColumns {
-        voter: "id".into(),
-        region: "precinct".into(),
-        choice: "vote".into(),
-        blank: Some("kind".into()),
-        channel: None,
-    }
+fn layout() -> Layout {
+    let mut layout = Layout::of_ballots("id", "precinct", "vote");
+    layout.columns.blank = "kind".into();
+    layout
 }
 
 #[test]
@@ -269,8 +284,8 @@ fn ballots_are_sent_in_the_order_of_the_file() {
     let text = "id,precinct,vote,kind\n\
                 a,P 1,Ann,vote\nb,P 2,,\nc,P 1,Bob,NO\na,P 1,Bob,0\nd,P 1,Ann,blank\ne,P 2,Ann,overvote\nf,P 2,Bob,\n";
     let path = written(dir.path(), "cvr.csv", text);
-    let file = BallotFile::open(&path, columns(), &about(), [7; 32], 1).unwrap();
-    assert_eq!(crate::simulate::Ballots::election(&file).registered(), 7);
+    let file = BallotFile::open(&path, layout(), &about(), [7; 32], 1).unwrap();
+    assert_eq!(crate::simulate::Ballots::election(&file).registered(), None);
     let (mut votes, truth) = sent(&file);
     votes.sort_by_key(|(_, _, cast_at_ms)| *cast_at_ms);
     let order: Vec<String> = votes.iter().map(|(region, choice, _)| format!("{region} {choice}")).collect();
@@ -286,8 +301,9 @@ fn ballots_are_sent_in_the_order_of_the_file() {
 fn ballots_may_say_their_channel() {
     let dir = tempfile::tempdir().unwrap();
     let path = written(dir.path(), "cvr.csv", "id,precinct,vote,by\na,P1,Ann,mail\nb,P1,Ann,desk\nc,P1,Ann,mail\n");
-    let columns = BallotColumns { blank: None, channel: Some("by".into()), ..columns() };
-    let file = BallotFile::open(&path, columns, &about(), [7; 32], 1).unwrap();
+    let mut layout = Layout::of_ballots("id", "precinct", "vote");
+    layout.columns.channel = "by".into();
+    let file = BallotFile::open(&path, layout, &about(), [7; 32], 1).unwrap();
     let (_, truth) = sent(&file);
     assert_eq!(truth.tally_rows().collect::<Vec<_>>(), [("P1", "ann", "mail", 2), ("P1", "ann", "desk", 1)]);
 }
@@ -307,7 +323,7 @@ fn broken_ballots_name_line_column_and_what_was_expected() {
         ("id,precinct,vote\n", expect!["line 1: no column `kind`; the columns are id, precinct, vote"]),
     ] {
         let path = written(dir.path(), "cvr.csv", text);
-        let error = BallotFile::open(&path, columns(), &about(), [7; 32], 1).unwrap_err().to_string();
+        let error = BallotFile::open(&path, layout(), &about(), [7; 32], 1).unwrap_err().to_string();
         expected.assert_eq(error.split_once("cvr.csv, ").unwrap().1);
     }
 }
@@ -316,7 +332,7 @@ fn broken_ballots_name_line_column_and_what_was_expected() {
 fn a_file_that_changes_while_it_is_replayed_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let path = written(dir.path(), "cvr.csv", "id,precinct,vote,kind\na,P1,Ann,\nb,P1,Ann,\n");
-    let file = BallotFile::open(&path, columns(), &about(), [7; 32], 1).unwrap();
+    let file = BallotFile::open(&path, layout(), &about(), [7; 32], 1).unwrap();
     for text in ["id,precinct,vote,kind\na,P1,Ann,\n", "id,precinct,vote,kind\na,P1,Ann,\nb,P1,Cleo,\n"] {
         written(dir.path(), "cvr.csv", text);
         let log = EmbeddedLog::open(&dir.path().join("log"), 1).unwrap();
@@ -334,7 +350,7 @@ fn ballots_go_on_where_the_log_ends() {
     let mut text = "id,precinct,vote,kind\n".to_owned();
     (0..500).for_each(|row| text += &format!("v{},P{},C{},\n", row % 450, row % 7, row % 5));
     let path = written(dir.path(), "cvr.csv", &text);
-    let file = BallotFile::open(&path, columns(), &about(), [7; 32], 1).unwrap();
+    let file = BallotFile::open(&path, layout(), &about(), [7; 32], 1).unwrap();
     let faults = FaultRates { delay: 0.2, double_vote: 0.2, ..FaultRates::none() };
     let (progress, stop) = (Progress::default(), AtomicBool::new(false));
     let run_on = |log: &EmbeddedLog| {
@@ -366,7 +382,7 @@ fn ballots_go_on_where_the_log_ends() {
 
     // One vote that is corrected, far from the end, makes it another file.
     let corrected = written(dir.path(), "cvr.csv", &text.replace("v3,P3,C3,", "v3,P3,C4,"));
-    let file = BallotFile::open(&corrected, columns(), &about(), [7; 32], 1).unwrap();
+    let file = BallotFile::open(&corrected, layout(), &about(), [7; 32], 1).unwrap();
     let delivery = Delivery { log: &whole, speed: Speed::Max, threads: 2, progress: &progress, stop: &stop };
     let error = run(&file, &faults, &delivery).unwrap_err().to_string();
     assert!(error.contains("holds votes of another run") && error.contains("file that it was begun with"), "{error}");
@@ -389,10 +405,10 @@ fn real_file(name: &str) -> Option<PathBuf> {
 #[test]
 fn the_french_results_of_2022_are_taken_apart_exactly() {
     let Some(path) = real_file("fr2022_t1_departements.csv") else { return };
-    let plan = results::read(&path, &about(), 1).unwrap();
+    let (plan, _) = results::read(&path, &Layout::own(), &about(), 1).unwrap();
     assert_eq!((plan.election().regions.len(), plan.election().choices.len()), (107, 12));
     assert!(plan.election().choices.iter().all(|choice| choice.region.is_none()));
-    assert_eq!((plan.election().registered(), plan.total()), (48_747_876, 35_923_707));
+    assert_eq!((plan.election().registered(), plan.total()), (Some(48_747_876), 35_923_707));
     let sum = |code: &str| -> u64 {
         let cells = (0..plan.cells().len() as u32).filter(|cell| plan.cells().codes(*cell).1 == code);
         cells.map(|cell| u64::from(plan.ballots()[cell as usize])).sum()
@@ -404,25 +420,20 @@ fn the_french_results_of_2022_are_taken_apart_exactly() {
 fn the_minneapolis_ballots_of_2013_come_to_the_citys_figures() {
     let Some(path) = real_file("cvr_minneapolis2013_mayor.csv.gz") else { return };
     let Some(official) = real_file("cvr_minneapolis2013_mayor_official_round1.csv") else { return };
-    let columns = BallotColumns {
-        voter: "ballot_id".into(),
-        region: "precinct".into(),
-        choice: "first_choice".into(),
-        blank: Some("kind".into()),
-        channel: None,
-    };
-    let file = BallotFile::open(&path, columns, &about(), [7; 32], 1).unwrap();
+    let mut layout = Layout::of_ballots("ballot_id", "precinct", "first_choice");
+    layout.columns.blank = "kind".into();
+    let file = BallotFile::open(&path, layout, &about(), [7; 32], 1).unwrap();
     let (votes, truth) = sent(&file);
     assert_eq!((votes.len(), truth.counted, truth.rejected.len()), (80_101, 80_101, 0));
     let count = |code: &str| votes.iter().filter(|(_, choice, _)| choice == code).count() as u64;
     assert_eq!(count("BLANK"), 686);
-    let mut official = crate::csv_file::CsvFile::open(&official).unwrap();
+    let mut official = crate::table::Table::open(&official, &crate::table::Form::default(), &[]).unwrap();
     let (name, figure) = (official.column("first_choice").unwrap(), official.column("official_round1_votes").unwrap());
     let mut checked = 0;
     while official.next_row().unwrap() {
         let choices = &crate::simulate::Ballots::election(&file).choices;
         let Some(choice) = choices.iter().find(|choice| choice.name == official.text(name)) else { continue };
-        assert_eq!(count(&choice.code), official.count(figure).unwrap(), "{}", choice.name);
+        assert_eq!(count(&choice.code), official.number::<u64>(figure, "").unwrap().unwrap(), "{}", choice.name);
         checked += 1;
     }
     assert_eq!(checked, crate::simulate::Ballots::election(&file).choices.len());

@@ -34,8 +34,19 @@ impl Plan {
     pub fn draw(election: Election, seed: u64) -> Result<Plan, String> {
         election.check()?;
         let cells = Cells::of(&election)?;
-        if let Some(region) = election.regions.iter().find(|region| region.registered > u64::from(u32::MAX)) {
-            return Err(format!("region `{}` has {} registered; at most {}", region.code, region.registered, u32::MAX));
+        for region in &election.regions {
+            match region.registered {
+                None => {
+                    return Err(format!(
+                        "region `{}` does not say how many are registered, so nobody can be drawn",
+                        region.code
+                    ));
+                }
+                Some(registered) if registered > u64::from(u32::MAX) => {
+                    return Err(format!("region `{}` has {registered} registered; at most {}", region.code, u32::MAX));
+                }
+                Some(_) => {}
+            }
         }
         let ballots = draw_ballots(&election, &cells, seed);
         Ok(Plan { election, cells, ballots, seed })
@@ -80,10 +91,12 @@ impl Plan {
 
 /// The same election with so many registered voters in all, the regions' in proportion.
 pub fn scaled(election: &Election, voters: u64) -> Election {
-    let weights: Vec<u64> = election.regions.iter().map(|region| region.registered).collect();
+    let weights: Vec<u64> = election.regions.iter().map(|region| region.registered.unwrap_or(0)).collect();
     let mut election = election.clone();
-    for (region, registered) in election.regions.iter_mut().zip(apportion(voters, &weights)) {
-        region.registered = registered;
+    let known =
+        election.regions.iter_mut().zip(apportion(voters, &weights)).filter(|(region, _)| region.registered.is_some());
+    for (region, registered) in known {
+        region.registered = Some(registered);
     }
     election
 }
@@ -99,7 +112,7 @@ fn draw_ballots(election: &Election, cells: &Cells, seed: u64) -> Vec<u32> {
         let range = range.start as usize..range.end as usize;
         let valid = range.len() - 2;
         // `around` draws two dice; the mean is near 74 %.
-        let turnout = part(about.registered, random.around(6500, 8200), &mut random);
+        let turnout = part(about.registered.unwrap_or(0), random.around(6500, 8200), &mut random);
         let blank = part(turnout, random.around(90, 210), &mut random).min(turnout);
         let null = part(turnout, random.around(40, 100), &mut random).min(turnout - blank);
         // The ranks of those who stand here, closed up where some do not.

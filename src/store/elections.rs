@@ -88,7 +88,7 @@ async fn insert_regions(client: &impl GenericClient, election: &Election) -> Res
     let regions = &election.regions;
     let mut registered = Vec::with_capacity(regions.len());
     for region in regions {
-        registered.push(narrow::<_, i64>(region.registered, "registered")?);
+        registered.push(region.registered.map(|number| narrow::<_, i64>(number, "registered")).transpose()?);
     }
     let code: Vec<&str> = regions.iter().map(|region| region.code.as_str()).collect();
     let name: Vec<&str> = regions.iter().map(|region| region.name.as_str()).collect();
@@ -132,7 +132,7 @@ async fn read(client: &impl GenericClient, row: &Row) -> Result<Election, StoreE
         regions.push(Region {
             code: get(&row, 0)?,
             name: get(&row, 1)?,
-            registered: narrow(get::<i64>(&row, 2)?, "registered")?,
+            registered: get::<Option<i64>>(&row, 2)?.map(|number| narrow(number, "registered")).transpose()?,
             point: lat.zip(get(&row, 4)?),
             tile: col.zip(get(&row, 6)?),
             expected_turnout: get(&row, 7)?,

@@ -32,6 +32,7 @@ const MIGRATIONS: &[Migration] = &[
         name: "local_candidates",
         sql: include_str!("../../migrations/0011_local_candidates.sql"),
     },
+    Migration { version: 12, name: "unknown", sql: include_str!("../../migrations/0012_unknown.sql") },
 ];
 
 /// Sets a database up, as the user of its address.

@@ -23,7 +23,7 @@ fn election(id: &str, bucket_seconds: u32) -> Election {
     let region = |code: &str| Region {
         code: code.into(),
         name: code.into(),
-        registered: 1000,
+        registered: Some(1000),
         expected_turnout: None,
         point: None,
         tile: None,

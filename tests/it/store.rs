@@ -239,7 +239,7 @@ async fn elections_come_back_as_they_were() {
     let region = |code: &str, point, tile| Region {
         code: code.into(),
         name: code.into(),
-        registered: 7,
+        registered: Some(7),
         expected_turnout: None,
         point,
         tile,
@@ -266,7 +266,7 @@ async fn elections_come_back_as_they_were() {
         ],
         choices: vec![choice("Z", Some("a")), choice("Z", Some("É")), choice("A", None)],
     };
-    other.regions[2].registered = i64::MAX as u64;
+    other.regions[2].registered = Some(i64::MAX as u64);
     other.regions[1].expected_turnout = Some(0.1 + 0.2);
     other.expected_turnout = Some(1.0);
     for election in [&Election::built_in(), &other, &other] {
@@ -275,7 +275,7 @@ async fn elections_come_back_as_they_were() {
     let reader = kit.db().connect(Role::Reader).await.unwrap();
     assert_eq!(elections::load_all(&reader).await.unwrap(), [other.clone(), Election::built_in()]);
 
-    other.regions[1].registered = u64::MAX;
+    other.regions[1].registered = Some(u64::MAX);
     let text = elections::save(&mut owner, &other).await.unwrap_err().to_string();
     assert!(text.contains("registered is 18446744073709551615"), "{text}");
 }

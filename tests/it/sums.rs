@@ -73,7 +73,7 @@ fn election(id: &str, choices: &[(&str, &str, &str)]) -> Election {
     let region = |code: &str| Region {
         code: code.into(),
         name: code.into(),
-        registered: 1000,
+        registered: Some(1000),
         expected_turnout: None,
         point: None,
         tile: None,

@@ -17,7 +17,7 @@ export function makeElection(raw) {
     choice.initials = initials(choice.name);
     choice.short = shorten(choice.name);
   }
-  const registered = regions.reduce((sum, region) => sum + region.registered, 0);
+  const registered = total(regions.map((region) => region.registered));
   const isExpected = regions.every(({ basis }) => basis === "expected");
   return {
     id: raw.election,
@@ -33,13 +33,17 @@ export function makeElection(raw) {
     isLocal,
     registered,
     basis: isExpected ? "expected" : "registered",
-    expected: isExpected ? regions.reduce((sum, region) => sum + region.expected, 0) : registered,
+    expected: isExpected ? total(regions.map(({ expected }) => expected)) : registered,
     tiles: regions.filter(({ grid_col, grid_row }) => Number.isInteger(grid_col) && Number.isInteger(grid_row)),
   };
 }
 
-// How many votes are expected, and of what: of the expected, or where nobody says, of the registered.
+// With one unknown, the sum is unknown.
+const total = (values) => values.reduce((sum, value) => (sum === null || value === null ? null : sum + value), 0);
+
+// How many votes are expected, and of what: of the expected, or where nobody says, of the registered. Null where not known.
 function expectation(registered, turnout) {
+  if (registered === null) return { basis: turnout === null ? "registered" : "expected", expected: null };
   return turnout === null ? { basis: "registered", expected: registered } : { basis: "expected", expected: Math.round(registered * turnout) };
 }
 

@@ -46,7 +46,7 @@ pub static FIGURES: LazyLock<String> = LazyLock::new(|| {
 fn turnout_of(results: &str) -> String {
     let votes = |condition: &str| format!("coalesce(sum(votes) FILTER (WHERE {condition}), 0)::bigint");
     format!(
-        "(SELECT json_build_object('registered', (SELECT sum(registered)::bigint FROM region r WHERE r.election = e.election),
+        "(SELECT json_build_object('registered', (SELECT registered FROM electorate r WHERE r.election = e.election),
                  'votes', sum(votes)::bigint, 'valid', {}, 'blank', {}, 'null', {}) FROM {results} HAVING count(*) > 0)",
         votes("valid"),
         votes("choice = 'BLANK'"),
@@ -80,7 +80,8 @@ pub static REGIONS: LazyLock<String> = LazyLock::new(|| {
         &results,
         &format!(
             "{HEAD}, 'total', {total}, 'ahead', {ahead},
-             'expected_total', (SELECT round(sum(r.registered * coalesce(r.expected_turnout, e.expected_turnout, 1)))::bigint
+             'expected_total', (SELECT CASE WHEN count(*) = count(r.registered)
+                                        THEN round(sum(r.registered * coalesce(r.expected_turnout, e.expected_turnout, 1)))::bigint END
                                   FROM region r WHERE r.election = e.election),
              'regions_total', (SELECT count(*) FROM region r WHERE r.election = e.election),
              'regions', CASE WHEN {few} THEN ({regions}) END,

@@ -2,6 +2,7 @@
 
 mod access;
 mod driver;
+mod unknown;
 
 use std::net::TcpListener;
 

@@ -91,6 +91,12 @@ async fn alerts_fire_when_they_should_and_only_then() {
     assert_eq!(fire(&elsewhere(1)).await, ["scrutin-rows native and spark"]);
     assert_eq!(fire(&elsewhere(-1)).await, none);
 
+    // A region has fewer registered voters than votes.
+    let register =
+        |by: &str| format!("UPDATE region SET registered = {by} WHERE region = (SELECT min(region) FROM region)");
+    assert_eq!(fire(&register("1 + 0 * registered")).await, ["scrutin-over-registered native, spark"]);
+    assert_eq!(fire(&register("NULL")).await, none);
+
     // The other counter sees how far the log goes, though the one that has stopped does not.
     let ahead = "UPDATE position SET updated_at = now() - interval '61 seconds' WHERE counter = 'native';
                  UPDATE position SET end_offset = end_offset + 5 WHERE counter = 'spark' AND partition = 0";
@@ -158,7 +164,7 @@ fn grafana_is_set_up_to_read_and_to_tell() {
         assert_eq!(text(group, "interval"), if reads_rows { "10m" } else { "30s" });
     }
     let uids: BTreeSet<String> = rules().into_iter().map(|rule| rule.uid).collect();
-    assert_eq!(uids.len(), 6);
+    assert_eq!(uids.len(), 7);
     let boards = dashboards();
     for rule in groups.iter().flat_map(|group| list(group, "rules")) {
         // By these two Grafana makes links, and draws the alert into the panel.
@@ -171,7 +177,14 @@ fn grafana_is_set_up_to_read_and_to_tell() {
         assert!(["critical", "warning"].contains(&text(&rule["labels"], "severity")), "{rule}");
         let sql = text(&rule["data"][0]["model"], "rawSql");
         assert!(
-            relations(sql).iter().all(|view| ["health", "logs", "comparison", "quick_comparison"].contains(view)),
+            relations(sql).iter().all(|view| [
+                "health",
+                "logs",
+                "comparison",
+                "quick_comparison",
+                "over_registered_regions"
+            ]
+            .contains(view)),
             "{sql}"
         );
     }

@@ -73,6 +73,22 @@ async fn nothing_fails_before_the_first_vote() {
     }
 }
 
+/// Registered voters are known in one region only.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_election_of_unknown_registered_voters_is_shown_too() {
+    let kit = Kit::empty().await;
+    let place = Place::of(&kit);
+    place.write(
+        "some.csv",
+        "region_code,region_name,registered,candidate,votes\nN,North,1000,Ada,400\nN,North,1000,Ben,290\n\
+         S,South,,Ada,300\nS,South,,Ben,310\n",
+    );
+    place.ok("replay results some.csv --day 10m --speed max --fault double_vote=0.05");
+    place.ok("count --drain");
+    place.ok("count --drain --counter spark");
+    show_all_of(&kit).await;
+}
+
 /// An election of three candidates in two regions, with codes that mean somebody else in each, and no place on any map.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_election_with_local_candidates_is_shown_too() {

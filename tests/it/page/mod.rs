@@ -124,7 +124,7 @@ fn election() -> Election {
     let region = |code: &str, registered, tile| Region {
         code: code.into(),
         name: format!("{code} land"),
-        registered,
+        registered: Some(registered),
         expected_turnout: None,
         point: None,
         tile,

@@ -5,6 +5,7 @@
 mod apart; // one process a command, on one data folder
 mod demo; // stopped, gone on with, refused, started over
 mod deployed; // what the containers need: logins, passwords in files, an election that stays, health
+mod files; // tables of others, looked at before they are counted; unknown figures
 mod hostile; // what others must not see, read, block or forge
 mod kept; // what is there stays: elections, counts of other logs, votes behind a mark set back
 mod real; // real results and real ballots come out as they went in

@@ -99,7 +99,7 @@ async fn local_candidates_come_out_as_they_went_in() {
         }
     }
     place.write("seats.csv", &file);
-    place.ok("demo --results seats.csv --speed max --exit --data-dir data");
+    place.ok("demo --results seats.csv --same-name several --speed max --exit --data-dir data");
     let out = place.ok("results --by region --format csv");
     let figures = figures_of(&file);
     assert_eq!(figures.len(), 650 * 9);

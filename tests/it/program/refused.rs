@@ -49,7 +49,7 @@ fn a_wrong_command_line_is_2() {
         "demo --voter-column id",
         2,
         expect![[r#"
-        scrutin: the columns (--voter-column and so on) go with --ballots
+        scrutin: how a file is read (--layout, --voter-column and so on) goes with --results or --ballots
     "#]],
     );
     check(
@@ -211,8 +211,8 @@ fn a_broken_file_of_results_is_3() {
     check_with(
         "",
         expect![[r#"
-        scrutin: r.csv, line 1: is empty; expected a header with a column `region_code`
-    "#]],
+            scrutin: r.csv, line 1: is empty; expected a header with the columns `region_code`, `candidate`, `votes`
+        "#]],
     );
     check_with(
         "region_code,votes\nN,5\n",
@@ -229,8 +229,8 @@ fn a_broken_file_of_results_is_3() {
     check_with(
         "region_code,candidate,votes\nN,Ann,5\nN,Ann,3\n",
         expect![[r#"
-        scrutin: r.csv, line 3, column `candidate`: `Ann` stands in region `N` on line 2 already; if they are two people, add a column `candidate_id` that tells them apart
-    "#]],
+            scrutin: r.csv, line 3, column `candidate`: `Ann` stands in region `N` on line 2 already; --same-name one adds them up as one person, --same-name several keeps them apart; a column that tells why is named by --choice-id-column or --part-column
+        "#]],
     );
     check_with(
         "region_code,candidate,votes\n,Ann,5\n",
@@ -247,8 +247,8 @@ fn a_broken_file_of_results_is_3() {
     check_with(
         "region_code,candidate,votes,registered\nN,Ann,5,4\n",
         expect![[r#"
-        scrutin: r.csv, line 2: region `N`: blank 0 + null 0 + votes 5 = 5 ballots of 4 registered; expected no more than those
-    "#]],
+            scrutin: r.csv, line 2: region `N`: blank 0 + null 0 + votes 5 = 5 ballots of 4 registered; expected no more than those, or --over-registered allow, which counts them and warns
+        "#]],
     );
     check_with(
         "region_code,candidate,votes,registered,abstentions\nN,Ann,5,10,4\n",
@@ -314,8 +314,8 @@ fn a_broken_file_of_ballots_is_3() {
     check_with(
         b"id,ward,mayor,mark\n1,W1,Ann,\n2,W1,\xff\xfe,\n",
         expect![[r#"
-        scrutin: b.csv, line 3: field 3 is not UTF-8; save the file as UTF-8
-    "#]],
+            scrutin: b.csv, line 3, column `mayor`: the byte 0xff is not UTF-8; if the file is in the encoding of Western Europe, say --encoding windows-1252 (or latin-1)
+        "#]],
     );
     check_with(
         b"id,ward,mayor,mark\n1,W1,,\n",
@@ -329,7 +329,7 @@ fn a_broken_file_of_ballots_is_3() {
         "demo --ballots b.csv.gz --voter-column id --region-column ward --choice-column mayor",
         3,
         expect![[r#"
-            scrutin: cannot read b.csv.gz: invalid gzip header
+            scrutin: b.csv.gz: has no vote for anybody; expected one row a ballot
         "#]],
     );
 }

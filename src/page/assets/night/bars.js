@@ -26,13 +26,19 @@ export function bars({ state, election, now }) {
         </p>
       </div>
       <ol class="bars" id="bars">
-        ${repeat(rows, ({ place }) => place, (row) => bar(row, most, election, moves))}
+        ${repeat(rows, ({ place }) => place, (row) => bar(row, most, election, moves, digits(rows)))}
       </ol>
       ${rest(state, election)}
     </section>`;
 }
 
-function bar(row, most, election, moves) {
+// Enough to tell the shares of the first two apart, unless they are level.
+function digits([first, second]) {
+  const same = (digits) => percent(first.share, digits) === percent(second.share, digits);
+  return !second || first.votes === second.votes ? 2 : ([2, 3, 4, 5, 6].find((digits) => !same(digits)) ?? 6);
+}
+
+function bar(row, most, election, moves, digits) {
   const moved = moves?.moved.get(row.place);
   const color = seen(row.color);
   return html`
@@ -42,7 +48,7 @@ function bar(row, most, election, moves) {
       <span class="votes"><span class="hidden">${t("bars.votes")}: </span>${count(row.votes)}<small>${ahead(row)}</small></span>
       ${election.isLocal
         ? nothing
-        : html`<span class="share"><span class="hidden">${t("bars.share")}: </span>${percent(row.share)}<small>${move(moved, moves)}</small></span>`}
+        : html`<span class="share"><span class="hidden">${t("bars.share")}: </span>${percent(row.share, digits)}<small>${move(moved, moves)}</small></span>`}
     </li>`;
 }
 

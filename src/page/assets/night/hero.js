@@ -28,7 +28,7 @@ function counted(state, votes) {
 function turnout(state, election, votes, now) {
   const { turnout: share, counted: part, coming } = progress(votes, election);
   if (share === null) {
-    return html`<div class="figure"><h2 class="label">${t("turnout")}</h2><p class="big">–</p><p class="note">${t("turnout.unknown")}</p></div>`;
+    return html`<div class="figure"><h2 class="label">${t("turnout")}</h2><p class="big" id="turnout-unknown">${t("unknown")}</p><p class="note">${t("turnout.unknown")} ${overWords(state, election)}</p></div>`;
   }
   const isExpected = election.basis === "expected";
   const passed = Math.min(1, Math.max(0, (now - election.opens) / (election.closes - election.opens)));
@@ -43,10 +43,20 @@ function turnout(state, election, votes, now) {
       <p class="note">
         ${isExpected ? html`<span>${t("turnout.of.expected", { share: percent(part, 1), expected: election.expected })}</span>` : nothing}
         <span class="passed">${passed > 0 && passed < 1 ? t("day.passed", { share: percent(Math.floor(passed * 100) / 100, 0) }) : nothing}</span>
+        ${overWords(state, election, votes)}
         <span id="coming" data-value=${coming}>${comingWords(coming, election, polls(state, election, now))}</span>
       </p>
     </div>`;
 }
+
+// More ballots than registered voters: of how many regions that is known, or of the whole.
+function overWords(state, election, votes = 0) {
+  const over = election.regions.filter((region) => overRegistered(region, state)).length;
+  if (over > 0) return html`<b class="warning" id="over-registered" data-value=${over}>${t("turnout.over", { n: over })}</b>`;
+  return election.registered !== null && votes > election.registered ? html`<b class="warning" id="over-registered">${t("turnout.over.all")}</b>` : nothing;
+}
+
+const overRegistered = ({ code, registered }, state) => registered !== null && (state.regions?.[code]?.[0] ?? 0) > registered;
 
 // Once the polls are closed and all is counted, hardly any of what was expected will still come.
 function comingWords(coming, { basis }, phase) {

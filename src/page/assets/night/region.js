@@ -45,9 +45,9 @@ function summary(region, figures, results) {
   const fact = (name, value) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`;
   return html`
     <dl class="facts">
-      ${fact(t("dialog.registered"), count(region.registered))}
+      ${fact(t("dialog.registered"), region.registered === null ? t("unknown") : count(region.registered))}
       ${fact(t("dialog.counted"), count(votes))}
-      ${fact(t("dialog.turnout"), percent(region.registered > 0 ? votes / region.registered : null, 1))}
+      ${fact(t("dialog.turnout"), region.registered > 0 ? percent(votes / region.registered, 1) : t("unknown"))}
       ${fact(t(`dialog.coming.${region.basis}`), region.expected > 0 ? count(Math.max(0, region.expected - votes)) : "–")}
     </dl>`;
 }

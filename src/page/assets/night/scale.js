@@ -70,7 +70,7 @@ export const SCALES = {
 const stepsFor = new WeakMap();
 function comingSteps(election) {
   if (!stepsFor.has(election)) {
-    const most = Math.max(1, ...election.regions.map(({ expected }) => expected));
+    const most = Math.max(1, ...election.regions.map(({ expected }) => expected ?? 0));
     const power = 10 ** Math.floor(Math.log10(most));
     const top = [5, 2, 1].find((factor) => factor * power <= most) * power;
     const rounded = [0, top / 20, top / 10, top / 5, top / 2, top].map((value) => (value >= 10 ? Number(value.toPrecision(1)) : Math.round(value)));

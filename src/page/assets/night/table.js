@@ -80,7 +80,7 @@ function line(figures, election) {
       ${election.isLocal ? nothing : html`<td class="bar">${shares(figures, election)}</td>`}
       <td class="leader">${leader === null ? "–" : html`<i class="swatch" ${css({ "background-color": seen(election.choices[leader].color) })}></i>${election.choices[leader].name}`}</td>
       <td class="lead">${second === null ? "–" : isLevel ? t("map.strength.level") : html`${points(marginShare, 1)}<small class="unit"> ${t("table.lead.unit")}</small>`}</td>
-      <td class="turnout">${percent(turnout, 1)}</td>
+      <td class="turnout">${turnout === null ? t("unknown") : percent(turnout, 1)}</td>
       <td class="votes">${count(votes)}</td>
       <td class="coming">${count(coming)}</td>
     </tr>`;

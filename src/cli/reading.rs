@@ -1,0 +1,280 @@
+//! How a file of results or ballots is read: the options, and what `replay` and `demo` say of it.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::UsageError;
+use super::table::say;
+use crate::printable::escaped;
+use crate::replay::layout::{Kind, Marks, Names, OverRegistered, SameName, Spelling, Thousands, Totals, Wide};
+use crate::replay::{Finding, Layout};
+use crate::table::{Encoding, Separator};
+
+const FILE: &str = "How the file is written";
+const COLUMNS: &str = "Columns of the file, by name or, as #3, by place; given several times, joined";
+const ANSWERS: &str = "What the file leaves open";
+
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(super) struct ReadingArgs {
+    /// A layout that `scrutin layouts` lists, or a file of your own [default: the project's own form]
+    #[arg(long, value_name = "NAME|FILE", help_heading = FILE)]
+    layout: Option<String>,
+    /// utf-8, utf-16le, utf-16be, windows-1252 or latin-1 [default: UTF-8, or as a byte order mark says]
+    #[arg(long, value_name = "NAME", help_heading = FILE)]
+    encoding: Option<Encoding>,
+    /// What separates fields: one character, or comma, semicolon, tab or bar [default: found, where it is certain]
+    #[arg(long, value_name = "CHARACTER", help_heading = FILE)]
+    separator: Option<Separator>,
+    /// On which line the header begins [default: where the columns are found]
+    #[arg(long, value_name = "N", help_heading = FILE)]
+    header_line: Option<u64>,
+    /// Over how many lines the header goes
+    #[arg(long, value_name = "N", help_heading = FILE, value_parser = clap::value_parser!(u8).range(1..=9))]
+    header_rows: Option<u8>,
+    /// Which sheet of a spreadsheet
+    #[arg(long, value_name = "NAME", help_heading = FILE)]
+    sheet: Option<String>,
+    /// Quotes are characters as any other
+    #[arg(long, help_heading = FILE)]
+    no_quotes: bool,
+    /// What groups the thousands of numbers
+    #[arg(long, value_name = "WHAT", help_heading = FILE)]
+    thousands: Option<Thousands>,
+
+    /// The region, precinct or ward
+    #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
+    region_column: Vec<String>,
+    /// The region's name
+    #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
+    region_name_column: Vec<String>,
+    /// Registered voters of the region
+    #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
+    registered_column: Vec<String>,
+    /// How many of them did not vote
+    #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
+    abstentions_column: Vec<String>,
+    /// Blank ballots of the region; for ballots, what says `blank` of a blank one, `null` of a spoilt one, `vote` or
+    /// nothing of others [default: ballots without a candidate are blank]
+    #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
+    blank_column: Vec<String>,
+    /// Spoilt ballots of the region
+    #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
+    null_column: Vec<String>,
+    /// The candidate; on a ballot, an empty one is blank
+    #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
+    choice_column: Vec<String>,
+    /// What tells candidates of one name apart
+    #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
+    choice_id_column: Vec<String>,
+    /// The candidate's votes
+    #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
+    votes_column: Vec<String>,
+    /// The office or contest; none: all rows are of one
+    #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
+    contest_column: Vec<String>,
+    /// A way of voting, over which a candidate's rows are added up
+    #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
+    part_column: Vec<String>,
+    /// What tells the voters, or the ballots, apart
+    #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
+    voter_column: Vec<String>,
+    /// The channel by which a ballot was cast [default: all at the booth]
+    #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
+    channel_column: Vec<String>,
+    /// A column that is a candidate, and holds the votes; one for each
+    #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
+    candidate_column: Vec<String>,
+    /// Columns that are candidates, by a pattern with {choice}, and maybe {contest} and {any}
+    #[arg(long, value_name = "PATTERN", help_heading = COLUMNS)]
+    candidate_columns: Option<String>,
+
+    /// Which contest, of several
+    #[arg(long, value_name = "NAME", help_heading = ANSWERS)]
+    contest: Option<String>,
+    /// Rows that are sums of others
+    #[arg(long, value_name = "WHAT", help_heading = ANSWERS)]
+    totals: Option<Totals>,
+    /// Words as undervote, blank or overvote among the candidates
+    #[arg(long, value_name = "WHAT", help_heading = ANSWERS)]
+    marks: Option<Marks>,
+    /// Several rows of one name in one region
+    #[arg(long, value_name = "WHO", help_heading = ANSWERS)]
+    same_name: Option<SameName>,
+    /// Names that differ in case or spaces only
+    #[arg(long, value_name = "WHAT", help_heading = ANSWERS)]
+    spelling: Option<Spelling>,
+    /// Regions with more ballots than registered voters
+    #[arg(long, value_name = "WHAT", help_heading = ANSWERS)]
+    over_registered: Option<OverRegistered>,
+}
+
+impl ReadingArgs {
+    pub fn is_given(&self) -> bool {
+        !self.words().is_empty()
+    }
+
+    pub fn layout_name(&self) -> Option<&str> {
+        self.layout.as_deref()
+    }
+
+    fn is_wide(&self) -> bool {
+        !self.candidate_column.is_empty() || self.candidate_columns.is_some()
+    }
+
+    /// Whether they are columns of ballots.
+    pub fn is_of_ballots(&self) -> bool {
+        !self.voter_column.is_empty()
+    }
+
+    /// The names of columns, by the key in a layout.
+    fn columns(&self) -> [(&'static str, &Vec<String>); 13] {
+        [
+            ("region", &self.region_column),
+            ("region-name", &self.region_name_column),
+            ("registered", &self.registered_column),
+            ("abstentions", &self.abstentions_column),
+            ("blank", &self.blank_column),
+            ("null", &self.null_column),
+            ("choice", &self.choice_column),
+            ("choice-id", &self.choice_id_column),
+            ("votes", &self.votes_column),
+            ("contest", &self.contest_column),
+            ("part", &self.part_column),
+            ("voter", &self.voter_column),
+            ("channel", &self.channel_column),
+        ]
+    }
+
+    /// The layout that was named, or the usual one, with all that was said besides.
+    pub fn layout(&self, kind: Kind) -> Result<Layout> {
+        let base = match (&self.layout, kind) {
+            (Some(name), _) => Layout::named(name)?,
+            (None, Kind::Ballots) => Layout { kind, ..Layout::default() },
+            (None, _) => Layout::own(),
+        };
+        if (base.kind == Kind::Ballots) != (kind == Kind::Ballots) {
+            let (is, other) = if kind == Kind::Ballots { ("results", "--results") } else { ("ballots", "--ballots") };
+            return Err(UsageError(format!("the layout `{}` is one of {is}; it goes with {other}", base.name)).into());
+        }
+        let layout = self.lay_over(base);
+        if kind == Kind::Ballots && self.layout.is_none() {
+            self.check_ballots(&layout)?;
+        }
+        layout.check().map_err(UsageError)?;
+        Ok(layout)
+    }
+
+    fn check_ballots(&self, layout: &Layout) -> Result<()> {
+        let columns = &layout.columns;
+        let needed = [
+            ("--voter-column", columns.voter.is_empty()),
+            ("--region-column", columns.region.is_empty()),
+            ("--choice-column", columns.choice.is_empty() && layout.wide.is_none()),
+        ];
+        let missing: Vec<&str> = needed.iter().filter(|(_, is_missing)| *is_missing).map(|(flag, _)| *flag).collect();
+        match missing.as_slice() {
+            [] => Ok(()),
+            [one] => Err(UsageError(format!("{one} is missing; it names a column of the file of ballots")).into()),
+            several => {
+                Err(UsageError(format!("{} are missing; they name columns of the file of ballots", several.join(", ")))
+                    .into())
+            }
+        }
+    }
+
+    /// What was said, over what a layout says.
+    pub fn lay_over(&self, mut layout: Layout) -> Layout {
+        let form = &mut layout.file;
+        form.encoding = self.encoding.or(form.encoding);
+        form.separator = self.separator.or(form.separator);
+        form.header_line = self.header_line.or(form.header_line);
+        form.header_rows = self.header_rows.map(usize::from).or(form.header_rows);
+        form.sheet = self.sheet.clone().or(form.sheet.take());
+        form.no_quotes |= self.no_quotes;
+        layout.thousands = self.thousands.or(layout.thousands);
+        for (key, names) in self.columns() {
+            if !names.is_empty() {
+                *layout.columns.named_mut(key) = Names(names.clone());
+                layout.required.push(key.to_owned());
+            }
+        }
+        if self.is_wide() {
+            let (columns, pattern) = (self.candidate_column.clone(), self.candidate_columns.clone());
+            layout.wide = Some(Wide { columns, pattern, except: Vec::new() });
+            layout.repeat = None;
+            (layout.columns.choice, layout.columns.votes) = (Names::default(), Names::default());
+        } else if layout.kind == Kind::Ballots && !self.choice_column.is_empty() {
+            layout.wide = None;
+        }
+        let answers = &mut layout.answers;
+        answers.contest = self.contest.clone().or(answers.contest.take());
+        answers.totals = self.totals.or(answers.totals);
+        answers.marks = self.marks.or(answers.marks);
+        answers.same_name = self.same_name.or(answers.same_name);
+        answers.spelling = self.spelling.or(answers.spelling);
+        answers.over_registered = self.over_registered.or(answers.over_registered);
+        layout
+    }
+
+    /// The options as they are written on a command line, to be shown.
+    pub fn words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        let mut add = |flag: &str, value: Option<String>| {
+            if let Some(value) = value {
+                words.push(format!("--{flag} {}", quoted(&value)));
+            }
+        };
+        add("layout", self.layout.clone());
+        add("encoding", self.encoding.map(|it| it.to_string()));
+        add("separator", self.separator.map(|it| it.to_string()));
+        add("header-line", self.header_line.map(|it| it.to_string()));
+        add("header-rows", self.header_rows.map(|it| it.to_string()));
+        add("sheet", self.sheet.clone());
+        add("thousands", self.thousands.map(|it| name_of(&it)));
+        for (key, names) in self.columns() {
+            names.iter().for_each(|name| add(&format!("{key}-column"), Some(name.clone())));
+        }
+        self.candidate_column.iter().for_each(|name| add("candidate-column", Some(name.clone())));
+        add("candidate-columns", self.candidate_columns.clone());
+        add("contest", self.contest.clone());
+        add("totals", self.totals.map(|it| name_of(&it)));
+        add("marks", self.marks.map(|it| name_of(&it)));
+        add("same-name", self.same_name.map(|it| name_of(&it)));
+        add("spelling", self.spelling.map(|it| name_of(&it)));
+        add("over-registered", self.over_registered.map(|it| name_of(&it)));
+        if self.no_quotes {
+            words.push("--no-quotes".into());
+        }
+        words
+    }
+}
+
+fn name_of(value: &impl clap::ValueEnum) -> String {
+    value.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned())
+}
+
+/// A word as a shell takes it for one.
+pub(super) fn quoted(word: &str) -> String {
+    let is_plain = |letter: char| letter.is_alphanumeric() || "-_./:,+@".contains(letter);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+/// How many findings are told before a count; `inspect` tells all.
+const TOLD: usize = 8;
+
+/// Tells the file's hash, and what was odd in it and how it is read.
+pub(super) fn told_findings(file: &Path, sha256: &str, layout: &Layout, findings: &[Finding]) {
+    let by = if layout.name.is_empty() { String::new() } else { format!(", by the layout `{}`", layout.name) };
+    say(&format!("{}: sha256 {sha256}{by}", escaped(&file.display().to_string())));
+    for finding in findings.iter().take(TOLD) {
+        say(&format!("  {}", escaped(&finding.text())));
+    }
+    if findings.len() > TOLD {
+        say(&format!("  and {} more; `scrutin inspect` tells all", findings.len() - TOLD));
+    }
+}

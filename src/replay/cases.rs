@@ -1,0 +1,759 @@
+//! Files that were read wrongly once, or could be: each fault in a small file of its own, and what is right for it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use expect_test::{Expect, expect};
+
+use super::inspect::{Report, inspect};
+use super::layout::{Answers, Kind, Layout, Marks, OverRegistered, SameName, Spelling, Thousands, Totals};
+use super::publishers::{about, shown};
+use crate::table::Encoding;
+
+fn inspected(path: &Path, layout: &Layout) -> Report {
+    inspect(path, layout, &about()).unwrap()
+}
+
+fn check_bytes(layout: &Layout, bytes: &[u8], expected: Expect) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file.csv");
+    std::fs::write(&path, bytes).unwrap();
+    let text = shown(&inspected(&path, layout)).replace(&format!("{}/", dir.path().display()), "");
+    expected.assert_eq(&text);
+}
+
+fn check(text: &str, expected: Expect) {
+    check_bytes(&Layout::own(), text.as_bytes(), expected);
+}
+
+fn check_with(change: impl Fn(&mut Layout), text: &str, expected: Expect) {
+    let mut layout = Layout::own();
+    change(&mut layout);
+    check_bytes(&layout, text.as_bytes(), expected);
+}
+
+#[test]
+fn rows_of_totals_are_told_by_name_and_by_sum() {
+    let rows = "region_code,candidate,votes\nN,Eva,30\nN,Finn,50\nS,Eva,7\nS,Finn,3\nW,Eva,1\nW,Finn,9\n";
+    let by_sum = format!("{rows}Land,Eva,38\nLand,Finn,62\n");
+    check(
+        &by_sum,
+        expect![[r#"
+        is refused, by `scrutin`
+        ! line 8, column `region_code`: region `Land` has the sum of all others (100 votes): a row of totals; --totals leave-out leaves such rows out, --totals keep counts them
+        Finn 124 in 4
+        Eva 76 in 4
+        [N] N: 80 of ?
+        [S] S: 10 of ?
+        [W] W: 10 of ?
+        [Land] Land: 100 of ?
+        blank 0, null 0, registered ?"#]],
+    );
+    check_with(
+        |layout| layout.answers.totals = Some(Totals::LeaveOut),
+        &by_sum,
+        expect![[r#"
+        can be counted, by `scrutin`
+        - line 8, column `region_code`: region `Land` has the sum of all others (100 votes), and is left out
+        - how many are registered is not said; it is shown as unknown, and no turnout
+        Finn 62 in 3
+        Eva 38 in 3
+        [N] N: 80 of ?
+        [S] S: 10 of ?
+        [W] W: 10 of ?
+        blank 0, null 0, registered ?"#]],
+    );
+    check_with(
+        |layout| layout.answers.totals = Some(Totals::Keep),
+        &by_sum,
+        expect![[r#"
+        can be counted, by `scrutin`
+        - how many are registered is not said; it is shown as unknown, and no turnout
+        Finn 124 in 4
+        Eva 76 in 4
+        [N] N: 80 of ?
+        [S] S: 10 of ?
+        [W] W: 10 of ?
+        [Land] Land: 100 of ?
+        blank 0, null 0, registered ?"#]],
+    );
+    check(
+        &format!("{rows}Gesamt,Eva,38\nGesamt,Finn,63\n"),
+        expect![[r#"
+        is refused, by `scrutin`
+        ! line 8, column `region_code`: region `Gesamt` has the name of a sum (101 votes): a row of totals; --totals leave-out leaves such rows out, --totals keep counts them
+        Finn 125 in 4
+        Eva 76 in 4
+        [N] N: 80 of ?
+        [S] S: 10 of ?
+        [W] W: 10 of ?
+        [Gesamt] Gesamt: 101 of ?
+        blank 0, null 0, registered ?"#]],
+    );
+    check(
+        &format!("{rows}N,,80\n"),
+        expect![[r#"
+        is refused, by `scrutin`
+        ! line 8, column `candidate`: is empty, and the row's 80 votes are the sum of the others in region `N`: a row of totals; --totals leave-out leaves such rows out
+        Finn 62 in 3
+        Eva 38 in 3
+        [N] N: 80 of ?
+        [S] S: 10 of ?
+        [W] W: 10 of ?
+        blank 0, null 0, registered ?"#]],
+    );
+    check(
+        &format!("{rows}N,Votes cast,80\n"),
+        expect![[r#"
+        is refused, by `scrutin`
+        ! line 8, column `candidate`: `Votes cast` is the name of a sum, not of a candidate; --totals leave-out leaves such rows out, --totals keep takes them for candidates
+        Votes cast 80 in 1
+        Finn 62 in 3
+        Eva 38 in 3
+        [N] N: 160 of ?
+        [S] S: 10 of ?
+        [W] W: 10 of ?
+        blank 0, null 0, registered ?"#]],
+    );
+    // A group of regions, and behind it its sum, again and again.
+    let groups = "region_code,candidate,votes\na,Eva,3\na,Finn,5\nb,Eva,7\nb,Finn,3\nA,Eva,10\nA,Finn,8\n\
+                  c,Eva,1\nc,Finn,2\nd,Eva,4\nd,Finn,4\nC,Eva,5\nC,Finn,6\n";
+    check(
+        groups,
+        expect![[r#"
+        is refused, by `scrutin`
+        ! line 6, column `region_code`: region `A` has the sum of those beside it (18 votes): a row of totals; --totals leave-out leaves such rows out, --totals keep counts them
+        ! line 12, column `region_code`: region `C` has the sum of those beside it (11 votes): a row of totals; --totals leave-out leaves such rows out, --totals keep counts them
+        Eva 30 in 6
+        Finn 28 in 6
+        [a] a: 8 of ?
+        [b] b: 10 of ?
+        [A] A: 18 of ?
+        [c] c: 3 of ?
+        blank 0, null 0, registered ?"#]],
+    );
+}
+
+#[test]
+fn contests_of_one_file_are_not_one_race() {
+    let text =
+        "region_code,office,candidate,votes\nN,Mayor,Eva,30\nN,Mayor,Finn,50\nN,Sheriff,Gus,70\nN,Sheriff,Hanna,9\n";
+    check(
+        text,
+        expect![[r#"
+        is refused, by `scrutin`
+        ! line 4, column `office`: holds 2 contests: `Mayor`, `Sheriff`; choose one by --contest 'Mayor', or say by --contest-column which column tells them apart (none: all rows are of one)
+        Finn 50 in 1
+        Eva 30 in 1
+        [N] N: 80 of ?
+        blank 0, null 0, registered ?"#]],
+    );
+    check_with(
+        |layout| layout.answers.contest = Some("sheriff".into()),
+        text,
+        expect![[r#"
+        can be counted, by `scrutin`
+        - how many are registered is not said; it is shown as unknown, and no turnout
+        Gus 70 in 1
+        Hanna 9 in 1
+        [N] N: 79 of ?
+        blank 0, null 0, registered ?"#]],
+    );
+    check_with(
+        |layout| layout.answers.contest = Some("Shreiff".into()),
+        text,
+        expect![[r#"
+        is refused, by `scrutin`
+        ! line 1, column `office`: no contest `Shreiff` (did you mean `Sheriff`?); the contests are `Mayor`, `Sheriff`
+        Finn 50 in 1
+        Eva 30 in 1
+        [N] N: 80 of ?
+        blank 0, null 0, registered ?"#]],
+    );
+    check_with(
+        |layout| layout.columns.contest = "none".into(),
+        text,
+        expect![[r#"
+        can be counted, by `scrutin`
+        - how many are registered is not said; it is shown as unknown, and no turnout
+        Gus 70 in 1
+        Finn 50 in 1
+        Eva 30 in 1
+        Hanna 9 in 1
+        [N] N: 159 of ?
+        blank 0, null 0, registered ?"#]],
+    );
+    check(
+        "region_code,office,candidate,votes\nN,Mayor,Eva,30\nS,Mayor,Eva,50\n",
+        expect![[r#"
+        can be counted, by `scrutin`
+        - how many are registered is not said; it is shown as unknown, and no turnout
+        Eva 80 in 2
+        [N] N: 30 of ?
+        [S] S: 50 of ?
+        blank 0, null 0, registered ?"#]],
+    );
+}
+
+#[test]
+fn marks_are_not_candidates() {
+    let text =
+        "region_code,candidate,votes\nN,Eva,30\nN,Finn,50\nN,Under Votes,4\nN,OVERVOTES,2\nN,Registered Voters,100\n";
+    check(
+        text,
+        expect![[r#"
+        is refused, by `scrutin`
+        ! line 4, column `candidate`: `Under Votes` is not a candidate's name; --marks ballots reads it as blank ballots, --marks choices as a candidate
+        ! line 5, column `candidate`: `OVERVOTES` is not a candidate's name; --marks ballots reads it as spoilt ballots, --marks choices as a candidate
+        ! line 6, column `candidate`: `Registered Voters` is not a candidate's name; --marks ballots reads it as the registered voters, --marks choices as a candidate
+        Registered Voters 100 in 1
+        Finn 50 in 1
+        Eva 30 in 1
+        Under Votes 4 in 1
+        OVERVOTES 2 in 1
+        [N] N: 186 of ?
+        blank 0, null 0, registered ?"#]],
+    );
+    check_with(
+        |layout| layout.answers.marks = Some(Marks::Ballots),
+        text,
+        expect![[r#"
+        can be counted, by `scrutin`
+        - line 4, column `candidate`: `Under Votes` is read as blank ballots
+        - line 5, column `candidate`: `OVERVOTES` is read as spoilt ballots
+        - line 6, column `candidate`: `Registered Voters` is read as the registered voters
+        Finn 50 in 1
+        Eva 30 in 1
+        [N] N: 86 of 100
+        blank 4, null 2, registered 100"#]],
+    );
+    check_with(
+        |layout| layout.answers.marks = Some(Marks::Choices),
+        text,
+        expect![[r#"
+        can be counted, by `scrutin`
+        - how many are registered is not said; it is shown as unknown, and no turnout
+        Registered Voters 100 in 1
+        Finn 50 in 1
+        Eva 30 in 1
+        Under Votes 4 in 1
+        OVERVOTES 2 in 1
+        [N] N: 186 of ?
+        blank 0, null 0, registered ?"#]],
+    );
+}
+
+#[test]
+fn one_person_is_one_whatever_the_spelling() {
+    check(
+        "region_code,candidate,votes\nN,Andre\u{301},3\nN,Finn,5\nS,Andr\u{e9},4\nS,Finn,1\n",
+        expect![[r#"
+        can be counted, by `scrutin`
+        - names on 1 rows are not in Unicode's composed form; they are read as if they were, so that one name is one person
+        - how many are registered is not said; it is shown as unknown, and no turnout
+        André 7 in 2
+        Finn 6 in 2
+        [N] N: 8 of ?
+        [S] S: 5 of ?
+        blank 0, null 0, registered ?"#]],
+    );
+    let text = "region_code,candidate,votes\nN,Eva Lind,3\nN,Finn,5\nS,EVA  LIND,4\nS,Finn,1\n";
+    check(
+        text,
+        expect![[r#"
+        is refused, by `scrutin`
+        ! line 4, column `candidate`: `EVA  LIND` and `Eva Lind` (line 2) differ in case or spaces only; --spelling join makes them one, --spelling apart two
+        Finn 6 in 2
+        EVA  LIND 4 in 1
+        Eva Lind 3 in 1
+        [N] N: 8 of ?
+        [S] S: 5 of ?
+        blank 0, null 0, registered ?"#]],
+    );
+    check_with(
+        |layout| layout.answers.spelling = Some(Spelling::Join),
+        text,
+        expect![[r#"
+        can be counted, by `scrutin`
+        - line 4, column `candidate`: `EVA  LIND` and `Eva Lind` (line 2) differ in case or spaces only, and are one
+        - how many are registered is not said; it is shown as unknown, and no turnout
+        Eva Lind 7 in 2
+        Finn 6 in 2
+        [N] N: 8 of ?
+        [S] S: 5 of ?
+        blank 0, null 0, registered ?"#]],
+    );
+    check_with(
+        |layout| layout.answers.spelling = Some(Spelling::Apart),
+        text,
+        expect![[r#"
+        can be counted, by `scrutin`
+        - line 4, column `candidate`: `EVA  LIND` and `Eva Lind` (line 2) differ in case or spaces only, and are two
+        - how many are registered is not said; it is shown as unknown, and no turnout
+        Finn 6 in 2
+        EVA  LIND 4 in 1
+        Eva Lind 3 in 1
+        [N] N: 8 of ?
+        [S] S: 5 of ?
+        blank 0, null 0, registered ?"#]],
+    );
+}
+
+#[test]
+fn who_is_one_person_is_asked() {
+    let by_id =
+        "region_code,candidate,candidate_id,votes\nN,Eva,e1,3\nN,Eva,e2,2\nN,Finn,f,4\nS,Eva,e1,1\nS,Finn,f,1\n";
+    check(
+        by_id,
+        expect![[r#"
+        is refused, by `scrutin`
+        ! line 3, column `candidate`: `Eva` stands in region `N` on line 2 already, with another id; --same-name one adds them up as one person, --same-name several keeps them apart
+        Finn 5 in 2
+        Eva 4 in 2
+        Eva 2 in 1
+        [N] N: 9 of ?
+        [S] S: 2 of ?
+        blank 0, null 0, registered ?"#]],
+    );
+    check_with(
+        |layout| layout.answers.same_name = Some(SameName::One),
+        by_id,
+        expect![[r#"
+            can be counted, by `scrutin`
+            - 1 rows are added to another one of the same name and region
+            - how many are registered is not said; it is shown as unknown, and no turnout
+            Eva 6 in 2
+            Finn 5 in 2
+            [N] N: 9 of ?
+            [S] S: 2 of ?
+            blank 0, null 0, registered ?"#]],
+    );
+    check_with(
+        |layout| layout.answers.same_name = Some(SameName::Several),
+        by_id,
+        expect![[r#"
+        can be counted, by `scrutin`
+        - how many are registered is not said; it is shown as unknown, and no turnout
+        Finn 5 in 2
+        Eva 4 in 2
+        Eva 2 in 1
+        [N] N: 9 of ?
+        [S] S: 2 of ?
+        blank 0, null 0, registered ?"#]],
+    );
+    let by_name = "region_code,candidate,votes\nN,List,3\nN,List,2\nN,Finn,4\nS,List,1\nS,Finn,1\n";
+    check(
+        by_name,
+        expect![[r#"
+            is refused, by `scrutin`
+            ! line 3, column `candidate`: `List` stands in region `N` on line 2 already; --same-name one adds them up as one person, --same-name several keeps them apart; a column that tells why is named by --choice-id-column or --part-column
+            List 6 in 2
+            Finn 5 in 2
+            [N] N: 9 of ?
+            [S] S: 2 of ?
+            blank 0, null 0, registered ?"#]],
+    );
+    check_with(
+        |layout| layout.answers.same_name = Some(SameName::One),
+        by_name,
+        expect![[r#"
+            can be counted, by `scrutin`
+            - 1 rows are added to another one of the same name and region
+            - how many are registered is not said; it is shown as unknown, and no turnout
+            List 6 in 2
+            Finn 5 in 2
+            [N] N: 9 of ?
+            [S] S: 2 of ?
+            blank 0, null 0, registered ?"#]],
+    );
+    check_with(
+        |layout| layout.answers.same_name = Some(SameName::Several),
+        by_name,
+        expect![[r#"
+        can be counted, by `scrutin`
+        - how many are registered is not said; it is shown as unknown, and no turnout
+        Finn 5 in 2
+        List 3 in 1
+        List 2 in 1
+        List 1 in 1
+        [N] N: 9 of ?
+        [S] S: 2 of ?
+        blank 0, null 0, registered ?"#]],
+    );
+}
+
+#[test]
+fn registered_voters_are_never_invented() {
+    check(
+        "region_code,candidate,votes\nN,Eva,3\nN,Finn,5\n",
+        expect![[r#"
+        can be counted, by `scrutin`
+        - how many are registered is not said; it is shown as unknown, and no turnout
+        Finn 5 in 1
+        Eva 3 in 1
+        [N] N: 8 of ?
+        blank 0, null 0, registered ?"#]],
+    );
+    check(
+        "region_code,abstentions,candidate,votes\nN,92,Eva,3\nN,92,Finn,5\n",
+        expect![[r#"
+        can be counted, by `scrutin`
+        Finn 5 in 1
+        Eva 3 in 1
+        [N] N: 8 of 100
+        blank 0, null 0, registered 100"#]],
+    );
+    check(
+        "region_code,registered,candidate,votes\nN,10,Eva,3\nS,,Eva,5\nW,0,Eva,2\n",
+        expect![[r#"
+            can be counted, by `scrutin`
+            - line 4, column `registered`: region `W` has 2 ballots and 0 registered voters; how many they are is taken as unknown
+            - how many are registered is unknown in 2 of 3 regions; it is shown as unknown there, and of the whole
+            Eva 10 in 3
+            [N] N: 3 of 10
+            [S] S: 5 of ?
+            [W] W: 2 of ?
+            blank 0, null 0, registered ?"#]],
+    );
+    let over = "region_code,registered,candidate,votes\nN,4,Eva,5\nS,10,Eva,5\n";
+    check(
+        over,
+        expect![[r#"
+        is refused, by `scrutin`
+        ! line 2: region `N`: blank 0 + null 0 + votes 5 = 5 ballots of 4 registered; expected no more than those, or --over-registered allow, which counts them and warns
+        Eva 10 in 2
+        [N] N: 5 of 4
+        [S] S: 5 of 10
+        blank 0, null 0, registered 14"#]],
+    );
+    check_with(
+        |layout| layout.answers.over_registered = Some(OverRegistered::Allow),
+        over,
+        expect![[r#"
+        can be counted, by `scrutin`
+        - line 2: region `N`: blank 0 + null 0 + votes 5 = 5 ballots of 4 registered
+        Eva 10 in 2
+        [N] N: 5 of 4
+        [S] S: 5 of 10
+        blank 0, null 0, registered 14"#]],
+    );
+}
+
+#[test]
+fn numbers_are_read_as_they_are_said_to_be_written() {
+    let text = "region_code;candidate;votes\nN;Eva;1.234\nN;Finn;12\n";
+    check(
+        text,
+        expect![[r#"
+        is refused, by `scrutin`
+        ! file.csv, line 2, column `votes`: found `1.234`, expected a whole number of zero or more; if the dot groups thousands, say --thousands dot
+        blank 0, null 0, registered ?"#]],
+    );
+    check_with(
+        |layout| layout.thousands = Some(Thousands::Dot),
+        text,
+        expect![[r#"
+        can be counted, by `scrutin`
+        - how many are registered is not said; it is shown as unknown, and no turnout
+        Eva 1234 in 1
+        Finn 12 in 1
+        [N] N: 1246 of ?
+        blank 0, null 0, registered ?"#]],
+    );
+    check(
+        "region_code;candidate;votes\nN;Eva;12.0\n",
+        expect![[r#"
+        is refused, by `scrutin`
+        ! file.csv, line 2, column `votes`: found `12.0`, expected a whole number of zero or more
+        blank 0, null 0, registered ?"#]],
+    );
+    check(
+        "region_code,candidate,votes\nN,Eva,\"12,34\"\n",
+        expect![[r#"
+        is refused, by `scrutin`
+        ! file.csv, line 2, column `votes`: found `12,34`, expected a whole number of zero or more
+        blank 0, null 0, registered ?"#]],
+    );
+    check(
+        "region_code\tcandidate\tvotes\nN\tEva\t1\u{202f}234\n",
+        expect![[r#"
+        is refused, by `scrutin`
+        ! file.csv, line 2, column `votes`: found `1 234`, expected a whole number of zero or more; if the space groups thousands, say --thousands space
+        blank 0, null 0, registered ?"#]],
+    );
+    check(
+        "region_code\tcandidate\tvotes\nN\tEva\t+5\n",
+        expect![[r#"
+        is refused, by `scrutin`
+        ! file.csv, line 2, column `votes`: found `+5`, expected a whole number of zero or more
+        blank 0, null 0, registered ?"#]],
+    );
+}
+
+#[test]
+fn a_candidate_without_a_row_somewhere_has_one_colour() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file.csv");
+    std::fs::write(
+        &path,
+        "region_code,candidate,votes\nN,Eva,30\nN,Finn,20\nS,Finn,20\nS,Gus,90\nW,Eva,1\nW,Finn,2\nW,Gus,3\n",
+    )
+    .unwrap();
+    let (plan, _) = super::results::read(&path, &Layout::own(), &about(), 1).unwrap();
+    let mut colors: Vec<(&str, &str)> =
+        plan.election().choices.iter().map(|choice| (choice.name.as_str(), choice.color.as_str())).collect();
+    colors.sort_unstable();
+    colors.dedup();
+    assert_eq!(colors.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["Eva", "Finn", "Gus"], "{colors:?}");
+}
+
+#[test]
+fn ballots_tell_marks_and_spellings_too() {
+    let layout = Layout::of_ballots("no", "place", "first");
+    check_bytes(
+        &layout,
+        b"no,place,first,second\n1,P,Eva,Finn\n2,P,undervote,\n3,P,overvote,\n4,P,\"Eva\nFinn\",\n5,P,,\n6,Q,Write-in,\n",
+        expect![[r#"
+            can be counted, by ``
+            - line 3, column `first`: `undervote` is read as a blank ballot; --marks choices reads it as a candidate
+            - line 4, column `first`: `overvote` is read as a spoilt ballot; --marks choices reads it as a candidate
+            - line 5, column `first`: `Eva` and `Finn` is read as a spoilt ballot: a mark for more than one
+            - how many are registered is not said; it is shown as unknown, and no turnout
+            Eva 1 in 2
+            Write-in 1 in 2
+            [P] P: 5 of ?
+            [Q] Q: 1 of ?
+            blank 2, null 2, registered ?"#]],
+    );
+    check_bytes(
+        &layout,
+        b"no,place,first\n1,P,Eva\n2,P,EVA\n",
+        expect![[r#"
+        is refused, by ``
+        ! file.csv, line 3, column `first`: `EVA` and `Eva` (line 2) differ in case or spaces only; --spelling join makes them one, --spelling apart two
+        blank 0, null 0, registered ?"#]],
+    );
+    check_bytes(
+        &layout,
+        b"no,place,first,note\n1,P,Eva,\n2,P,Finn,\"x\n3,P,Finn,\n",
+        expect![[r#"
+        is refused, by ``
+        ! file.csv, line 3, column `note`: a quote opens here and is never closed; remove it, or close it on its line
+        blank 0, null 0, registered ?"#]],
+    );
+    check_bytes(
+        &layout,
+        b"nr,place,choice\n1,P,Eva\n",
+        expect![[r#"
+        is refused, by ``
+        ! file.csv, line 1: no columns `no`, `first`; the columns are nr, place, choice
+        blank 0, null 0, registered ?"#]],
+    );
+}
+
+/// Votes by candidate as a reader gives them that knows quotes and nothing else; none if the file is not even.
+fn plain_sums(text: &str) -> Option<BTreeMap<String, u64>> {
+    let plain = |name: &str| name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
+    let rows: Vec<Vec<String>> = reader
+        .records()
+        .map(|row| Some(row.ok()?.iter().map(|field| field.trim().to_owned()).collect()))
+        .collect::<Option<_>>()?;
+    // The header may be further down.
+    let place = |row: &[String], name: &str| row.iter().position(|column| plain(column) == name);
+    let header = rows.iter().position(|row| place(row, "candidate").is_some() && place(row, "votes").is_some())?;
+    let (candidate, votes) = (place(&rows[header], "candidate")?, place(&rows[header], "votes")?);
+    let mut sums = BTreeMap::new();
+    for row in rows[header + 1..].iter().filter(|row| row.iter().any(|field| !field.is_empty())) {
+        let votes = row.get(votes)?;
+        *sums.entry(row.get(candidate)?.clone()).or_default() +=
+            if votes.is_empty() { 0 } else { votes.parse::<u64>().ok()? };
+    }
+    Some(sums)
+}
+
+/// Whatever byte, quote or line is damaged, the file is refused, or comes to the sums that stand in it.
+#[test]
+fn damaged_results_are_refused_or_come_to_what_stands_there() {
+    let seed = std::env::var("SCRUTIN_CRASH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(3);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut whole = "note,region_code,candidate,votes,remark\n".to_owned();
+    for row in 0..36 {
+        let (note, remark) =
+            (["", "plain", "\"a, b\""][row % 3], ["", "5'8\" tall", "\"said \"\"so\"\"\""][row / 3 % 3]);
+        whole += &format!("{note},R{},\"Name, {}\",{},{remark}\n", row / 4, row % 4, random.u32(10..900));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file.csv");
+    let (mut counted, mut refused) = (0, 0);
+    for _ in 0..4_000 {
+        let mut text = whole.clone().into_bytes();
+        let at = random.usize(0..text.len());
+        let line = |from: usize| whole[from..].find('\n').map_or(whole.len(), |end| from + end + 1);
+        match random.u8(0..6) {
+            0 => text[at] = random.u8(32..127),
+            1 => text.insert(at, b'"'),
+            2 => drop(text.remove(at)),
+            3 => text.insert(at, b"\n,\r"[random.usize(0..3)]),
+            4 => drop(text.drain(at..line(at))),
+            _ => text.truncate(at),
+        }
+        std::fs::write(&path, &text).unwrap();
+        let report = inspected(&path, &Layout::own());
+        if !report.can_be_counted {
+            refused += 1;
+            continue;
+        }
+        counted += 1;
+        let mut sums = BTreeMap::new();
+        report
+            .candidates
+            .iter()
+            .for_each(|candidate| *sums.entry(candidate.name.clone()).or_default() += candidate.votes);
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(Some(sums), plain_sums(&text), "{text}");
+    }
+    assert!(counted > 500 && refused > 1_000, "{counted} {refused}");
+}
+
+/// A file of the folder with the cases, or none and a word about it.
+fn case(name: &str) -> Option<PathBuf> {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/cases");
+    let next_to = |data: std::ffi::OsString| Path::new(&data).join("../cases");
+    let path = std::env::var_os("SCRUTIN_TEST_DATA").map_or_else(beside, next_to).join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    let line = format!("SKIPPED: {} is not there\n", path.display());
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
+    None
+}
+
+/// The whole file is refused, with these words.
+fn refused(name: &str, layout: &Layout, words: &[&str]) {
+    let Some(path) = case(name) else { return };
+    let report = inspected(&path, layout);
+    let text = shown(&report);
+    assert!(!report.can_be_counted, "{name}: {text}");
+    for words in words {
+        assert!(text.contains(words), "{name}: `{words}` is not in:\n{text}");
+    }
+}
+
+/// The file is counted, and comes to these votes.
+fn counted(name: &str, layout: &Layout, votes: &[(&str, u64)]) {
+    let Some(path) = case(name) else { return };
+    let report = inspected(&path, layout);
+    assert!(report.can_be_counted, "{name}: {}", shown(&report));
+    let found: Vec<(&str, u64)> =
+        report.candidates.iter().map(|candidate| (candidate.name.as_str(), candidate.votes)).collect();
+    assert_eq!(found, votes, "{name}");
+}
+
+fn answered(change: impl Fn(&mut Answers)) -> Layout {
+    let mut layout = Layout::own();
+    change(&mut layout.answers);
+    layout
+}
+
+#[test]
+fn files_that_were_read_wrongly_once_are_read_right_or_refused() {
+    let own = Layout::own();
+    for (name, place) in [
+        ("quote-last-column.csv", "line 4, column `precinct_note`"),
+        ("quote-first-column.csv", "line 4, column `note`"),
+        ("quote-two-rows.csv", "line 3, column `candidate`"),
+    ] {
+        refused(name, &own, &[place, "a quote opens here"]);
+    }
+    counted("quote-medsl-tail.csv", &own, &[("Ben", 140), ("Ada", 110)]);
+    refused("newline-name.csv", &own, &["line 2, column `candidate`", "line break"]);
+    refused("totals-rows.csv", &own, &["column `region_code`", "--totals leave-out"]);
+    let Some(path) = case("totals-rows.csv") else { return };
+    assert_eq!(inspected(&path, &answered(|answers| answers.totals = Some(Totals::LeaveOut))).sums.valid, 29_102);
+    refused("totals-empty-candidate.csv", &own, &["line 4, column `candidate`", "--totals leave-out"]);
+    let without = answered(|answers| answers.totals = Some(Totals::LeaveOut));
+    counted("totals-empty-candidate.csv", &without, &[("Ada", 346), ("Ben", 20)]);
+    refused("dup-votes-header.csv", &own, &["line 1", "stands twice", "#4"]);
+    refused("other-offices-same-file.csv", &own, &["`Mayor`, `Judge`", "--contest 'Mayor'"]);
+    let judge = answered(|answers| answers.contest = Some("Judge".into()));
+    counted("other-offices-same-file.csv", &judge, &[("Cid", 450), ("Dan", 40)]);
+    counted("nfc-nfd.csv", &own, &[("José", 200), ("Ben", 140)]);
+    refused("case-space.csv", &own, &["`WRITE-IN` and `Write-in` (line 2)", "--spelling join"]);
+    counted(
+        "case-space.csv",
+        &answered(|answers| answers.spelling = Some(Spelling::Join)),
+        &[("Write-in", 300), ("Ben", 160)],
+    );
+    for name in ["fusion-with-id.csv", "two-independents.csv"] {
+        refused(name, &own, &["--same-name one", "--same-name several"]);
+    }
+    let one = answered(|answers| answers.same_name = Some(SameName::One));
+    counted("fusion-with-id.csv", &one, &[("Ben", 127), ("Ada", 110)]);
+    counted("two-independents.csv", &one, &[("Independent", 270), ("Ada", 140)]);
+    let several = answered(|answers| answers.same_name = Some(SameName::Several));
+    counted(
+        "two-independents.csv",
+        &several,
+        &[("Independent", 150), ("Ada", 140), ("Independent", 90), ("Independent", 30)],
+    );
+    counted("missing-zero-row.csv", &own, &[("Ben", 510), ("Ada", 350), ("Cid", 300)]);
+    counted("trailing-commas.csv", &own, &[("Ada", 346), ("Ben", 20)]);
+    counted("names.csv", &own, &[("O'Neil \"Spike\" <b>x</b>", 300), ("محمد علي", 200), ("🗳️ Party & Co", 200)]);
+}
+
+#[test]
+fn files_written_in_other_ways_are_read_or_say_how() {
+    let own = Layout::own();
+    refused("thousands.csv", &own, &["line 2, column `votes`", "`1,346`", "--thousands comma"]);
+    refused("thousands-nbsp.csv", &own, &["line 2, column `votes`", "--thousands space"]);
+    refused("float.csv", &own, &["line 2, column `votes`", "`346.0`"]);
+    let by = |thousands| Layout { thousands: Some(thousands), ..Layout::own() };
+    counted("thousands.csv", &by(Thousands::Comma), &[("Ada", 1346), ("Ben", 20)]);
+    counted("thousands-nbsp.csv", &by(Thousands::Space), &[("Ada", 1346), ("Ben", 20)]);
+    counted("fr-semicolon.csv", &own, &[("Ada", 30), ("Ben", 27)]);
+    counted("tab.tsv", &own, &[("Ada", 30)]);
+    counted("sep-line.csv", &own, &[("Ada", 30)]);
+    counted("utf16.csv", &own, &[("Ada", 30)]);
+    counted("bom-quoted.csv", &own, &[("Ada", 346)]);
+    refused("fr-latin1.csv", &own, &["line 3, column `region_name`", "--encoding windows-1252"]);
+    let mut latin = Layout::own();
+    latin.file.encoding = Some(Encoding::Latin1);
+    counted("fr-latin1.csv", &latin, &[("Elise", 57)]);
+}
+
+#[test]
+fn registered_voters_of_the_cases_are_known_or_unknown() {
+    let registered = |name: &str| {
+        let path = case(name)?;
+        let report = inspected(&path, &Layout::own());
+        assert!(report.can_be_counted, "{}", shown(&report));
+        Some((
+            report.regions.iter().map(|region| region.registered).collect::<Vec<_>>(),
+            report.sums.registered,
+            report.sums.ballots,
+        ))
+    };
+    let check = |name: &str, expected| assert!(registered(name).is_none_or(|found| found == expected), "{name}");
+    check("abstentions-no-registered.csv", (vec![Some(1000)], Some(1000), 600));
+    check("partial-registered.csv", (vec![Some(1000), None], None, 610));
+    check("registered-zero.csv", (vec![Some(1000), None], None, 610));
+    check("round-up-100.csv", (vec![Some(30_000)], Some(30_000), 29_999));
+}
+
+#[test]
+fn files_of_ballots_are_read_right_or_refused() {
+    let layout = Layout::of_ballots("ballot", "precinct", "first");
+    refused("ballots-open-quote.csv", &layout, &["line 3, column `note`", "a quote opens here"]);
+    let choice = Layout::of_ballots("ballot", "precinct", "choice");
+    refused("ballots-dup-header.csv", &choice, &["line 1", "stands twice"]);
+    let es_s = Layout::of_ballots("ballot", "Precinct", "first");
+    counted("es-s-small.csv", &es_s, &[("Ada", 1), ("Write-in", 1)]);
+    let Some(path) = case("es-s-small.csv") else { return };
+    let sums = inspected(&path, &es_s).sums;
+    assert_eq!((sums.blank, sums.null), (2, 2));
+    assert_eq!(es_s.kind, Kind::Ballots);
+    let folder = path.parent().unwrap().join("quote-election");
+    let error = crate::election::Election::load(&folder).unwrap_err().to_string();
+    assert!(error.contains("regions.csv, line 2, column `note`: a quote opens here"), "{error}");
+}
