@@ -16,7 +16,7 @@ fn election(is_local: bool) -> Election {
     let region = |number| Region {
         code: code(number),
         name: format!("Region {number}"),
-        registered: 1000,
+        registered: Some(1000),
         expected_turnout: None,
         point: None,
         tile: None,
