@@ -34,9 +34,11 @@ soak: ## Run the long tests: kills, outages, whole elections, and builds without
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo test --release --locked --features tls --test it -- --ignored --nocapture --test-threads 1 $(ARGS)
 
-fuzz: ## Compare the two parsers on 200 million inputs, or SCRUTIN_FUZZ_INPUTS, other ones each time
+fuzz: ## Damage files, and compare the two parsers on 200 million inputs, or SCRUTIN_FUZZ_INPUTS, other ones each time
 	@tools/setup
 	@seed=$${SCRUTIN_FUZZ_SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')} && echo "SCRUTIN_FUZZ_SEED=$$seed" && \
+	SCRUTIN_FUZZ_SEED=$$seed SCRUTIN_FUZZ_FILES=$${SCRUTIN_FUZZ_FILES:-100000} \
+	cargo test --release --locked --lib damaged && \
 	SCRUTIN_FUZZ_SEED=$$seed SCRUTIN_FUZZ_INPUTS=$${SCRUTIN_FUZZ_INPUTS:-200000000} \
 	cargo test --release --locked --test it -- --exact parser::the_fast_parser_says_what_serde_says --nocapture
 

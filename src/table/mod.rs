@@ -14,7 +14,7 @@ mod rows;
 mod sheet;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::path::{Path, PathBuf};
 
