@@ -20,6 +20,7 @@ RUN mkdir -p src benches tests/it \
 COPY src src
 COPY migrations migrations
 COPY elections elections
+COPY layouts layouts
 COPY schema schema
 RUN touch src/main.rs src/lib.rs \
     && cargo build --release --locked --features tls --bin scrutin \
