@@ -59,6 +59,11 @@ impl Input {
     pub fn open(path: &Path, form: &Form) -> Result<Input, FileError> {
         let unreadable = |source| FileError::Unreadable { path: path.to_owned(), source };
         let mut file = File::open(path).map_err(unreadable)?;
+        let kind = file.metadata().map_err(unreadable)?.file_type();
+        if !kind.is_file() && !kind.is_dir() {
+            let what = "is a pipe or a device; expected a file, since it is read more than once".into();
+            return Err(FileError::Whole { path: path.to_owned(), what });
+        }
         let mut magic = Vec::new();
         file.by_ref().take(8).read_to_end(&mut magic).map_err(unreadable)?;
         check_kind(path, &magic)?;

@@ -289,6 +289,13 @@ fn zip_of(files: &[(&str, &[u8])]) -> Vec<u8> {
     writer.finish().unwrap().into_inner()
 }
 
+/// Two readers of a pipe would have a part of its rows each.
+#[test]
+fn a_pipe_is_refused() {
+    let error = Table::open(Path::new("/dev/null"), &Form::default(), &[]).err().unwrap().to_string();
+    assert_eq!(error, "/dev/null: is a pipe or a device; expected a file, since it is read more than once");
+}
+
 #[test]
 fn what_is_packed_is_told_by_its_bytes() {
     let text = b"a,b\n1,2\n";
