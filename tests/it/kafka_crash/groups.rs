@@ -74,10 +74,10 @@ async fn counters_that_come_and_go_take_nothing_from_each_other() {
     let stays = night.counter();
     for _ in 0..3 {
         night.counts_on(1..500).await;
-        let guest = night.counter();
+        let guest = night.start("count --serve");
         // It has a share, and both count.
-        let taken = "SELECT count(*) FROM scrutin.position WHERE taken > 0";
-        until("a share is taken", async || night.number(taken).await.filter(|taken| *taken == 4)).await;
+        let partitions = |text: &str| text.lines().filter(|line| line.starts_with("scrutin_lag_votes{")).count();
+        tokio::task::block_in_place(|| guest.page().until("/metrics", |_, text| partitions(text) == 2));
         night.counts_on(500..1000).await;
         guest.signal(Signal::SIGINT);
         let done = ended(guest).await;
