@@ -223,7 +223,7 @@ impl BallotFile {
         }
         let Meanings { choices, of_text, mut findings, blank, null, .. } = meanings;
         if not_asked > 0 {
-            findings.note(format!("{not_asked} rows are ballots without this contest, and left out"));
+            findings.note(format!("left out are ballots without this contest: {not_asked}"));
         }
         if !repeated.is_empty() {
             findings.note(format!("{} voters stand on more than one row; the first of each counts", repeated.len()));

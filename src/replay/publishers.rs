@@ -337,7 +337,7 @@ fn cast_vote_records_of_dominion() {
         |layout| layout.answers.contest = Some("Mayor (Vote For=1)".into()),
         expect![[r#"
         can be counted, by `dominion-cvr`
-        - 1 rows are ballots without this contest, and left out
+        - left out are ballots without this contest: 1
         - how many are registered is not said; it is shown as unknown, and no turnout
         Eva Lind / DEM 1 in 2
         Finn Berg / REP 1 in 2
