@@ -1,6 +1,6 @@
 //! Official results by region: a file of counts becomes an election and a plan of ballots.
 //!
-//! [`facts`](super::facts) reads its rows, [`settle`](super::settle) makes results of them. Holds one row of the file per
+//! [`super::facts`] reads its rows, [`super::settle`] makes results of them. Holds one row of the file per
 //! candidate and region in memory, and no ballot.
 
 use std::collections::HashMap;
