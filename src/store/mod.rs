@@ -63,7 +63,8 @@ impl Role {
     /// What the role's sessions are set to. The grants are the wall; a session can change these.
     pub(crate) const fn settings(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Role::Owner => &[("search_path", SCHEMA), ("client_min_messages", "warning")],
+            // A migration takes as long as it takes, whatever the database is set to.
+            Role::Owner => &[("search_path", SCHEMA), ("client_min_messages", "warning"), ("statement_timeout", "0")],
             // Whoever holds rows up is let go of, so that one stuck counter does not stop the others.
             Role::Counter => &[
                 ("search_path", SCHEMA),
@@ -211,12 +212,19 @@ impl Database {
                 tracing::debug!(%error, "a connection to PostgreSQL ended");
             }
         });
-        match client.batch_execute(&role.session()).await {
-            Ok(()) => Ok(client),
-            Err(error) if error.code() == Some(&SqlState::INVALID_PARAMETER_VALUE) => Err(StoreError::Unusable(
-                format!("the database {} has not been set up; run `scrutin setup` as its owner first", self.name()),
-            )),
-            Err(source) => Err(StoreError::Query { action: "open a session", source }),
+        loop {
+            match client.batch_execute(&role.session()).await {
+                Ok(()) => return Ok(client),
+                // On a busy machine a short time limit of the database ends even what lifts it.
+                Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => {}
+                Err(error) if error.code() == Some(&SqlState::INVALID_PARAMETER_VALUE) => {
+                    return Err(StoreError::Unusable(format!(
+                        "the database {} has not been set up; run `scrutin setup` as its owner first",
+                        self.name()
+                    )));
+                }
+                Err(source) => return Err(StoreError::Query { action: "open a session", source }),
+            }
         }
     }
 }
