@@ -1,4 +1,4 @@
-//! Compresses what backtraces are made of, which is most of the program: 57 MB become 29.
+//! Compresses what backtraces are made of, which is most of the program: it halves its size.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
