@@ -4,21 +4,9 @@ use std::fmt::Write as _;
 
 use expect_test::{Expect, expect};
 
-use super::About;
 use super::inspect::{Report, fitting, inspect};
 use super::layout::Layout;
-
-pub fn about() -> About {
-    About {
-        id: None,
-        title: None,
-        opens_at_ms: 1_900_000_000_000,
-        closes_at_ms: 1_900_000_000_000 + 43_200_000,
-        time_zone: "UTC".into(),
-        channels: vec!["booth".into()],
-        bucket_seconds: 60,
-    }
-}
+use super::tests::about;
 
 /// A report in a few lines.
 pub fn shown(report: &Report) -> String {

@@ -14,7 +14,7 @@ use crate::log::{EmbeddedLog, RecordBuffer, VoteLog};
 use crate::simulate::{Delivery, FaultRates, Plan, Progress, Speed, Truth, run};
 use crate::vote::Vote;
 
-fn about() -> About {
+pub(super) fn about() -> About {
     About {
         id: None,
         title: None,
@@ -390,14 +390,23 @@ fn ballots_go_on_where_the_log_ends() {
 
 /// A real file, or none and a word about it.
 fn real_file(name: &str) -> Option<PathBuf> {
+    file_of("data", name)
+}
+
+/// A file of a folder that is beside the one with real results and ballots, or that one; none, and a word about it, if it is
+/// not there.
+pub(super) fn file_of(folder: &str, name: &str) -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
-    let path = std::env::var_os("SCRUTIN_TEST_DATA").map_or_else(beside, PathBuf::from).join(name);
+    let data = std::env::var_os("SCRUTIN_TEST_DATA").map_or_else(beside, PathBuf::from);
+    let path = if folder == "data" { data } else { data.join("..").join(folder) }.join(name);
     if path.exists() {
         return Some(path);
     }
     // Straight to the terminal: what a passing test prints is not shown.
-    let line =
-        format!("SKIPPED: {} is not there; set SCRUTIN_TEST_DATA to the folder that has {name}\n", path.display());
+    let line = format!(
+        "SKIPPED: {} is not there; set SCRUTIN_TEST_DATA to the folder with real data beside it\n",
+        path.display()
+    );
     let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
     None
 }
