@@ -17,7 +17,7 @@ use super::progress::{Line, View, summary};
 use super::reading::ReadingArgs;
 use super::results::print_result;
 use super::serve;
-use super::table::{print, registered};
+use super::table::{print, registered, so_many};
 use super::votes::{Day, FaultArgs, Source, now_ms, parse_duration, parse_speed};
 use crate::config::{LogSettings, Settings};
 use crate::csv_file::FileError;
@@ -118,9 +118,9 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     let telemetry = Telemetry::new();
     let page = serve::start(&settings, &store.database, &telemetry).await?;
     print(&format!(
-        "{}: {} regions, {}\n\n  page        {}\n  data        {}\n",
+        "{}: {}, {}\n\n  page        {}\n  data        {}\n",
         escaped(&election.title),
-        election.regions.len(),
+        so_many(election.regions.len(), "region"),
         registered(&election),
         page.address,
         settings.data_dir.display()

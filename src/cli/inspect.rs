@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use super::reading::{ReadingArgs, quoted};
-use super::table::{grouped, print};
+use super::table::{grouped, print, so_many};
 use crate::printable::{escaped, escaped_lines};
 use crate::replay::inspect::{Report, fitting, inspect};
 use crate::replay::layout::{Kind, LAYOUTS};
@@ -184,8 +184,8 @@ fn headline(report: &Report, name: &str) -> String {
     };
     let sums = format!(
         "{} in {}, {} ballots, {} of them valid votes",
-        some(report.candidates.len(), "candidate"),
-        some(report.regions.len(), "region"),
+        so_many(report.candidates.len(), "candidate"),
+        so_many(report.regions.len(), "region"),
         grouped(report.sums.ballots as i64),
         grouped(report.sums.valid as i64)
     );
@@ -260,7 +260,7 @@ fn sums(report: &Report, out: &mut String) {
     let _ = writeln!(out, "\nCandidates");
     for candidate in report.candidates.iter().take(LISTED) {
         let (votes, regions) = (grouped(candidate.votes as i64), candidate.regions);
-        let _ = writeln!(out, "  {:<36} {votes:>14}  in {}", escaped(&candidate.name), some(regions, "region"));
+        let _ = writeln!(out, "  {:<36} {votes:>14}  in {}", escaped(&candidate.name), so_many(regions, "region"));
     }
     if report.candidates.len() > LISTED {
         let _ = writeln!(out, "  and {} more", report.candidates.len() - LISTED);
@@ -270,11 +270,6 @@ fn sums(report: &Report, out: &mut String) {
     let (ballots, blank, null) = (grouped(sums.ballots as i64), grouped(sums.blank as i64), grouped(sums.null as i64));
     let _ = writeln!(out, "\nRegions: {}", regions(report));
     let _ = writeln!(out, "Ballots: {ballots}, of which blank {blank} and null {null}; registered: {registered}");
-}
-
-/// So many of something.
-fn some(number: usize, what: &str) -> String {
-    format!("{} {what}{}", grouped(number as i64), if number == 1 { "" } else { "s" })
 }
 
 fn regions(report: &Report) -> String {

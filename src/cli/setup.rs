@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::UsageError;
 use super::open::{Store, open_log};
 use super::reading::ReadingArgs;
-use super::table::{print, registered};
+use super::table::{print, registered, so_many};
 use super::votes::{DayArgs, Source};
 use crate::config::{Settings, read_secret};
 use crate::election::Election;
@@ -110,10 +110,10 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
         };
         for election in shown {
             print(&format!(
-                "election    {}: {}, {} regions, {}\n",
+                "election    {}: {}, {}, {}\n",
                 election.id,
                 escaped(&election.title),
-                election.regions.len(),
+                so_many(election.regions.len(), "region"),
                 registered(&election)
             ))?;
         }

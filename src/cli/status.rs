@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio_postgres::Client;
 
 use super::open::{Store, open_existing_log};
-use super::table::{Format, Rows, grouped, print};
+use super::table::{Format, Rows, grouped, print, so_many};
 use super::told;
 use crate::config::Settings;
 use crate::log::VoteLog;
@@ -140,7 +140,7 @@ async fn print_over_registered(client: &Client, counter: &str) -> Result<()> {
     let rows = client.query(sql, &[&counter, &REGIONS_NAMED]).await.context("read who is registered")?;
     let Some(first) = rows.first() else { return Ok(()) };
     let regions: i64 = first.get(3);
-    print(&format!("WARNING     {} regions have more votes than registered voters\n", grouped(regions)))?;
+    print(&format!("WARNING     more votes than registered voters in {}\n", so_many(regions as usize, "region")))?;
     for row in &rows {
         let (name, votes, registered): (&str, i64, i64) = (row.get(0), row.get(1), row.get(2));
         print(&format!(

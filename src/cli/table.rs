@@ -44,6 +44,11 @@ pub(super) fn registered(election: &Election) -> String {
     }
 }
 
+/// So many of something, as `1 region`, `2 regions`.
+pub(super) fn so_many(number: usize, what: &str) -> String {
+    format!("{} {what}{}", grouped(number as i64), if number == 1 { "" } else { "s" })
+}
+
 /// A share in percent. `100.00 %` is only shown for exactly all.
 pub(super) fn percent(share: f64) -> String {
     share_of(share, 2)

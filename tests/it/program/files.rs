@@ -108,6 +108,6 @@ async fn more_votes_than_registered_voters_is_a_warning() {
     assert!(error.contains("--over-registered allow"), "{error}");
     place.ok("demo --results r.csv --over-registered allow --speed max --exit --data-dir data");
     let status = place.ok("status --data-dir data");
-    assert!(status.contains("WARNING     1 regions have more votes than registered voters"), "{status}");
+    assert!(status.contains("WARNING     more votes than registered voters in 1 region\n"), "{status}");
     assert!(status.contains("N: 15 votes, 10 registered"), "{status}");
 }
