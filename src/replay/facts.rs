@@ -304,12 +304,12 @@ impl Reading {
         if text.is_empty() {
             return Ok(None);
         }
-        match ungrouped(text, self.thousands).parse::<u64>() {
-            Ok(number) if number > u64::from(u32::MAX) => {
+        match whole_number(text, self.thousands) {
+            Some(number) if number > u64::from(u32::MAX) => {
                 Err(self.table.error(column, format!("found {number}, expected at most {}", u32::MAX)))
             }
-            Ok(number) => Ok(Some(number)),
-            Err(_) => {
+            Some(number) => Ok(Some(number)),
+            None => {
                 let hint = grouping_of(text)
                     .map_or(String::new(), |word| format!("; if the {word} groups thousands, say --thousands {word}"));
                 Err(self.table.error(column, format!("found `{text}`, expected a whole number of zero or more{hint}")))
@@ -331,21 +331,21 @@ const GROUPINGS: [(Thousands, &str, &str); 4] = [
     (Thousands::Apostrophe, "apostrophe", "'’"),
 ];
 
-/// A number without what groups its thousands, where that was said and stands at the right places.
-fn ungrouped(text: &str, thousands: Option<Thousands>) -> String {
+/// A number of digits, in groups of three where it was said what stands between them.
+fn whole_number(text: &str, thousands: Option<Thousands>) -> Option<u64> {
+    let is_digits = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit());
     let letters =
         GROUPINGS.iter().find(|(grouping, ..)| Some(*grouping) == thousands).map_or("", |(.., letters)| letters);
     let groups: Vec<&str> = text.split(|letter| letters.contains(letter)).collect();
-    let is_grouped = groups.len() > 1
-        && (1..=3).contains(&groups[0].len())
-        && groups[1..].iter().all(|group| group.len() == 3)
-        && groups.iter().all(|group| group.bytes().all(|byte| byte.is_ascii_digit()));
-    // A sign is no part of a count.
-    if is_grouped || text.bytes().all(|byte| byte.is_ascii_digit()) { groups.concat() } else { text.replace('+', "?") }
+    let is_grouped = (1..=3).contains(&groups[0].len()) && groups[1..].iter().all(|group| group.len() == 3);
+    if !groups.iter().all(is_digits) || groups.len() > 1 && !is_grouped {
+        return None;
+    }
+    groups.concat().parse().ok()
 }
 
 /// What seems to group the thousands of a number.
 fn grouping_of(text: &str) -> Option<&'static str> {
-    let found = GROUPINGS.iter().find(|(thousands, ..)| ungrouped(text, Some(*thousands)).parse::<u64>().is_ok());
+    let found = GROUPINGS.iter().find(|(thousands, ..)| whole_number(text, Some(*thousands)).is_some());
     found.map(|(_, word, _)| *word)
 }
