@@ -274,7 +274,6 @@ impl Counting {
         result.and(ends.check().map_err(CountError::from))
     }
 
-    /// Takes the partitions: from here on nobody else who has counted them can commit.
     /// What was counted, by the tables.
     async fn recall_totals(&self) -> Result<(), CountError> {
         let mut retry = Retry::new(&self.telemetry, &self.stop);
@@ -295,6 +294,7 @@ impl Counting {
         }
     }
 
+    /// Takes the partitions: from here on nobody else who has counted them can commit.
     async fn take(&self, partitions: &BTreeSet<u32>, stop: &Stop) -> Result<BTreeMap<u32, Position>, CountError> {
         let mut retry = Retry::new(&self.telemetry, stop);
         loop {
