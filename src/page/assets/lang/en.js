@@ -233,7 +233,7 @@ export default {
   "promise.1": "Every vote is counted once or refused with a reason. In each partition, at every commit, received = counted + refused. A constraint of the database holds it.",
   "promise.2": "Exactly once, by construction. Tallies, refusals, the roll of those who have voted and the position in the log are committed in one transaction.",
   "promise.3": "Late votes count. A vote that was cast in time counts however late it arrives.",
-  "promise.4": "The log is the truth. Any result can be counted again from the log, at any time, by code that shares nothing with the count.",
+  "promise.4": "The log is the truth. Any result can be counted again from the log, at any time, by code that shares neither the engine nor the log reader with the count.",
   "promise.5": "The database may go away. The count waits, says so, goes on and is exact. Votes are taken all the while.",
   "trust.check": "Check it yourself",
   "check.audit": "Counts the whole log again with independent code, and compares every row. Exit code 1 on any difference.",

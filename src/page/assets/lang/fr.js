@@ -233,7 +233,7 @@ export default {
   "promise.1": "Chaque vote est compté une fois ou refusé avec un motif. Dans chaque partition, à chaque validation, reçus = comptés + refusés. Une contrainte de la base de données l’impose.",
   "promise.2": "Exactement une fois, par construction. Décomptes, refus, liste d’émargement et position dans le journal sont validés en une seule transaction.",
   "promise.3": "Les votes tardifs comptent. Un vote émis à temps compte, si tard qu’il arrive.",
-  "promise.4": "Le journal fait foi. Tout résultat peut être recompté depuis le journal, à tout moment, par un code qui ne partage rien avec le décompte.",
+  "promise.4": "Le journal fait foi. Tout résultat peut être recompté depuis le journal, à tout moment, par un code qui ne partage avec le décompte ni le moteur ni la lecture du journal.",
   "promise.5": "La base de données peut s’absenter. Le décompte attend, le dit, reprend et reste exact. Les votes sont reçus pendant ce temps.",
   "trust.check": "Vérifiez vous-même",
   "check.audit": "Recompte tout le journal avec un code indépendant, et compare chaque ligne. Code de sortie 1 à la moindre différence.",
