@@ -28,7 +28,7 @@ use crate::printable::escaped;
 use crate::private;
 use crate::replay::layout::Kind;
 use crate::simulate::{FaultRates, Progress, Speed, Truth};
-use crate::store::{Role, elections, migrate, resume};
+use crate::store::{Role, counters, elections, migrate};
 use crate::telemetry::Telemetry;
 
 #[derive(clap::Args)]
@@ -235,7 +235,7 @@ fn log_dir(settings: &Settings) -> Result<&Path> {
 
 /// Makes sure that the count to be deleted is of the demo's own log.
 async fn check_own_count(settings: &Settings, store: &Store) -> Result<()> {
-    let Some(counted) = resume::log_of(&store.client(Role::Owner).await?, &settings.counter).await? else {
+    let Some(counted) = counters::log_of(&store.client(Role::Owner).await?, &settings.counter).await? else {
         return Ok(());
     };
     let dir = log_dir(settings)?;
@@ -260,7 +260,7 @@ async fn forget(settings: &Settings) -> Result<()> {
             let store = Store::open(settings).await?;
             migrate::setup(&store.database).await?;
             check_own_count(settings, &store).await?;
-            resume::forget(&mut store.client(Role::Owner).await?, &settings.counter).await?;
+            counters::forget(&mut store.client(Role::Owner).await?, &settings.counter).await?;
         }
     }
     let log_dir = log_dir(settings)?;

@@ -32,8 +32,7 @@ use crate::csv_file::FileError;
 use crate::log::LogError;
 use crate::pipeline::CountError;
 use crate::postgres::PostgresError;
-use crate::store::StoreError;
-use crate::store::commit::CommitError;
+use crate::store::{CommitError, StoreError};
 
 /// Counts every vote once, or says why not, and proves it.
 #[derive(Parser)]

@@ -14,7 +14,7 @@ use crate::config::{Settings, read_secret};
 use crate::election::Election;
 use crate::printable::escaped;
 use crate::replay::layout::Kind;
-use crate::store::{Role, elections, migrate, resume};
+use crate::store::{Role, counters, elections, migrate};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -92,7 +92,7 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
         migrate::let_log_in(&store.database, *role, password).await?;
     }
     let mut owner = store.client(Role::Owner).await?;
-    resume::check_partitions(&owner, &*log).await?;
+    counters::check_partitions(&owner, &pipeline::counted_log(&*log)).await?;
     print(&format!("log         {}, {} partitions\n", log.name(), log.partitions()))?;
     print(&format!("postgresql  {}, schema and roles are ready\n", store.database.name()))?;
     if let Some(command) = store.psql_command() {

@@ -11,11 +11,12 @@ use super::ends::Ends;
 use super::latencies::Latencies;
 use super::retry::Retry;
 use super::round::Shared;
+use super::rows::rows_of;
 use super::{CountError, CountProgress, POSTGRESQL};
 use crate::engine::{Changes, Rules};
-use crate::store::Database;
-use crate::store::commit::{self, BatchRow, CommitError};
-use crate::store::resume::Position;
+use crate::store::commit::{self, BatchRow, CommitBasis, CommitRows};
+use crate::store::positions::Position;
+use crate::store::{CommitError, Database};
 use crate::telemetry::Telemetry;
 use crate::vote::Reason;
 
@@ -152,8 +153,10 @@ impl Committer {
         let ends = self.measure_lag();
         let telemetry = Arc::clone(&self.telemetry);
         let mut retry = Retry::new(&telemetry, &shared.stop);
+        let rules = Arc::clone(&self.rules);
+        let rows = rows_of(&rules, changes);
         loop {
-            match self.try_commit(changes, &ends).await {
+            match self.try_commit(&rows, &ends).await {
                 Ok(()) => break,
                 // Its answer may have been lost on its way. To commit once more does nothing where it was done.
                 Err(CommitError::Store(error)) if error.is_transient() => {
@@ -168,7 +171,7 @@ impl Committer {
         Ok(())
     }
 
-    async fn try_commit(&mut self, changes: &Changes, ends: &BTreeMap<u32, u64>) -> Result<(), CommitError> {
+    async fn try_commit(&mut self, rows: &CommitRows<'_>, ends: &BTreeMap<u32, u64>) -> Result<(), CommitError> {
         let session = match &mut self.session {
             Some(session) => session,
             None => {
@@ -179,7 +182,8 @@ impl Committer {
                 self.session.insert(session)
             }
         };
-        let result = session.commit(&self.rules, changes, &self.positions, ends, &self.finished).await;
+        let basis = CommitBasis { expected: &self.positions, ends, finished: &self.finished };
+        let result = session.commit(rows, basis).await;
         match result {
             Ok(()) => self.finished.clear(),
             Err(_) => self.session = None,
@@ -188,7 +192,9 @@ impl Committer {
     }
 
     async fn connect(&self) -> Result<commit::Committer, CommitError> {
-        commit::Committer::connect(&self.database, &self.counter, &self.rules, &self.positions).await
+        let elections: Vec<&str> = self.rules.elections.iter().map(|election| election.id.as_str()).collect();
+        commit::Committer::connect(&self.database, &self.counter, &elections, self.rules.partitions, &self.positions)
+            .await
     }
 
     /// Notes a commit that is done.

@@ -12,12 +12,13 @@ use super::ends::Ends;
 use super::retry::Retry;
 use super::round::Shared;
 use super::worker::{self, Work};
-use super::{CountError, CountProgress, LOG, POSTGRESQL, Stop, WATCH_INTERVAL, blocking, committer, joined, witness};
+use super::{
+    CountError, CountProgress, LOG, POSTGRESQL, Stop, WATCH_INTERVAL, blocking, committer, joined, resume, witness,
+};
 use crate::engine::{Engine, Partition, Rules};
 use crate::log::{LogError, Membership, VoteLog};
-use crate::store::commit::CommitError;
-use crate::store::resume::{self, Position};
-use crate::store::{Database, Role, StoreError};
+use crate::store::positions::{self, Position};
+use crate::store::{CommitError, Database, Role, StoreError, counters};
 use crate::telemetry::Telemetry;
 
 /// How often the group is told how far its partitions are counted.
@@ -126,7 +127,7 @@ impl Counting {
         loop {
             let reached = async {
                 let client = self.database.connect(Role::Counter).await?;
-                resume::next_offsets(&client, &self.counter).await
+                positions::next_offsets(&client, &self.counter).await
             };
             match reached.await {
                 Ok(reached) if until.iter().all(|(partition, end)| reached.get(partition) >= Some(end)) => {
@@ -280,7 +281,7 @@ impl Counting {
         loop {
             let totals = async {
                 let client = self.database.connect(Role::Counter).await?;
-                resume::totals(&client, &self.counter).await
+                counters::totals(&client, &self.counter).await
             };
             match totals.await {
                 Err(error) if error.is_transient() => retry.wait_for_postgresql(&error).await?,
@@ -300,7 +301,7 @@ impl Counting {
         loop {
             let taken = async {
                 let mut client = self.database.connect(Role::Counter).await?;
-                resume::take(&mut client, &self.counter, partitions).await
+                positions::take(&mut client, &self.counter, partitions).await
             };
             match taken.await {
                 Err(error) if error.is_transient() => retry.wait_for_postgresql(&error).await?,

@@ -20,8 +20,10 @@ mod counting;
 mod ends;
 pub(crate) mod held_back;
 mod latencies;
+mod resume;
 mod retry;
 mod round;
+mod rows;
 pub mod witness;
 mod worker;
 
@@ -41,9 +43,8 @@ use crate::election::Election;
 use crate::engine::Rules;
 use crate::log::{LogError, VoteLog};
 use crate::spark::connect::SparkError;
-use crate::store::commit::CommitError;
-use crate::store::resume::{self, CountingEngine, Entry};
-use crate::store::{Database, Role, StoreError, elections};
+use crate::store::counters::{self, CountedLog, CountingEngine, Entry};
+use crate::store::{CommitError, Database, Role, StoreError, elections, positions};
 use crate::telemetry::Telemetry;
 use counting::Counting;
 use retry::Retry;
@@ -179,7 +180,7 @@ pub(crate) async fn enter(
 ) -> Result<Entered, CountError> {
     let mut client = database.connect(Role::Counter).await?;
     let mut elections = elections::load_all(&client).await?;
-    if let Some(begun_with) = resume::elections(&client, counter).await? {
+    if let Some(begun_with) = counters::elections(&client, counter).await? {
         elections.retain(|election| {
             let is_counted = begun_with.contains(&election.id);
             if !is_counted {
@@ -200,25 +201,29 @@ pub(crate) async fn enter(
     let entry = Entry {
         counter,
         engine,
-        log: log.as_ref(),
-        rules: &rules,
-        fingerprints: elections.iter().map(|election| (election.id.clone(), election.fingerprint())).collect(),
+        log: &counted_log(log.as_ref()),
+        elections: elections.iter().map(|election| (election.id.clone(), election.fingerprint())).collect(),
         starts,
     };
-    for (partition, start) in resume::enter_counter(&mut client, &entry).await? {
+    for (partition, start) in counters::enter(&mut client, &entry).await? {
         tracing::warn!(
             "partition {partition} of the log at {} starts at offset {start}: the votes before it are gone and are not in this count",
             log.name()
         );
     }
-    let (recovered, reached) = (Arc::clone(log), resume::next_offsets(&client, counter).await?);
+    let (recovered, reached) = (Arc::clone(log), positions::next_offsets(&client, counter).await?);
     blocking(move || reached.into_iter().try_for_each(|(partition, next)| recovered.recover(partition, next))).await?;
     let offsets = offsets(log).await?;
-    let (counted, rejected) = resume::totals(&client, counter).await?;
+    let (counted, rejected) = counters::totals(&client, counter).await?;
     progress.counted.store(counted, Ordering::Relaxed);
     progress.rejected.store(rejected, Ordering::Relaxed);
     progress.received_before.store(counted + rejected, Ordering::Relaxed);
     Ok(Entered { elections, rules, offsets })
+}
+
+/// A log as the tables know it.
+pub fn counted_log(log: &dyn VoteLog) -> CountedLog {
+    CountedLog { id: log.id(), name: log.name(), partitions: log.partitions() }
 }
 
 /// Of all partitions.

@@ -23,14 +23,14 @@ use super::connect::{
 };
 use super::job::{self, Job};
 use super::tallies::Tallies;
-use super::totals::Reached;
 use crate::election::Election;
 use crate::log::{KafkaLog, LogError, VoteLog};
 use crate::pipeline::{self, Clock, CountError, CountProgress, Ends, Entered, LOG, Latencies, POSTGRESQL, Stop};
-use crate::store::commit::{BatchRow, CommitError};
-use crate::store::resume::{self, CountingEngine, Position};
-use crate::store::totals::{Reach, TotalsCommitter};
-use crate::store::{Database, Role, agreement};
+use crate::store::commit::BatchRow;
+use crate::store::counters::CountingEngine;
+use crate::store::positions::{self, Position};
+use crate::store::totals::{Reach, Reached, TotalsCommitter};
+use crate::store::{CommitError, Database, Role, agreement};
 use crate::telemetry::{CounterLabel, Telemetry};
 
 /// A part of the program as [`Telemetry`] knows it.
@@ -107,7 +107,7 @@ pub async fn count(
     let id = count_id(&log, &elections);
     let topic = log.totals(&options.tallies).await?;
     let all: BTreeSet<u32> = (0..log.partitions()).collect();
-    let taken = resume::take(&mut database.connect(Role::Counter).await?, &options.counter, &all).await?;
+    let taken = positions::take(&mut database.connect(Role::Counter).await?, &options.counter, &all).await?;
     telemetry.set_ready(LOG);
     telemetry.set_ready(POSTGRESQL);
 
@@ -237,7 +237,7 @@ impl Counting {
     /// Looks at what the database holds, which may be another server than before.
     async fn check_tables(&mut self) -> Result<(), CountError> {
         let client = self.database.connect(Role::Counter).await?;
-        if !resume::check_taken(&client, &self.options.counter, &self.taken).await? {
+        if !positions::check_taken(&client, &self.options.counter, &self.taken).await? {
             tracing::warn!(
                 "the database has lost commits of `{}`, as when a standby takes over that had not received them; all totals \
                  are committed once more",

@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Deserialize;
 
+use crate::store::rows::{RejectionRow, TallyRow, TimelineRow};
+use crate::store::totals::{Reached, TotalRows};
 use crate::vote::Reason;
 
 /// What a total is of.
@@ -70,15 +72,6 @@ impl Total {
         self.next_offset = self.next_offset.max(other.next_offset);
         *self != before
     }
-}
-
-/// How far a partition has been counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reached {
-    /// Behind the last record.
-    pub next_offset: u64,
-    pub received: u64,
-    pub counted: u64,
 }
 
 /// Totals of one count.
@@ -214,19 +207,25 @@ impl Totals {
 
     /// What is settled and not committed, in the order of the groups; refusals by reason and append time, those of
     /// `already_voted` among them.
-    pub fn changes(&self) -> Changes<'_> {
-        let mut changes = Changes::default();
+    pub fn changes(&self) -> TotalRows<'_> {
+        let mut rows = TotalRows::default();
         let mut times = HashSet::new();
-        for group in &self.changed {
+        let mut changed: Vec<&Group> = self.changed.iter().collect();
+        changed.sort_unstable();
+        for group in changed {
             let votes = self.settled[group].votes;
             match group {
-                Group::Tally { .. } => changes.tally.push((group, votes)),
-                Group::Timeline { .. } => changes.timeline.push((group, votes)),
+                Group::Tally { election, region, choice, channel } => {
+                    rows.tally.push(TallyRow { election, region, choice, channel, votes });
+                }
+                Group::Timeline { election, bucket_ms, region, choice } => {
+                    rows.timeline.push(TimelineRow { election, bucket_ms: *bucket_ms, region, choice, votes });
+                }
                 Group::Position { .. } => {}
                 Group::Outcome { outcome, appended_at_ms } => {
                     times.insert(*appended_at_ms);
                     if let Ok(reason) = outcome.parse() {
-                        changes.rejections.push((reason, *appended_at_ms, votes));
+                        rows.rejections.push(RejectionRow { reason, bucket_ms: *appended_at_ms, votes });
                     }
                 }
             }
@@ -235,32 +234,22 @@ impl Totals {
             let group = Group::Outcome { outcome: outcome.to_owned(), appended_at_ms };
             self.settled.get(&group).map_or(0, |total| total.votes)
         };
-        for at in times {
-            let others = Reason::ALL.iter().map(|reason| votes(reason.code(), at)).sum::<u64>() + votes(COUNTED, at);
-            let already_voted = votes(RECEIVED, at).saturating_sub(others);
+        for bucket_ms in times {
+            let others = Reason::ALL.iter().map(|reason| votes(reason.code(), bucket_ms)).sum::<u64>()
+                + votes(COUNTED, bucket_ms);
+            let already_voted = votes(RECEIVED, bucket_ms).saturating_sub(others);
             if already_voted > 0 {
-                changes.rejections.push((Reason::AlreadyVoted, at, already_voted));
+                rows.rejections.push(RejectionRow { reason: Reason::AlreadyVoted, bucket_ms, votes: already_voted });
             }
         }
-        changes.tally.sort_unstable();
-        changes.timeline.sort_unstable();
-        changes.rejections.sort_unstable();
-        changes
+        rows.rejections.sort_unstable_by_key(|row| (row.reason, row.bucket_ms));
+        rows
     }
 
     /// What was changed is committed.
     pub fn committed(&mut self) {
         self.changed.clear();
     }
-}
-
-/// Totals to be committed, each as it is now.
-#[derive(Debug, Default)]
-pub struct Changes<'a> {
-    pub tally: Vec<(&'a Group, u64)>,
-    pub timeline: Vec<(&'a Group, u64)>,
-    /// By reason and append time.
-    pub rejections: Vec<(Reason, i64, u64)>,
 }
 
 #[cfg(test)]
@@ -284,6 +273,10 @@ mod tests {
         ]
     }
 
+    fn already_voted(votes: u64) -> RejectionRow {
+        RejectionRow { reason: Reason::AlreadyVoted, bucket_ms: 0, votes }
+    }
+
     fn take(totals: &mut Totals, rows: &[(String, String)]) {
         for (key, value) in rows {
             totals.take(Some(key.as_bytes()), Some(value.as_bytes())).unwrap();
@@ -300,8 +293,8 @@ mod tests {
         assert_eq!(totals.reached()[&0], Reached { next_offset: 1, received: 1, counted: 1 });
         assert_eq!(totals.reached()[&1], Reached { next_offset: 1, received: 1, counted: 0 });
         let changes = totals.changes();
-        assert_eq!((changes.tally[0].1, changes.timeline[0].1), (1, 1));
-        assert_eq!(changes.rejections, [(Reason::AlreadyVoted, 0, 1)]);
+        assert_eq!((changes.tally[0].votes, changes.timeline[0].votes), (1, 1));
+        assert_eq!(changes.rejections, [already_voted(1)]);
         totals.committed();
 
         // Half of the next one does not add up, and all of it does, also if it comes twice and the one before again.
@@ -312,7 +305,7 @@ mod tests {
         take(&mut totals, &batch(6, 2)[..4]);
         totals.settle_until(&[(0, 2), (1, 2)].into());
         assert!(totals.adds_up());
-        assert_eq!(totals.changes().rejections, [(Reason::AlreadyVoted, 0, 2)]);
+        assert_eq!(totals.changes().rejections, [already_voted(2)]);
     }
 
     #[test]

@@ -26,29 +26,39 @@
 //! `tests/it/commit_protocol.rs` walks a model of it through every order of crashes, cuts, lost answers and takeovers.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use tokio_postgres::{Client, Statement, ToStatement, Transaction};
 
 use super::copy::CopyRows;
-use super::resume::{self, Position};
-use super::{Database, Role, StoreError};
-use crate::engine::{Changes, Rules};
+use super::positions::{self, Position, TAKE_TURN, check_kept};
+use super::rows::{
+    EvidenceRow, PositionRow, RejectionColumns, RejectionRow, RollRow, TallyColumns, TallyRow, TimelineColumns,
+    TimelineRow,
+};
+use super::time::{millis, time};
+use super::{CommitError, Database, Role, StoreError};
 
-#[derive(Debug, thiserror::Error)]
-pub enum CommitError {
-    #[error(
-        "partition {partition} was taken over by another count named `{counter}`; this one stops there, and changes \
-         nothing any more"
-    )]
-    Superseded { counter: String, partition: u32 },
-    #[error(
-        "partition {partition} of the count `{counter}` stands at offset {stands} and was committed up to {was}: the database \
-         has lost commits, as when a standby takes over that had not received them; the count goes on from there"
-    )]
-    SetBack { counter: String, partition: u32, stands: u64, was: u64 },
-    #[error(transparent)]
-    Store(#[from] StoreError),
+/// All that one commit writes, each table's rows in the order of their keys: no two commits then wait for each other.
+#[derive(Debug, Default)]
+pub struct CommitRows<'a> {
+    pub positions: Vec<PositionRow>,
+    pub tally: Vec<TallyRow<'a>>,
+    pub timeline: Vec<TimelineRow<'a>>,
+    pub rejections: Vec<RejectionRow>,
+    pub evidence: Vec<EvidenceRow<'a>>,
+    pub roll: Vec<RollRow<'a>>,
+}
+
+/// What one commit rests on, beside its rows.
+#[derive(Clone, Copy)]
+pub struct CommitBasis<'a> {
+    /// Where each partition stood last.
+    pub expected: &'a BTreeMap<u32, Position>,
+    /// Ends of the log, by partition.
+    pub ends: &'a BTreeMap<u32, u64>,
+    /// Earlier commits, to be remembered along.
+    pub finished: &'a [BatchRow],
 }
 
 /// A commit that is done, as table `batch` remembers it.
@@ -83,7 +93,9 @@ pub struct Committer {
     statements: Statements,
     /// Buckets of the timeline that may have rows already, by election. A bucket that has none is
     /// written with COPY, which costs a quarter of an upsert.
-    known_buckets: Vec<HashSet<i64>>,
+    known_buckets: BTreeMap<String, HashSet<i64>>,
+    /// Of the log.
+    partitions: u32,
     commits: u32,
 }
 
@@ -102,29 +114,35 @@ struct Statements {
 }
 
 impl Committer {
-    /// `committed` is where the partitions stood last.
+    /// `elections` are the ids of those that the counter counts, `partitions` the number of the log's, `committed` where the
+    /// process's own stood last.
+    ///
+    /// # Errors
+    /// Where the database cannot be used, or has lost commits.
     pub async fn connect(
         database: &Database,
         counter: &str,
-        rules: &Rules,
+        elections: &[&str],
+        partitions: u32,
         committed: &BTreeMap<u32, Position>,
     ) -> Result<Committer, CommitError> {
         let client = database.connect(Role::Counter).await?;
-        let stands = resume::positions(&client, counter).await?;
+        let stands = positions::positions(&client, counter).await?;
         committed.keys().try_for_each(|partition| check_kept(counter, *partition, committed, &stands))?;
         let statements = Statements::prepare(&client).await.map_err(StoreError::during("prepare the commit"))?;
         let mut committer = Committer {
             counter: counter.to_owned(),
             client,
             statements,
-            known_buckets: vec![HashSet::new(); rules.elections.len()],
+            known_buckets: elections.iter().map(|election| ((*election).to_owned(), HashSet::new())).collect(),
+            partitions,
             commits: 0,
         };
-        committer.learn_buckets(rules).await?;
+        committer.learn_buckets().await?;
         Ok(committer)
     }
 
-    async fn learn_buckets(&mut self, rules: &Rules) -> Result<(), StoreError> {
+    async fn learn_buckets(&mut self) -> Result<(), StoreError> {
         // One descent of the index for each bucket, not one row read for each cell.
         let sql = "WITH RECURSIVE b AS (
                        SELECT min(bucket) AS bucket FROM timeline WHERE counter = $1 AND election = $2
@@ -132,8 +150,8 @@ impl Committer {
                        SELECT (SELECT min(bucket) FROM timeline WHERE counter = $1 AND election = $2 AND bucket > b.bucket)
                          FROM b WHERE b.bucket IS NOT NULL)
                    SELECT bucket FROM b WHERE bucket IS NOT NULL";
-        for (election, known) in rules.elections.iter().zip(&mut self.known_buckets) {
-            let rows = self.client.query(sql, &[&self.counter, &election.id]).await;
+        for (election, known) in &mut self.known_buckets {
+            let rows = self.client.query(sql, &[&self.counter, election]).await;
             for row in rows.map_err(StoreError::during("read the timeline's buckets"))? {
                 known.insert(millis(row.get(0)));
             }
@@ -141,64 +159,52 @@ impl Committer {
         Ok(())
     }
 
-    /// Commits the changes if every partition among them stands where `expected` says, and has not been taken since.
-    /// Where the same changes were committed before, and only the answer was lost, it does nothing.
+    /// Commits the rows if every partition among them stands where it is expected, and has not been taken since. Where the
+    /// same rows were committed before, and only the answer was lost, it does nothing.
     ///
-    /// `ends` are the ends of the log, by partition; `finished` are earlier commits to be remembered along.
-    pub async fn commit(
-        &mut self,
-        rules: &Rules,
-        changes: &Changes,
-        expected: &BTreeMap<u32, Position>,
-        ends: &BTreeMap<u32, u64>,
-        finished: &[BatchRow],
-    ) -> Result<(), CommitError> {
-        match self.try_commit(rules, changes, expected, ends, finished).await {
+    /// # Errors
+    /// [`CommitError::Superseded`] and [`CommitError::SetBack`] where a partition stands elsewhere; nothing was committed
+    /// then. After a [`CommitError::Store`] it may have been, or not: connect anew, and commit the same once more.
+    pub async fn commit(&mut self, rows: &CommitRows<'_>, basis: CommitBasis<'_>) -> Result<(), CommitError> {
+        match self.try_commit(rows, basis).await {
             // Another process of this counter was first to write a bucket that was new to both.
             Err(CommitError::Store(error))
                 if error.code() == Some(&tokio_postgres::error::SqlState::UNIQUE_VIOLATION) =>
             {
-                self.know_buckets_of(rules, changes);
-                self.try_commit(rules, changes, expected, ends, finished).await
+                self.know_buckets_of(rows);
+                self.try_commit(rows, basis).await
             }
             other => other,
         }
     }
 
-    async fn try_commit(
-        &mut self,
-        rules: &Rules,
-        changes: &Changes,
-        expected: &BTreeMap<u32, Position>,
-        ends: &BTreeMap<u32, u64>,
-        finished: &[BatchRow],
-    ) -> Result<(), CommitError> {
+    async fn try_commit(&mut self, rows: &CommitRows<'_>, basis: CommitBasis<'_>) -> Result<(), CommitError> {
         let Committer { counter, client, statements, known_buckets, .. } = self;
         let during = StoreError::during;
         let transaction = client.transaction().await.map_err(during("begin a commit"))?;
         transaction.execute(&statements.turn, &[counter]).await.map_err(during("take a turn to commit"))?;
-        if move_positions(&transaction, statements, counter, changes, expected, ends).await? == Moved::Before {
+        if move_positions(&transaction, statements, counter, &rows.positions, basis).await? == Moved::Before {
             // Nothing was written in this transaction.
             return transaction.rollback().await.map_err(|error| during("end a commit")(error).into());
         }
-        write_tally(&transaction, statements, counter, rules, changes).await.map_err(during("write the tally"))?;
-        write_timeline(&transaction, statements, counter, rules, changes, known_buckets)
+        write_tally(&transaction, statements, counter, &rows.tally).await.map_err(during("write the tally"))?;
+        write_timeline(&transaction, statements, counter, &rows.timeline, known_buckets)
             .await
             .map_err(during("write the timeline"))?;
-        write_refusals(&transaction, statements, counter, changes).await.map_err(during("write the refusals"))?;
-        write_roll(&transaction, statements, counter, rules, changes).await.map_err(during("write the roll"))?;
+        write_refusals(&transaction, statements, counter, rows).await.map_err(during("write the refusals"))?;
+        write_roll(&transaction, statements, counter, &rows.roll).await.map_err(during("write the roll"))?;
         if self.commits.is_multiple_of(COMMITS_PER_COMPACTION) {
-            let turn = (self.commits / COMMITS_PER_COMPACTION % rules.partitions) as i32;
+            let turn = (self.commits / COMMITS_PER_COMPACTION % self.partitions) as i32;
             let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
                 [counter, &turn, &CHUNK_BYTES, &CHUNKS_PER_COMPACTION];
             transaction.execute(&statements.compact, &parameters).await.map_err(during("compact the roll"))?;
         }
-        write_batches(&transaction, &statements.batches, counter, finished)
+        write_batches(&transaction, &statements.batches, counter, basis.finished)
             .await
             .map_err(during("write the batches"))?;
         transaction.commit().await.map_err(during("commit"))?;
         self.commits = self.commits.wrapping_add(1);
-        self.know_buckets_of(rules, changes);
+        self.know_buckets_of(rows);
         Ok(())
     }
 
@@ -227,20 +233,17 @@ impl Committer {
         transaction.commit().await.map_err(StoreError::during("write the batches"))
     }
 
-    fn know_buckets_of(&mut self, rules: &Rules, changes: &Changes) {
-        for election in 0..rules.elections.len() {
-            self.known_buckets[election].extend(changes.totals.timeline(election).map(|(bucket_ms, _)| bucket_ms));
+    fn know_buckets_of(&mut self, rows: &CommitRows<'_>) {
+        for of_bucket in rows.timeline.chunk_by(in_one_bucket) {
+            if let Some(known) = self.known_buckets.get_mut(of_bucket[0].election) {
+                known.insert(of_bucket[0].bucket_ms);
+            }
         }
     }
 }
 
-/// Commits of one counter take turns, so that no two of them can wait for each other. Entering the counter has made the row; a
-/// counter that was forgotten meanwhile has no positions either, and step 5 tells.
-const TAKE_TURN: &str = "SELECT FROM counter WHERE counter = $1 FOR UPDATE";
-
-/// Waits for the commits of a counter that are under way; the next ones wait for this transaction.
-pub(super) async fn take_turn(transaction: &Transaction<'_>, counter: &str) -> SqlResult<()> {
-    transaction.execute(TAKE_TURN, &[&counter]).await.map(drop)
+fn in_one_bucket(a: &TimelineRow<'_>, b: &TimelineRow<'_>) -> bool {
+    a.bucket_ms == b.bucket_ms && a.election == b.election
 }
 
 type SqlResult<T> = Result<T, tokio_postgres::Error>;
@@ -332,23 +335,20 @@ async fn move_positions(
     transaction: &Transaction<'_>,
     statements: &Statements,
     counter: &str,
-    changes: &Changes,
-    expected: &BTreeMap<u32, Position>,
-    ends: &BTreeMap<u32, u64>,
+    rows: &[PositionRow],
+    CommitBasis { expected, ends, .. }: CommitBasis<'_>,
 ) -> Result<Moved, CommitError> {
     let during = StoreError::during;
-    let column = |value: &dyn Fn(u32) -> u64| -> Vec<i64> {
-        changes.partitions.keys().map(|partition| value(*partition) as i64).collect()
-    };
-    let partitions: Vec<i32> = changes.partitions.keys().map(|partition| *partition as i32).collect();
-    let from = column(&|partition| expected[&partition].next_offset);
-    let taken = column(&|partition| expected[&partition].taken);
-    let next = column(&|partition| changes.partitions[&partition].next_offset);
-    let gaps = column(&|partition| changes.partitions[&partition].gaps);
-    let counted = column(&|partition| changes.partitions[&partition].counted);
-    let rejected = column(&|partition| changes.partitions[&partition].rejected);
-    let end =
-        column(&|partition| ends.get(&partition).copied().unwrap_or(0).max(changes.partitions[&partition].next_offset));
+    let column =
+        |value: &dyn Fn(&PositionRow) -> u64| -> Vec<i64> { rows.iter().map(|row| value(row) as i64).collect() };
+    let partitions: Vec<i32> = rows.iter().map(|row| row.partition as i32).collect();
+    let from = column(&|row| expected[&row.partition].next_offset);
+    let taken = column(&|row| expected[&row.partition].taken);
+    let next = column(&|row| row.next_offset);
+    let gaps = column(&|row| row.gaps);
+    let counted = column(&|row| row.counted);
+    let rejected = column(&|row| row.rejected);
+    let end = column(&|row| ends.get(&row.partition).copied().unwrap_or(0).max(row.next_offset));
     let moved = transaction
         .query(&statements.positions, &[&counter, &partitions, &from, &next, &gaps, &counted, &rejected, &end, &taken])
         .await
@@ -356,108 +356,62 @@ async fn move_positions(
     let moved: BTreeSet<i32> = moved.iter().map(|row| row.get(0)).collect();
     let Some(lost) = partitions.iter().find(|partition| !moved.contains(partition)) else { return Ok(Moved::Now) };
     // The turn has come, so a commit whose answer was lost has ended, one way or the other.
-    let rows =
+    let found =
         transaction.query(&statements.reached, &[&counter, &partitions]).await.map_err(during("read the positions"))?;
-    let stands = resume::positions_of(&rows);
-    let is_reached = |partition: &u32| {
-        let reached = Position { next_offset: changes.partitions[partition].next_offset, ..expected[partition] };
-        stands.get(partition) == Some(&reached)
+    let stands = positions::positions_of(&found);
+    let is_reached = |row: &PositionRow| {
+        let reached = Position { next_offset: row.next_offset, ..expected[&row.partition] };
+        stands.get(&row.partition) == Some(&reached)
     };
-    if moved.is_empty() && changes.partitions.keys().all(is_reached) {
+    if moved.is_empty() && rows.iter().all(is_reached) {
         return Ok(Moved::Before);
     }
-    changes.partitions.keys().try_for_each(|partition| check_kept(counter, *partition, expected, &stands))?;
+    rows.iter().try_for_each(|row| check_kept(counter, row.partition, expected, &stands))?;
     Err(CommitError::Superseded { counter: counter.to_owned(), partition: *lost as u32 })
-}
-
-/// Makes sure that a partition stands no earlier than where it was committed to.
-fn check_kept(
-    counter: &str,
-    partition: u32,
-    committed: &BTreeMap<u32, Position>,
-    stands: &BTreeMap<u32, Position>,
-) -> Result<(), CommitError> {
-    let (Some(was), Some(stands)) = (committed.get(&partition), stands.get(&partition)) else { return Ok(()) };
-    // Taken by another since, it stands wherever that one has come to.
-    let is_set_back = stands.taken < was.taken || (stands.taken == was.taken && stands.next_offset < was.next_offset);
-    match is_set_back {
-        false => Ok(()),
-        true => Err(CommitError::SetBack {
-            counter: counter.to_owned(),
-            partition,
-            stands: stands.next_offset,
-            was: was.next_offset,
-        }),
-    }
 }
 
 async fn write_tally(
     transaction: &Transaction<'_>,
     statements: &Statements,
     counter: &str,
-    rules: &Rules,
-    changes: &Changes,
+    rows: &[TallyRow<'_>],
 ) -> SqlResult<()> {
-    let (mut elections, mut regions, mut choices, mut channels, mut votes) = (vec![], vec![], vec![], vec![], vec![]);
-    for (election, law) in rules.elections.iter().enumerate() {
-        for &cell in &law.cells_by_code {
-            for &channel in &law.channels_by_code {
-                let count = changes.totals.votes(election, cell, channel);
-                if count > 0 {
-                    let (region, choice) = law.codes_of(cell);
-                    elections.push(law.id.as_str());
-                    regions.push(region);
-                    choices.push(choice);
-                    channels.push(law.channels[channel].as_str());
-                    votes.push(count as i64);
-                }
-            }
-        }
+    if rows.is_empty() {
+        return Ok(());
     }
-    if !votes.is_empty() {
-        transaction.execute(&statements.tally, &[&counter, &elections, &regions, &choices, &channels, &votes]).await?;
-    }
-    Ok(())
+    let TallyColumns { elections, regions, choices, channels, votes } = TallyColumns::of(rows);
+    transaction
+        .execute(&statements.tally, &[&counter, &elections, &regions, &choices, &channels, &votes])
+        .await
+        .map(drop)
 }
 
 async fn write_timeline(
     transaction: &Transaction<'_>,
     statements: &Statements,
     counter: &str,
-    rules: &Rules,
-    changes: &Changes,
-    known: &[HashSet<i64>],
+    rows: &[TimelineRow<'_>],
+    known: &BTreeMap<String, HashSet<i64>>,
 ) -> SqlResult<()> {
-    let (mut elections, mut buckets, mut regions, mut choices, mut votes) = (vec![], vec![], vec![], vec![], vec![]);
+    let mut columns = TimelineColumns::default();
     let mut copy = CopyRows::new();
-    for (election, law) in rules.elections.iter().enumerate() {
-        for (bucket_ms, row) in changes.totals.timeline(election) {
-            let may_exist = known[election].contains(&bucket_ms);
-            for &cell in &law.cells_by_code {
-                let count = row[cell as usize];
-                if count == 0 {
-                    continue;
-                }
-                if may_exist {
-                    let (region, choice) = law.codes_of(cell);
-                    elections.push(law.id.as_str());
-                    buckets.push(time(bucket_ms));
-                    regions.push(region);
-                    choices.push(choice);
-                    votes.push(i64::from(count));
-                } else {
-                    let (region, choice) = law.codes_of(cell);
-                    copy.row(6)
-                        .text(counter)
-                        .text(&law.id)
-                        .time(bucket_ms)
-                        .text(region)
-                        .text(choice)
-                        .int8(count.into());
-                }
+    for of_bucket in rows.chunk_by(in_one_bucket) {
+        let may_exist = known.get(of_bucket[0].election).is_some_and(|known| known.contains(&of_bucket[0].bucket_ms));
+        for row in of_bucket {
+            if may_exist {
+                columns.push(row);
+            } else {
+                copy.row(6)
+                    .text(counter)
+                    .text(row.election)
+                    .time(row.bucket_ms)
+                    .text(row.region)
+                    .text(row.choice)
+                    .int8(row.votes as i64);
             }
         }
     }
+    let TimelineColumns { elections, buckets, regions, choices, votes } = columns;
     if !votes.is_empty() {
         transaction
             .execute(&statements.timeline, &[&counter, &elections, &buckets, &regions, &choices, &votes])
@@ -470,56 +424,44 @@ async fn write_refusals(
     transaction: &Transaction<'_>,
     statements: &Statements,
     counter: &str,
-    changes: &Changes,
+    rows: &CommitRows<'_>,
 ) -> SqlResult<()> {
-    let mut sums: Vec<(&str, i64, i64)> = changes
-        .totals
-        .rejections
-        .iter()
-        .map(|((reason, bucket), votes)| (reason.code(), *bucket, *votes as i64))
-        .collect();
-    if sums.is_empty() {
+    if rows.rejections.is_empty() {
         return Ok(());
     }
-    sums.sort_unstable();
-    let reasons: Vec<&str> = sums.iter().map(|(reason, ..)| *reason).collect();
-    let buckets: Vec<SystemTime> = sums.iter().map(|(_, bucket, _)| time(*bucket)).collect();
-    let votes: Vec<i64> = sums.iter().map(|(.., votes)| *votes).collect();
+    let RejectionColumns { reasons, buckets, votes } = RejectionColumns::of(&rows.rejections);
     transaction.execute(&statements.rejections, &[&counter, &reasons, &buckets, &votes]).await?;
 
-    let evidence = &changes.totals.evidence;
+    let evidence = &rows.evidence;
     if evidence.is_empty() {
         return Ok(());
     }
-    let partitions: Vec<i32> = evidence.iter().map(|e| e.partition as i32).collect();
-    let offsets: Vec<i64> = evidence.iter().map(|e| e.offset as i64).collect();
-    let reasons: Vec<&str> = evidence.iter().map(|e| e.reason.code()).collect();
-    let appended: Vec<SystemTime> = evidence.iter().map(|e| time(e.appended_at_ms)).collect();
-    let keys: Vec<Option<&[u8]>> = evidence.iter().map(|e| e.key.as_deref()).collect();
-    let values: Vec<Option<&[u8]>> = evidence.iter().map(|e| e.value.as_deref()).collect();
-    let lengths: Vec<Option<i64>> = evidence.iter().map(|e| e.value_bytes.map(|bytes| bytes as i64)).collect();
+    let partitions: Vec<i32> = evidence.iter().map(|row| row.partition as i32).collect();
+    let offsets: Vec<i64> = evidence.iter().map(|row| row.offset as i64).collect();
+    let reasons: Vec<&str> = evidence.iter().map(|row| row.reason.code()).collect();
+    let appended: Vec<SystemTime> = evidence.iter().map(|row| time(row.appended_at_ms)).collect();
+    let keys: Vec<Option<&[u8]>> = evidence.iter().map(|row| row.key).collect();
+    let values: Vec<Option<&[u8]>> = evidence.iter().map(|row| row.value).collect();
+    let lengths: Vec<Option<i64>> = evidence.iter().map(|row| row.value_bytes.map(|bytes| bytes as i64)).collect();
     transaction
         .execute(
             &statements.evidence,
             &[&counter, &partitions, &offsets, &reasons, &appended, &keys, &values, &lengths],
         )
-        .await?;
-    Ok(())
+        .await
+        .map(drop)
 }
 
 async fn write_roll(
     transaction: &Transaction<'_>,
     statements: &Statements,
     counter: &str,
-    rules: &Rules,
-    changes: &Changes,
+    rows: &[RollRow<'_>],
 ) -> SqlResult<()> {
     let mut copy = CopyRows::new();
-    for (partition, change) in &changes.partitions {
-        for (law, voters) in rules.elections.iter().zip(&change.voters).filter(|(_, voters)| !voters.is_empty()) {
-            copy.row(5).text(counter).text(&law.id).int4(*partition as i32).int8(change.next_offset as i64);
-            copy.bytes(voters.len() * 16, voters.iter().map(|voter| voter.0.to_be_bytes()));
-        }
+    for row in rows {
+        copy.row(5).text(counter).text(row.election).int4(row.partition as i32).int8(row.next_offset as i64);
+        copy.bytes(row.voters.len() * 16, row.voters.iter().map(|voter| voter.0.to_be_bytes()));
     }
     copy.send(transaction, &statements.roll).await
 }
@@ -548,18 +490,4 @@ pub(super) async fn write_batches(
     let p99: Vec<Option<f64>> = batches.iter().map(|batch| batch.latency_ms_p99).collect();
     transaction.execute(statement, &[&counter, &times, &received, &counted, &rejected, &lag, &p50, &p99]).await?;
     Ok(())
-}
-
-/// Milliseconds since 1970 as the client takes times.
-pub(super) fn time(millis: i64) -> SystemTime {
-    let span = Duration::from_millis(millis.unsigned_abs());
-    if millis < 0 { UNIX_EPOCH - span } else { UNIX_EPOCH + span }
-}
-
-/// The inverse of [`time`].
-pub(super) fn millis(time: SystemTime) -> i64 {
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(since) => since.as_millis() as i64,
-        Err(before) => -(before.duration().as_millis() as i64),
-    }
 }

@@ -15,9 +15,31 @@ pub enum StoreError {
     Silent { server: String, seconds: u64 },
     #[error("cannot {action}: {}", reason(source))]
     Query { action: &'static str, source: tokio_postgres::Error },
+    /// Which partition a voter's votes are in depends on how many there are.
+    #[error(
+        "counter `{counter}` cannot go on: the log at {log} has {found} partitions, and had {had} when it was counted: a voter's \
+         votes may lie in two of them now, and no count of it can be trusted; move the votes to a new log"
+    )]
+    Repartitioned { counter: String, log: String, had: u32, found: u32 },
     /// The database cannot be used as asked; the text says what to do.
     #[error("{0}")]
     Unusable(String),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    #[error(
+        "partition {partition} was taken over by another count named `{counter}`; this one stops there, and changes \
+         nothing any more"
+    )]
+    Superseded { counter: String, partition: u32 },
+    #[error(
+        "partition {partition} of the count `{counter}` stands at offset {stands} and was committed up to {was}: the database \
+         has lost commits, as when a standby takes over that had not received them; the count goes on from there"
+    )]
+    SetBack { counter: String, partition: u32, stands: u64, was: u64 },
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl StoreError {
@@ -30,7 +52,10 @@ impl StoreError {
     pub fn code(&self) -> Option<&SqlState> {
         match self {
             StoreError::Unreachable { source, .. } | StoreError::Query { source, .. } => source.code(),
-            StoreError::Url(_) | StoreError::Silent { .. } | StoreError::Unusable(_) => None,
+            StoreError::Url(_)
+            | StoreError::Silent { .. }
+            | StoreError::Repartitioned { .. }
+            | StoreError::Unusable(_) => None,
         }
     }
 
@@ -43,7 +68,9 @@ impl StoreError {
                 Some(code) => format!("cannot {action} [{}]", code.code()),
                 None => format!("cannot {action}: the connection to PostgreSQL is lost"),
             },
-            StoreError::Url(_) | StoreError::Unusable(_) => "PostgreSQL cannot be used; the log says why".into(),
+            StoreError::Url(_) | StoreError::Repartitioned { .. } | StoreError::Unusable(_) => {
+                "PostgreSQL cannot be used; the log says why".into()
+            }
         }
     }
 
@@ -53,7 +80,7 @@ impl StoreError {
         match self {
             StoreError::Unreachable { source, .. } | StoreError::Query { source, .. } => transient(source),
             StoreError::Silent { .. } => true,
-            StoreError::Url(_) | StoreError::Unusable(_) => false,
+            StoreError::Url(_) | StoreError::Repartitioned { .. } | StoreError::Unusable(_) => false,
         }
     }
 }

@@ -5,14 +5,18 @@
 pub mod agreement;
 pub mod commit;
 mod copy;
+pub mod counters;
 pub mod elections;
 mod error;
 pub mod log_end;
 pub mod migrate;
 mod pooler;
+pub mod positions;
 pub mod results;
-pub mod resume;
 mod rights;
+pub mod roll;
+pub mod rows;
+mod time;
 pub mod totals;
 
 use std::time::Duration;
@@ -21,7 +25,7 @@ use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
 
-pub use error::StoreError;
+pub use error::{CommitError, StoreError};
 
 /// The schema that holds everything of ours.
 pub const SCHEMA: &str = "scrutin";

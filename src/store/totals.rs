@@ -4,19 +4,35 @@
 //! it changes nothing. Whoever has taken the partitions last commits, as in [`super::commit`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::SystemTime;
 
 use tokio_postgres::{Client, Transaction};
 
-use super::commit::{self, BatchRow, CommitError};
-use super::resume::Position;
-use super::{Database, Role, StoreError};
-use crate::spark::totals::{Changes, Group, Reached};
+use super::commit::{self, BatchRow};
+use super::positions::{Position, take_turn};
+use super::rows::{RejectionColumns, RejectionRow, TallyColumns, TallyRow, TimelineColumns, TimelineRow};
+use super::{CommitError, Database, Role, StoreError};
 
 /// Writes one counter's totals over one connection.
 pub struct TotalsCommitter {
     counter: String,
     client: Client,
+}
+
+/// Totals to be committed, each as it is now.
+#[derive(Debug, Default)]
+pub struct TotalRows<'a> {
+    pub tally: Vec<TallyRow<'a>>,
+    pub timeline: Vec<TimelineRow<'a>>,
+    pub rejections: Vec<RejectionRow>,
+}
+
+/// How far a partition has been counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// Behind the last record.
+    pub next_offset: u64,
+    pub received: u64,
+    pub counted: u64,
 }
 
 /// Where the totals of a commit reach.
@@ -40,18 +56,18 @@ impl TotalsCommitter {
     /// Commits the totals if the partitions are still this process's.
     pub async fn commit(
         &mut self,
-        changes: &Changes<'_>,
+        rows: &TotalRows<'_>,
         reach: &Reach<'_>,
         batch: Option<&BatchRow>,
     ) -> Result<(), CommitError> {
         let TotalsCommitter { counter, client } = self;
         let during = StoreError::during;
         let transaction = client.transaction().await.map_err(during("begin a commit"))?;
-        commit::take_turn(&transaction, counter).await.map_err(during("take a turn to commit"))?;
+        take_turn(&transaction, counter).await.map_err(during("take a turn to commit"))?;
         move_positions(&transaction, counter, reach).await?;
-        raise_tally(&transaction, counter, changes).await.map_err(during("write the tally"))?;
-        raise_timeline(&transaction, counter, changes).await.map_err(during("write the timeline"))?;
-        raise_refusals(&transaction, counter, changes).await.map_err(during("write the refusals"))?;
+        raise_tally(&transaction, counter, &rows.tally).await.map_err(during("write the tally"))?;
+        raise_timeline(&transaction, counter, &rows.timeline).await.map_err(during("write the timeline"))?;
+        raise_refusals(&transaction, counter, &rows.rejections).await.map_err(during("write the refusals"))?;
         commit::write_batches(&transaction, commit::WRITE_BATCHES, counter, batch.map_or(&[], std::slice::from_ref))
             .await
             .map_err(during("write the batches"))?;
@@ -97,17 +113,8 @@ async fn move_positions(transaction: &Transaction<'_>, counter: &str, reach: &Re
 
 type SqlResult = Result<(), tokio_postgres::Error>;
 
-async fn raise_tally(transaction: &Transaction<'_>, counter: &str, changes: &Changes<'_>) -> SqlResult {
-    let (mut elections, mut regions, mut choices, mut channels, mut votes) = (vec![], vec![], vec![], vec![], vec![]);
-    for (group, count) in &changes.tally {
-        if let Group::Tally { election, region, choice, channel } = group {
-            elections.push(election.as_str());
-            regions.push(region.as_str());
-            choices.push(choice.as_str());
-            channels.push(channel.as_str());
-            votes.push(*count as i64);
-        }
-    }
+async fn raise_tally(transaction: &Transaction<'_>, counter: &str, rows: &[TallyRow<'_>]) -> SqlResult {
+    let TallyColumns { elections, regions, choices, channels, votes } = TallyColumns::of(rows);
     let sql = "INSERT INTO tally AS t (counter, election, region, choice, channel, votes)
                SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[])
                    ON CONFLICT (counter, election, region, choice, channel)
@@ -115,17 +122,10 @@ async fn raise_tally(transaction: &Transaction<'_>, counter: &str, changes: &Cha
     transaction.execute(sql, &[&counter, &elections, &regions, &choices, &channels, &votes]).await.map(drop)
 }
 
-async fn raise_timeline(transaction: &Transaction<'_>, counter: &str, changes: &Changes<'_>) -> SqlResult {
-    let (mut elections, mut buckets, mut regions, mut choices, mut votes) = (vec![], vec![], vec![], vec![], vec![]);
-    for (group, count) in &changes.timeline {
-        if let Group::Timeline { election, bucket_ms, region, choice } = group {
-            elections.push(election.as_str());
-            buckets.push(commit::time(*bucket_ms));
-            regions.push(region.as_str());
-            choices.push(choice.as_str());
-            votes.push(*count as i64);
-        }
-    }
+async fn raise_timeline(transaction: &Transaction<'_>, counter: &str, rows: &[TimelineRow<'_>]) -> SqlResult {
+    let mut columns = TimelineColumns::default();
+    rows.iter().for_each(|row| columns.push(row));
+    let TimelineColumns { elections, buckets, regions, choices, votes } = columns;
     let sql = "INSERT INTO timeline AS t (counter, election, bucket, region, choice, votes)
                SELECT $1, * FROM unnest($2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::bigint[])
                    ON CONFLICT (counter, election, bucket, region, choice)
@@ -133,10 +133,8 @@ async fn raise_timeline(transaction: &Transaction<'_>, counter: &str, changes: &
     transaction.execute(sql, &[&counter, &elections, &buckets, &regions, &choices, &votes]).await.map(drop)
 }
 
-async fn raise_refusals(transaction: &Transaction<'_>, counter: &str, changes: &Changes<'_>) -> SqlResult {
-    let reasons: Vec<&str> = changes.rejections.iter().map(|(reason, ..)| reason.code()).collect();
-    let buckets: Vec<SystemTime> = changes.rejections.iter().map(|(_, at, _)| commit::time(*at)).collect();
-    let votes: Vec<i64> = changes.rejections.iter().map(|(.., votes)| *votes as i64).collect();
+async fn raise_refusals(transaction: &Transaction<'_>, counter: &str, rows: &[RejectionRow]) -> SqlResult {
+    let RejectionColumns { reasons, buckets, votes } = RejectionColumns::of(rows);
     let sql = "INSERT INTO rejection AS r (counter, reason, bucket, votes)
                SELECT $1, * FROM unnest($2::text[], $3::timestamptz[], $4::bigint[])
                    ON CONFLICT (counter, reason, bucket) DO UPDATE SET votes = excluded.votes WHERE r.votes < excluded.votes";
