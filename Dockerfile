@@ -1,29 +1,35 @@
-# The program, with TLS, in an image of its own: no root, no compiler, nothing to write to.
+# The program, with TLS and Spark, in an image of its own: no root, no compiler, nothing to write to.
 #
 #   docker build -t scrutin .
 #   docker buildx build --platform linux/amd64,linux/arm64 -t scrutin .
+
+# The manifests without the code: they change when the list of what others have written does, and hardly ever else.
+FROM docker.io/library/rust:1.95-slim-bookworm AS manifests
+WORKDIR /src
+COPY Cargo.toml Cargo.lock build.rs ./
+COPY crates crates
+RUN find crates -mindepth 2 -maxdepth 2 ! -name Cargo.toml -exec rm -r {} + \
+    && for crate in . crates/*; do mkdir "$crate/src" && touch "$crate/src/lib.rs"; done \
+    && mkdir -p benches tests/it \
+    && echo 'fn main() {}' | tee src/main.rs tests/it/main.rs >/dev/null \
+    && for bench in $(sed -n '/^\[\[bench\]\]/{n;s/^name = "\(.*\)"/\1/p}' Cargo.toml); do touch "benches/$bench.rs"; done
 
 FROM docker.io/library/rust:1.95-slim-bookworm AS build
 RUN apt-get update \
     && apt-get install -y --no-install-recommends g++ gcc libc6-dev libssl-dev make pkg-config \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
+COPY --from=manifests /src ./
+RUN cargo build --release --locked --all-features --bin scrutin
 
-# What others have written is built first, and again only when the list of it changes.
-COPY Cargo.toml Cargo.lock build.rs ./
-RUN mkdir -p src benches tests/it \
-    && echo 'fn main() {}' | tee src/main.rs tests/it/main.rs >/dev/null \
-    && for bench in $(sed -n '/^\[\[bench\]\]/{n;s/^name = "\(.*\)"/\1/p}' Cargo.toml); do touch "benches/$bench.rs"; done \
-    && touch src/lib.rs \
-    && cargo build --release --locked --features tls --bin scrutin
-
+COPY crates crates
 COPY src src
 COPY migrations migrations
 COPY elections elections
 COPY layouts layouts
 COPY schema schema
-RUN touch src/main.rs src/lib.rs \
-    && cargo build --release --locked --features tls --bin scrutin \
+RUN find src crates -name '*.rs' -exec touch {} + \
+    && cargo build --release --locked --all-features --bin scrutin \
     && strip --strip-debug target/release/scrutin
 
 FROM docker.io/library/debian:bookworm-slim

@@ -31,27 +31,27 @@ times: ## Show how long each part of lint and test takes, and the slowest tests
 
 soak: ## Run the long tests: kills, outages, whole elections, and builds without TLS
 	@tools/setup
-	cargo clippy --locked --all-targets -- -D warnings
-	cargo test --release --locked --features tls --test it -- --ignored --nocapture --test-threads 1 $(ARGS)
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo test --release --locked --all-features --test it -- --ignored --nocapture --test-threads 1 $(ARGS)
 
 fuzz: ## Damage files, and compare the two parsers on 200 million inputs, or SCRUTIN_FUZZ_INPUTS, other ones each time
 	@tools/setup
 	@seed=$${SCRUTIN_FUZZ_SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')} && echo "SCRUTIN_FUZZ_SEED=$$seed" && \
 	SCRUTIN_FUZZ_SEED=$$seed SCRUTIN_FUZZ_FILES=$${SCRUTIN_FUZZ_FILES:-100000} \
-	cargo test --release --locked --lib damaged && \
+	cargo test --release --locked --workspace --lib damaged && \
 	SCRUTIN_FUZZ_SEED=$$seed SCRUTIN_FUZZ_INPUTS=$${SCRUTIN_FUZZ_INPUTS:-200000000} \
 	cargo test --release --locked --test it -- --exact parser::the_fast_parser_says_what_serde_says --nocapture
 
 bench: ## Measure at full size (forty minutes once built, 10 GB of disk) into benches/results/
 	@tools/setup
-	cargo bench --locked --features tls --bench throughput --bench kafka --bench spark --bench page
+	cargo bench --locked --all-features --bench throughput --bench kafka --bench spark --bench page
 
 lint: ## Check form, lints, docs, and the dependencies' licences
 	cargo fmt --check
-	cargo clippy --locked --all-targets --features tls -- -D warnings
-# Our code as it is without TLS, on dependencies that are checked already.
-	cargo clippy --locked --lib --bins --profile test --features rdkafka/ssl,tonic/tls-native-roots,tonic/tls-ring -- -D warnings
-	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --features tls --no-deps --document-private-items
+	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
+# The program as it is without Spark.
+	cargo clippy --locked --lib --bins --profile test --features tls -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --workspace --all-features --no-deps --document-private-items
 	tools/check-dependencies
 	tools/check-dashboards
 

@@ -11,13 +11,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use scrutin_contract::truth::Truth;
+use scrutin_log::VoteLog;
+use scrutin_pipeline::CountProgress;
+use scrutin_producer::simulate::{FaultRates, Plan, Speed};
+use serde_json::{Value, json};
+
 use kit::broker::{Broker, KAFKA};
 use kit::cost::{Cost, peak_memory_mb, reset_peak_memory};
 use kit::{PARTITIONS, Stage, WORKERS, check, is_bench, is_wanted, median, one, plan, send, steady, steady_plan};
-use scrutin::log::VoteLog;
-use scrutin::pipeline::CountProgress;
-use scrutin::simulate::{FaultRates, Plan, Speed, Truth};
-use serde_json::{Value, json};
 
 struct Scale {
     voters: u64,

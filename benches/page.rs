@@ -11,16 +11,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use kit::browser;
-use kit::cost::{Cost, peak_memory_mb, reset_peak_memory};
-use kit::{PARTITIONS, Stage, check, is_bench, is_wanted, median, plan, send, steady_plan};
-use scrutin::log::{EmbeddedLog, VoteLog};
-use scrutin::pipeline::CountProgress;
-use scrutin::simulate::{FaultRates, Speed, Truth};
+use scrutin_contract::truth::Truth;
+use scrutin_log::{EmbeddedLog, VoteLog};
+use scrutin_pipeline::CountProgress;
+use scrutin_producer::simulate::{FaultRates, Speed};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+
+use kit::browser;
+use kit::cost::{Cost, peak_memory_mb, reset_peak_memory};
+use kit::{PARTITIONS, Stage, check, is_bench, is_wanted, median, plan, send, steady_plan};
 
 struct Scale {
     voters: u64,

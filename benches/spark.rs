@@ -13,18 +13,20 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use scrutin_contract::election::Election;
+use scrutin_contract::truth::Truth;
+use scrutin_log::{KafkaLog, VoteLog};
+use scrutin_pipeline::{CountProgress, Stop};
+use scrutin_producer::simulate::{FaultRates, Plan, Speed};
+use scrutin_spark::count::{self as spark, SparkCountOptions};
+use scrutin_telemetry::Telemetry;
+use serde_json::{Value, json};
+
 use kit::broker::{Broker, KAFKA};
 use kit::cost::{Cost, peak_memory_mb, reset_peak_memory};
 use kit::seen::{Latency, Watch};
 use kit::spark_server::SparkServer;
 use kit::{Stage, check, is_bench, is_wanted, median, one, plan, send, steady_plan};
-use scrutin::election::Election;
-use scrutin::log::{KafkaLog, VoteLog};
-use scrutin::pipeline::{CountProgress, Stop};
-use scrutin::simulate::{FaultRates, Plan, Speed, Truth};
-use scrutin::spark::count::{self as spark, SparkCountOptions};
-use scrutin::telemetry::Telemetry;
-use serde_json::{Value, json};
 
 struct Scale {
     voters: u64,

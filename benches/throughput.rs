@@ -11,15 +11,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use scrutin_contract::truth::Truth;
+use scrutin_engine::{Changes, Engine, Partition, Roll, Rules};
+use scrutin_log::{EmbeddedLog, VoteLog};
+use scrutin_pipeline::CountProgress;
+use scrutin_producer::simulate::{FaultRates, Speed};
+use serde_json::{Value, json};
+
 use kit::cost::{peak_memory_mb, reset_peak_memory};
 use kit::{
     PARTITIONS, Stage, WORKERS, check, folder_bytes, is_bench, is_wanted, median, one, plan, send, steady, steady_plan,
 };
-use scrutin::engine::{Changes, Engine, Partition, Roll, Rules};
-use scrutin::log::{EmbeddedLog, VoteLog};
-use scrutin::pipeline::CountProgress;
-use scrutin::simulate::{FaultRates, Speed, Truth};
-use serde_json::{Value, json};
 
 struct Scale {
     voters: u64,

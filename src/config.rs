@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use scrutin_files::FileError;
+use scrutin_log::kafka::{KafkaAddress, KafkaSettings};
+use scrutin_page::PageOptions;
 use serde::Deserialize;
-
-use crate::csv_file::FileError;
-use crate::log::kafka::{KafkaAddress, KafkaSettings};
-use crate::page::PageOptions;
 
 /// Settings that every command understands.
 #[derive(Args, Clone, Debug, Default)]
@@ -165,7 +164,7 @@ pub enum LogSettings {
     Kafka {
         address: KafkaAddress,
         client: KafkaSettings,
-        /// Of a topic that is made anew, as the two of [`kafka::NewTopic`](crate::log::kafka::NewTopic).
+        /// Of a topic that is made anew, as the two of [`kafka::NewTopic`](scrutin_log::kafka::NewTopic).
         replication: Option<u32>,
         min_insync: Option<u32>,
     },
@@ -204,7 +203,7 @@ impl Settings {
         let counter = args.counter.or(file.counter);
         let is_counter_given = counter.is_some();
         let counter = counter.unwrap_or_else(|| "native".into());
-        crate::election::check_code(&counter).map_err(|what| at("counter", is_given, what))?;
+        scrutin_contract::election::check_code(&counter).map_err(|what| at("counter", is_given, what))?;
         let is_given = args.log_level.is_some();
         let log_level = args.log_level.or(file.log_level).unwrap_or_else(|| "warn".into());
         let log_level = log_level.parse().map_err(|_| {

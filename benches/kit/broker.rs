@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use scrutin::log::KafkaLog;
-use scrutin::log::kafka::{KafkaAddress, KafkaSettings, NewTopic};
+use scrutin_log::KafkaLog;
+use scrutin_log::kafka::{KafkaAddress, KafkaSettings, NewTopic};
 
 use super::tool::Tool;
 use super::{PARTITIONS, folder_bytes};

@@ -15,13 +15,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use scrutin::election::Election;
-use scrutin::log::VoteLog;
-use scrutin::pipeline::{self, CountOptions, CountProgress, Stop};
-use scrutin::postgres::Cluster;
-use scrutin::simulate::{self, Delivery, FaultRates, Plan, Progress, Speed, Truth};
-use scrutin::store::{Database, Role, elections, migrate};
-use scrutin::telemetry::Telemetry;
+use scrutin_contract::election::Election;
+use scrutin_contract::truth::Truth;
+use scrutin_log::VoteLog;
+use scrutin_pipeline::{self as pipeline, CountOptions, CountProgress, Stop};
+use scrutin_postgres::Cluster;
+use scrutin_producer::simulate::{self, Delivery, FaultRates, Plan, Progress, Speed};
+use scrutin_store::{Database, Role, elections, migrate};
+use scrutin_telemetry::Telemetry;
 use serde_json::{Value, json};
 
 pub const PARTITIONS: u32 = 4;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use scrutin::log::VoteLog;
-use scrutin::store::{Database, Role};
+use scrutin_log::VoteLog;
+use scrutin_store::{Database, Role};
 use tokio::task::JoinHandle;
 
 use super::PARTITIONS;

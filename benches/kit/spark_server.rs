@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use scrutin::spark::connect::SparkAddress;
+use scrutin_spark_connect::SparkAddress;
 
 use super::tool::Tool;
 

@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use scrutin_audit::{self as audit, AuditReport, TruthScore};
+use scrutin_contract::truth::Truth;
+use scrutin_log::VoteLog;
+use scrutin_store::{Database, migrate};
 
 use super::open::{Store, open_existing_log};
 use super::table::{grouped, print};
-use crate::audit::{self, AuditReport, TruthScore};
 use crate::config::Settings;
-use crate::log::VoteLog;
-use crate::simulate::Truth;
-use crate::store::{Database, migrate};
 
 #[derive(clap::Args)]
 pub(super) struct Args {

@@ -5,19 +5,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
+use scrutin_log::VoteLog;
+use scrutin_pipeline::{self as pipeline, CountOptions, CountProgress, Stop};
+use scrutin_store::Database;
+use scrutin_telemetry::Telemetry;
 
-use super::UsageError;
 use super::open::{Store, open_log_to_count, stop_at_signal};
-use super::progress::{Line, View, summary};
+use super::progress::{EngineProgress, Line, View, summary};
 use super::serve;
+use super::spark::{self, SparkArgs};
 use super::table::print;
-use crate::config::{LogSettings, Settings};
-use crate::log::KafkaLog;
-use crate::pipeline::{self, CountOptions, CountProgress, Stop};
-use crate::spark::connect::SparkAddress;
-use crate::spark::count::{self as spark, SparkCountOptions, SparkProgress};
-use crate::store::Database;
-use crate::telemetry::Telemetry;
+use crate::config::Settings;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -42,45 +40,10 @@ enum Engine {
     Spark,
 }
 
-/// Of `--engine spark`.
-#[derive(clap::Args)]
-#[command(next_help_heading = "Options of --engine spark")]
-struct SparkArgs {
-    /// Spark Connect server, as sc://host:port, and maybe /;use_ssl=true behind it
-    #[arg(long, env = "SCRUTIN_SPARK", hide_env = true, value_name = "URL")]
-    spark: Option<SparkAddress>,
-    /// Token that the server wants; better in SCRUTIN_SPARK_TOKEN than on the command line
-    #[arg(long, env = "SCRUTIN_SPARK_TOKEN", hide_env = true, hide_env_values = true, value_name = "TOKEN")]
-    spark_token: Option<String>,
-    /// Folder that Spark reaches, where it keeps how far it is and who has voted: a path, or a URL of any Hadoop file system
-    #[arg(long, env = "SCRUTIN_CHECKPOINT", hide_env = true, value_name = "PATH")]
-    checkpoint: Option<String>,
-    /// Topic for the running totals, at the brokers of the log; made if it is not there
-    #[arg(long, env = "SCRUTIN_TALLIES", hide_env = true, value_name = "TOPIC", default_value = "tallies")]
-    tallies: String,
-    /// Votes in a batch of Spark's, at most: of a backlog, more are counted faster, and fewer are seen sooner
-    #[arg(
-        long,
-        env = "SCRUTIN_BATCH_VOTES", hide_env = true,
-        value_name = "N",
-        default_value_t = 1_000_000,
-        value_parser = clap::value_parser!(u64).range(1..),
-    )]
-    batch_votes: u64,
-    /// A setting of Spark's for its session, as spark.sql.shuffle.partitions=8; can be given more than once
-    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
-    spark_conf: Vec<(String, String)>,
-}
-
-fn setting(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
-    Ok((key.to_owned(), value.to_owned()))
-}
-
 pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     let count = match args.engine {
         Engine::Native => Count::Native(open_log_to_count(&settings).await?),
-        Engine::Spark => Count::spark(&args, &settings).await?,
+        Engine::Spark => Count::Spark(spark::Count::new(&args.spark, &settings, args.drain).await?),
     };
     let stop = stop_at_signal()?;
     let store = Store::open_ready(&settings).await?;
@@ -93,16 +56,15 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
         print(&format!("The page is at {}\n", page.address))?;
     }
     let progress = Arc::new(CountProgress::default());
-    let spark = Arc::new(SparkProgress::default());
     let line = Line::start(View {
         count: Some(Arc::clone(&progress)),
-        spark: (args.engine == Engine::Spark).then(|| Arc::clone(&spark)),
+        of_engine: count.progress(),
         telemetry: Some(Arc::clone(&telemetry)),
         ..View::default()
     });
     let start = Instant::now();
     let options = CountOptions { counter: settings.counter.clone(), workers: settings.workers, drain: args.drain };
-    let counted = count.run(store.database.clone(), &options, telemetry, (Arc::clone(&progress), spark), stop).await;
+    let counted = count.run(store.database.clone(), &options, telemetry, Arc::clone(&progress), stop).await;
     line.end().await;
     if let Some(page) = page {
         page.stop().await?;
@@ -115,32 +77,17 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
 
 /// What counts what.
 enum Count {
-    Native(Arc<dyn crate::log::VoteLog>),
-    Spark(Box<(KafkaLog, SparkCountOptions)>),
+    Native(Arc<dyn VoteLog>),
+    Spark(spark::Count),
 }
 
 impl Count {
-    async fn spark(args: &Args, settings: &Settings) -> Result<Count> {
-        let missing = |what: &str| UsageError(format!("--engine spark needs {what}"));
-        let LogSettings::Kafka { address, client, .. } = &settings.log else {
-            return Err(missing("a log on Kafka, which Spark can read: --log kafka://host:port/topic").into());
-        };
-        let spark = &args.spark;
-        let server =
-            spark.spark.clone().ok_or_else(|| missing("--spark sc://host:port, where Spark Connect listens"))?;
-        let checkpoint =
-            spark.checkpoint.clone().ok_or_else(|| missing("--checkpoint PATH, a folder that Spark reaches"))?;
-        let options = SparkCountOptions {
-            counter: if settings.is_counter_given { settings.counter.clone() } else { "spark".to_owned() },
-            address: server.with_token(spark.spark_token.clone()).map_err(UsageError)?,
-            checkpoint,
-            tallies: spark.tallies.clone(),
-            batch_votes: spark.batch_votes,
-            kafka: client.for_java()?,
-            settings: spark.spark_conf.clone(),
-            drain: args.drain,
-        };
-        Ok(Count::Spark(Box::new((KafkaLog::open_existing(address, client).await?, options))))
+    /// What the engine has to tell, beside the count.
+    fn progress(&self) -> Option<EngineProgress> {
+        match self {
+            Count::Native(_) => None,
+            Count::Spark(count) => Some(count.progress()),
+        }
     }
 
     async fn run(
@@ -148,15 +95,12 @@ impl Count {
         database: Database,
         options: &CountOptions,
         telemetry: Arc<Telemetry>,
-        (progress, spark_progress): (Arc<CountProgress>, Arc<SparkProgress>),
+        progress: Arc<CountProgress>,
         stop: Arc<Stop>,
-    ) -> Result<(), pipeline::CountError> {
+    ) -> Result<()> {
         match self {
-            Count::Native(log) => pipeline::count(log, database, options, telemetry, progress, stop).await,
-            Count::Spark(it) => {
-                let (log, options) = *it;
-                spark::count(log, database, options, telemetry, (progress, spark_progress), stop).await
-            }
+            Count::Native(log) => Ok(pipeline::count(log, database, options, telemetry, progress, stop).await?),
+            Count::Spark(count) => count.run(database, telemetry, progress, stop).await,
         }
     }
 }

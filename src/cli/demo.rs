@@ -7,6 +7,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use scrutin_contract::truth::Truth;
+use scrutin_files::FileError;
+use scrutin_files::printable::escaped;
+use scrutin_files::private;
+use scrutin_log::{EmbeddedLog, VoteLog};
+use scrutin_pipeline::{self as pipeline, CountError, CountOptions, CountProgress, Stop};
+use scrutin_postgres::Cluster;
+use scrutin_producer::replay::layout::Kind;
+use scrutin_producer::simulate::{FaultRates, Progress, Speed};
+use scrutin_store::{Role, counters, elections, migrate};
+use scrutin_telemetry::Telemetry;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
@@ -20,16 +31,6 @@ use super::serve;
 use super::table::{print, registered, so_many};
 use super::votes::{Day, FaultArgs, Source, now_ms, parse_duration, parse_speed};
 use crate::config::{LogSettings, Settings};
-use crate::csv_file::FileError;
-use crate::log::{EmbeddedLog, VoteLog};
-use crate::pipeline::{self, CountError, CountOptions, CountProgress, Stop};
-use crate::postgres::Cluster;
-use crate::printable::escaped;
-use crate::private;
-use crate::replay::layout::Kind;
-use crate::simulate::{FaultRates, Progress, Speed, Truth};
-use crate::store::{Role, counters, elections, migrate};
-use crate::telemetry::Telemetry;
 
 #[derive(clap::Args)]
 pub(super) struct Args {

@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use scrutin_audit as audit;
 
 use super::open::open_existing_log;
 use super::table::{Format, Rows};
-use crate::audit;
 use crate::config::Settings;
 
 #[derive(clap::Args)]

@@ -6,14 +6,14 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::ValueEnum;
+use scrutin_files::printable::{escaped, escaped_lines};
+use scrutin_files::table::{Form, Found};
+use scrutin_producer::replay::inspect::{Report, fitting, inspect};
+use scrutin_producer::replay::layout::{Kind, LAYOUTS};
+use scrutin_producer::replay::{About, Layout};
 
 use super::reading::{ReadingArgs, quoted};
 use super::table::{grouped, print, so_many};
-use crate::printable::{escaped, escaped_lines};
-use crate::replay::inspect::{Report, fitting, inspect};
-use crate::replay::layout::{Kind, LAYOUTS};
-use crate::replay::{About, Layout};
-use crate::table::{Form, Found};
 
 #[derive(clap::Args)]
 pub(super) struct Args {

@@ -4,16 +4,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use scrutin_log::kafka::{InstanceId, NewTopic};
+use scrutin_log::{EmbeddedLog, KafkaLog, PARTITIONS, VoteLog};
+use scrutin_pipeline::Stop;
+use scrutin_postgres::Cluster;
+use scrutin_store::{Database, Role, migrate};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_postgres::Client;
 
 use super::table::say;
 use crate::config::{LogSettings, Settings, read_secret};
-use crate::log::kafka::{InstanceId, NewTopic};
-use crate::log::{EmbeddedLog, KafkaLog, PARTITIONS, VoteLog};
-use crate::pipeline::Stop;
-use crate::postgres::Cluster;
-use crate::store::{Database, Role, migrate};
 
 /// The database to use, and the server behind it if it is a private one.
 pub(super) struct Store {

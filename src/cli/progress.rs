@@ -5,26 +5,28 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use scrutin_files::printable::escaped;
+use scrutin_pipeline::CountProgress;
+use scrutin_producer::simulate::Progress as VotesProgress;
+use scrutin_telemetry::Telemetry;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::table::{grouped, percent};
-use crate::pipeline::CountProgress;
-use crate::printable::escaped;
-use crate::simulate::Progress as VotesProgress;
-use crate::spark::count::SparkProgress;
-use crate::telemetry::Telemetry;
 
 /// How often the line is written anew on a terminal; elsewhere a line is added every so often.
 const ON_TERMINAL: Duration = Duration::from_millis(250);
 const ELSEWHERE: Duration = Duration::from_secs(10);
+
+/// What an engine has to tell beside the count, part by part.
+pub(super) type EngineProgress = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
 /// What the line shows.
 #[derive(Clone, Default)]
 pub(super) struct View {
     pub count: Option<Arc<CountProgress>>,
     pub votes: Option<Arc<VotesProgress>>,
-    pub spark: Option<Arc<SparkProgress>>,
+    pub of_engine: Option<EngineProgress>,
     pub telemetry: Option<Arc<Telemetry>>,
     /// Registered voters, for the turnout.
     pub registered: Option<u64>,
@@ -99,14 +101,7 @@ impl View {
             }
         }
         parts.push(format!("{} votes/s", grouped(rate as i64)));
-        if let Some(spark) = &self.spark {
-            parts.push(format!("batch {:.1} s", spark.batch_ms.load(Ordering::Relaxed) as f64 / 1000.0));
-            parts.push(format!(
-                "state {} rows, {} MB",
-                grouped(spark.state_rows.load(Ordering::Relaxed) as i64),
-                grouped(spark.state_bytes.load(Ordering::Relaxed) as i64 / 1_000_000)
-            ));
-        }
+        parts.extend(self.of_engine.iter().flat_map(|progress| progress()));
         let problems = self.telemetry.iter().flat_map(|telemetry| telemetry.parts());
         for (name, problem) in problems.filter_map(|part| Some((part.name, part.problem?))) {
             parts.push(format!("waiting for {name}: {problem}"));

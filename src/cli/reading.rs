@@ -3,13 +3,15 @@
 use std::path::Path;
 
 use anyhow::Result;
+use scrutin_files::printable::escaped;
+use scrutin_files::table::{Encoding, Separator};
+use scrutin_producer::replay::layout::{
+    Kind, Marks, Names, OverRegistered, SameName, Spelling, Thousands, Totals, Wide,
+};
+use scrutin_producer::replay::{Finding, Layout};
 
 use super::UsageError;
 use super::table::say;
-use crate::printable::escaped;
-use crate::replay::layout::{Kind, Marks, Names, OverRegistered, SameName, Spelling, Thousands, Totals, Wide};
-use crate::replay::{Finding, Layout};
-use crate::table::{Encoding, Separator};
 
 const FILE: &str = "How the file is written";
 const COLUMNS: &str = "Columns of the file, by name or, as #3, by place; given several times, joined";

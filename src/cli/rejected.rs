@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use scrutin_contract::vote::Reason;
+use scrutin_files::printable::is_unprintable;
+use scrutin_store::{Role, migrate};
 use serde_json::Value;
 
 use super::open::Store;
 use super::table::{Format, Rows, Texts, print};
 use crate::config::Settings;
-use crate::printable::is_unprintable;
-use crate::store::{Role, migrate};
-use crate::vote::Reason;
 
 #[derive(clap::Args)]
 pub(super) struct Args {

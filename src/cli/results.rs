@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use scrutin_store::{Role, migrate, results};
 use serde_json::Value;
 use tokio_postgres::Client;
 
@@ -11,7 +12,6 @@ use super::UsageError;
 use super::open::Store;
 use super::table::{Format, Rows, grouped, percent, print, share_of};
 use crate::config::Settings;
-use crate::store::{Role, migrate, results};
 
 #[derive(clap::Args)]
 pub(super) struct Args {

@@ -5,6 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use scrutin_log::LogError;
+use scrutin_page::{self as page, PageState};
+use scrutin_pipeline::{Ends, LOG, witness};
+use scrutin_store::{Database, Role, migrate};
+use scrutin_telemetry::Telemetry;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -13,11 +18,6 @@ use super::open::{Store, open_existing_log, stop_at_signal};
 use super::table::print;
 use super::told;
 use crate::config::{LogSettings, Settings};
-use crate::log::LogError;
-use crate::page::{self, PageState};
-use crate::pipeline::{Ends, LOG, witness};
-use crate::store::{Database, Role, migrate};
-use crate::telemetry::Telemetry;
 
 /// More than the page lets connect.
 const OPEN_FILES: u64 = 1 << 15;

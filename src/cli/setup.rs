@@ -4,6 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
+use scrutin_contract::election::Election;
+use scrutin_files::printable::escaped;
+use scrutin_producer::replay::layout::Kind;
+use scrutin_store::{Role, counters, elections, migrate};
 
 use super::UsageError;
 use super::open::{Store, open_log};
@@ -11,10 +15,6 @@ use super::reading::ReadingArgs;
 use super::table::{print, registered, so_many};
 use super::votes::{DayArgs, Source};
 use crate::config::{Settings, read_secret};
-use crate::election::Election;
-use crate::printable::escaped;
-use crate::replay::layout::Kind;
-use crate::store::{Role, counters, elections, migrate};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -92,7 +92,7 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
         migrate::let_log_in(&store.database, *role, password).await?;
     }
     let mut owner = store.client(Role::Owner).await?;
-    counters::check_partitions(&owner, &pipeline::counted_log(&*log)).await?;
+    counters::check_partitions(&owner, &scrutin_pipeline::counted_log(&*log)).await?;
     print(&format!("log         {}, {} partitions\n", log.name(), log.partitions()))?;
     print(&format!("postgresql  {}, schema and roles are ready\n", store.database.name()))?;
     if let Some(command) = store.psql_command() {

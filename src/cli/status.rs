@@ -3,6 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use scrutin_files::printable::escaped;
+use scrutin_log::VoteLog;
+use scrutin_pipeline::held_back;
+use scrutin_store::{Role, StoreError, migrate};
 use serde_json::Value;
 use tokio_postgres::Client;
 
@@ -10,10 +14,6 @@ use super::open::{Store, open_existing_log};
 use super::table::{Format, Rows, grouped, print, so_many};
 use super::told;
 use crate::config::Settings;
-use crate::log::VoteLog;
-use crate::pipeline::held_back;
-use crate::printable::escaped;
-use crate::store::{Role, StoreError, migrate};
 
 /// Exits with 1 where a count does not add up, or is not of the log as it is now.
 pub(super) async fn run(settings: Settings) -> Result<ExitCode> {

@@ -5,11 +5,10 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+use scrutin_contract::election::Election;
+use scrutin_files::csv_text::{CsvText, text_of};
+use scrutin_files::printable::{escaped, escaped_lines, is_unprintable};
 use serde_json::{Map, Value};
-
-use crate::csv_file::{CsvText, text_of};
-use crate::election::Election;
-use crate::printable::{escaped, escaped_lines, is_unprintable};
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {

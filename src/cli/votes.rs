@@ -7,6 +7,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use scrutin_contract::election::Election;
+use scrutin_contract::truth::Truth;
+use scrutin_files::FileError;
+use scrutin_log::VoteLog;
+use scrutin_pipeline::Stop;
+use scrutin_producer::replay::layout::{Kind, OWN};
+use scrutin_producer::replay::{self, About, BallotFile, Finding, Layout};
+use scrutin_producer::simulate::{self, Ballots, Delivery, FaultRates, Plan, Progress, Speed};
+use scrutin_store::{Role, elections, migrate};
 use serde::{Deserialize, Serialize};
 
 use super::UsageError;
@@ -15,14 +24,6 @@ use super::progress::{Line, View};
 use super::reading::{ReadingArgs, told_findings};
 use super::table::{grouped, print, say};
 use crate::config::Settings;
-use crate::csv_file::FileError;
-use crate::election::Election;
-use crate::log::VoteLog;
-use crate::pipeline::Stop;
-use crate::replay::layout::{Kind, OWN};
-use crate::replay::{self, About, BallotFile, Finding, Layout};
-use crate::simulate::{self, Ballots, Delivery, FaultRates, Plan, Progress, Speed, Truth};
-use crate::store::{Role, elections, migrate};
 
 /// Headings in the help.
 const FAULTS: &str = "Faults";

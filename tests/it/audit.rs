@@ -4,15 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use scrutin::audit::{self, AuditReport, TruthScore};
-use scrutin::election::{Choice, Election, Region};
-use scrutin::log::partitioner::partition_of;
-use scrutin::log::{EmbeddedLog, RecordBuffer, VoteLog};
-use scrutin::pipeline::{self, CountOptions};
-use scrutin::simulate::{self, Delivery, FaultRates, Plan, Progress, Speed, scaled};
-use scrutin::store::elections;
-use scrutin::telemetry::Telemetry;
-use scrutin::vote::{Reason, Vote, VoterId, format_millis};
+use scrutin_audit::{self as audit, AuditReport, TruthScore};
+use scrutin_contract::election::{Choice, Election, Region};
+use scrutin_contract::partitioner::partition_of;
+use scrutin_contract::record::RecordBuffer;
+use scrutin_contract::vote::{Reason, Vote, VoterId, format_millis};
+use scrutin_log::{EmbeddedLog, VoteLog};
+use scrutin_pipeline::{self as pipeline, CountOptions};
+use scrutin_producer::simulate::{self, Delivery, FaultRates, Plan, Progress, Speed, scaled};
+use scrutin_store::elections;
+use scrutin_telemetry::Telemetry;
 
 use crate::kit::Kit;
 

@@ -1,4 +1,4 @@
-//! The commit protocol of `src/store/commit.rs`, walked through in every order: two processes of one counter on one partition,
+//! The commit protocol of `crates/store/src/commit.rs`, walked through in every order: two processes of one counter on one partition,
 //! crashes, broken connections, lost answers, takeovers, a server that goes on with what it was sent, and a standby that takes
 //! over without the last commits.
 //!

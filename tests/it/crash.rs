@@ -9,9 +9,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use scrutin::audit::{self, TruthScore};
-use scrutin::log::EmbeddedLog;
-use scrutin::simulate::Truth;
+use scrutin_audit::{self as audit, TruthScore};
+use scrutin_contract::truth::Truth;
+use scrutin_log::EmbeddedLog;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};

@@ -12,7 +12,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use fastrand::Rng;
-use scrutin::log::{EmbeddedLog, RecordBuffer, VoteLog};
+use scrutin_contract::record::RecordBuffer;
+use scrutin_log::{EmbeddedLog, VoteLog};
 
 const PARTITIONS: u32 = 2;
 const APPENDS: u64 = 60;

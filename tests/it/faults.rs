@@ -6,10 +6,11 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use scrutin::log::{Batch, EmbeddedLog, Home, LogReader, LogWriter, Result, VoteLog};
-use scrutin::pipeline::{self, CountOptions, CountProgress, Stop};
-use scrutin::store::Database;
-use scrutin::telemetry::Telemetry;
+use scrutin_contract::record::Batch;
+use scrutin_log::{EmbeddedLog, Home, LogReader, LogWriter, Result, VoteLog};
+use scrutin_pipeline::{self as pipeline, CountOptions, CountProgress, Stop};
+use scrutin_store::Database;
+use scrutin_telemetry::Telemetry;
 
 use crate::kit::Kit;
 use crate::run::{Place, Running};

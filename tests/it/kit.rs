@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use scrutin::postgres::Cluster;
-use scrutin::store::{Database, Role, migrate};
+use scrutin_postgres::Cluster;
+use scrutin_store::{Database, Role, migrate};
 use tokio::sync::{Mutex, OnceCell};
 use tokio_postgres::Client;
 

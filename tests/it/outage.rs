@@ -3,8 +3,8 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use scrutin::log::{EmbeddedLog, VoteLog};
-use scrutin::postgres::Cluster;
+use scrutin_log::{EmbeddedLog, VoteLog};
+use scrutin_postgres::Cluster;
 
 use crate::kit::{self, Kit};
 use crate::run::{Page, Place, Running};

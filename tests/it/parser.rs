@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use fastrand::Rng;
-use scrutin::vote::{VALUE_BYTES_MAX, Vote, VoterId, parse_millis};
+use scrutin_contract::vote::{VALUE_BYTES_MAX, Vote, VoterId, parse_millis};
 
 /// `make fuzz` sets more.
 fn inputs() -> u64 {

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use scrutin::postgres::Cluster;
-use scrutin::store::Role;
+use scrutin_postgres::Cluster;
+use scrutin_store::Role;
 
 use crate::kit::guarded_folder;
 

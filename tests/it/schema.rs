@@ -5,7 +5,7 @@
 //! has it says by `format`, which a validator may take for a remark.
 
 use boon::{Compiler, SchemaIndex, Schemas};
-use scrutin::vote::{VALUE_BYTES_MAX, Vote};
+use scrutin_contract::vote::{VALUE_BYTES_MAX, Vote};
 use serde_json::{Value, json};
 
 fn schema() -> Value {

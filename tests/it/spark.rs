@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use scrutin::spark::connect::{
+use scrutin_spark_connect::{
     Failure, OutputMode, Relation, Session, SparkAddress, SparkError, SparkSettings, StreamWrite, StreamingQuery,
     Trigger,
 };

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fastrand::Rng;
-use scrutin::election::{Choice, Election};
-use scrutin::engine::{Changes, Engine, Partition, Roll, Rules};
-use scrutin::log::partitioner::partition_of;
-use scrutin::log::{Batch, Record};
-use scrutin::spark::connect::{Relation, Session};
-use scrutin::spark::job::Job;
-use scrutin::vote::{Vote, format_millis};
+use scrutin_contract::election::{Choice, Election};
+use scrutin_contract::partitioner::partition_of;
+use scrutin_contract::record::{Batch, Record};
+use scrutin_contract::vote::{Vote, format_millis};
+use scrutin_engine::{Changes, Engine, Partition, Roll, Rules};
+use scrutin_spark::job::Job;
+use scrutin_spark_connect::{Relation, Session};
 use serde_json::{Value, json};
 
 use crate::parser;

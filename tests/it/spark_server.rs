@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use scrutin::spark::connect::{Session, SparkAddress, SparkSettings};
+use scrutin_spark_connect::{Session, SparkAddress, SparkSettings};
 
 use crate::kit::guarded_by;
 use crate::run::{is_gone, is_stopped};

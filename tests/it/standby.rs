@@ -5,8 +5,8 @@ use std::process::{ChildStdin, Command};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use scrutin::postgres::Cluster;
-use scrutin::store::Role;
+use scrutin_postgres::Cluster;
+use scrutin_store::Role;
 
 use crate::kit;
 use crate::run::is_gone;

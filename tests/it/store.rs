@@ -1,7 +1,7 @@
 //! Migrations, roles and their walls, elections.
 
-use scrutin::election::{Choice, Election, Region};
-use scrutin::store::{Database, Role, StoreError, elections, migrate};
+use scrutin_contract::election::{Choice, Election, Region};
+use scrutin_store::{Database, Role, StoreError, elections, migrate};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 use futures_util::SinkExt;
-use scrutin::election::{Choice, Election, Region};
-use scrutin::store::{Role, elections, migrate};
+use scrutin_contract::election::{Choice, Election, Region};
+use scrutin_store::{Role, elections, migrate};
 use tokio_postgres::Client;
 
 use crate::kit::Kit;

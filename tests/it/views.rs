@@ -1,7 +1,7 @@
 //! What the views cost where there are many regions: each row is looked at a few times, not once for every other row.
 
-use scrutin::election::{Choice, Election, Region};
-use scrutin::store::elections;
+use scrutin_contract::election::{Choice, Election, Region};
+use scrutin_store::elections;
 use serde_json::Value;
 use tokio_postgres::{Client, SimpleQueryMessage};
 

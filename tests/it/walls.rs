@@ -1,7 +1,7 @@
 //! The walls in the database: what each role may do. They must hold for whoever logs in as the role and runs any SQL, as all can
 //! who may look at Grafana.
 
-use scrutin::store::{Database, Role, migrate};
+use scrutin_store::{Database, Role, migrate};
 use tokio_postgres::Client;
 
 use crate::kit::Kit;

@@ -1,6 +1,6 @@
 //! What the dashboards show of PostgreSQL itself, asked as the reader.
 
-use scrutin::store::Role;
+use scrutin_store::Role;
 
 use crate::kit::Kit;
 

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use scrutin::log::{EmbeddedLog, RecordBuffer, VoteLog};
-use scrutin::pipeline::{Ends, witness};
-use scrutin::store::{Role, log_end};
-use scrutin::telemetry::Telemetry;
+use scrutin_contract::record::RecordBuffer;
+use scrutin_log::{EmbeddedLog, VoteLog};
+use scrutin_pipeline::{Ends, witness};
+use scrutin_store::{Role, log_end};
+use scrutin_telemetry::Telemetry;
 use tokio_postgres::Client;
 
 use crate::kit::Kit;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use scrutin::store::Role;
+use scrutin_store::Role;
 use serde_json::Value;
 use tokio_postgres::Client;
 

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use scrutin::store::Role;
+use scrutin_store::Role;
 use serde_json::{Map, Value, json};
 use tokio_postgres::Client;
 

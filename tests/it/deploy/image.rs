@@ -8,7 +8,7 @@ use super::files::{read, root};
 /// Files that the program's sources take in by `include_str!` and `include_bytes!`, by their paths in the repository.
 fn built_in() -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
-    let mut folders = vec![root().join("src")];
+    let mut folders = vec![root().join("src"), root().join("crates")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use scrutin::log::partitioner::partition_of;
+use scrutin_contract::partitioner::partition_of;
 use serde_json::Value;
 
 use super::{Stage, ballot};

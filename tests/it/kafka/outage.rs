@@ -1,6 +1,6 @@
 //! Brokers and PostgreSQL go away under a count, and come back.
 
-use scrutin::postgres::Cluster;
+use scrutin_postgres::Cluster;
 
 use super::{Stage, ballots, metric, until_received};
 use crate::broker::Broker;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use scrutin::log::partitioner::partition_of;
+use scrutin_contract::partitioner::partition_of;
 
 use super::{Ballot, Stage, Topic, ballot, ballots, until_received};
 use crate::run::PATIENCE;

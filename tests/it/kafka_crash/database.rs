@@ -2,7 +2,7 @@
 
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
-use scrutin::postgres::Cluster;
+use scrutin_postgres::Cluster;
 
 use super::*;
 use crate::broker::Broker;

@@ -1,7 +1,7 @@
 //! What the crashes have found in the log itself.
 
-use scrutin::log::RecordBuffer;
-use scrutin::log::kafka::NewTopic;
+use scrutin_contract::record::RecordBuffer;
+use scrutin_log::kafka::NewTopic;
 
 use super::*;
 use crate::broker::Broker;

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use scrutin::log::{EmbeddedLog, RecordBuffer};
+use scrutin_contract::record::RecordBuffer;
+use scrutin_log::EmbeddedLog;
 
 use super::*;
 use crate::broker::Broker;

@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use flate2::read::GzDecoder;
-use scrutin::page::PageOptions;
+use scrutin_page::PageOptions;
 
 use super::{Page, kit_with_votes};
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use scrutin::page::PageOptions;
+use scrutin_page::PageOptions;
 
 use super::{Page, kit_with_votes};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use scrutin::page::PageOptions;
+use scrutin_page::PageOptions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

@@ -171,7 +171,7 @@ async fn the_document_is_served_and_all_that_is_served_is_in_it() {
 
     let document = Document::read();
     let described: BTreeSet<String> = document.operations().map(|(path, _)| path.to_owned()).collect();
-    let source = include_str!("../../../src/page/api/mod.rs");
+    let source = include_str!("../../../crates/page/src/api.rs");
     let routed: BTreeSet<String> =
         source
             .split(".route(\"")

@@ -1,9 +1,9 @@
 //! The live stream: figures pushed when they change, in patches that lead to the whole, for whoever comes, goes and
 //! comes back.
 
-use scrutin::election::Choice;
-use scrutin::postgres::Cluster;
-use scrutin::store::{Role, elections, migrate};
+use scrutin_contract::election::Choice;
+use scrutin_postgres::Cluster;
+use scrutin_store::{Role, elections, migrate};
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;

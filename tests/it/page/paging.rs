@@ -1,6 +1,6 @@
 //! Figures of many regions, a page at a time.
 
-use scrutin::store::elections;
+use scrutin_store::elections;
 use serde_json::Value;
 
 use super::{Page, election};
@@ -17,7 +17,7 @@ async fn kit_with_regions() -> Kit {
     let region = many.regions.remove(0);
     many.regions = CODES
         .iter()
-        .map(|code| scrutin::election::Region { code: (*code).to_owned(), tile: None, ..region.clone() })
+        .map(|code| scrutin_contract::election::Region { code: (*code).to_owned(), tile: None, ..region.clone() })
         .collect();
     many.choices.truncate(2);
     elections::save(&mut owner, &many).await.unwrap();

@@ -1,6 +1,6 @@
 //! All of it below a path, behind a proxy that does not strip it.
 
-use scrutin::page::PageOptions;
+use scrutin_page::PageOptions;
 use serde_json::Value;
 
 use super::{Page, kit_with_votes};

@@ -1,6 +1,6 @@
 //! What browsers may do with what is served, and how often anybody may ask.
 
-use scrutin::page::PageOptions;
+use scrutin_page::PageOptions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use scrutin::log::{EmbeddedLog, VoteLog};
+use scrutin_log::{EmbeddedLog, VoteLog};
 use serde_json::Value;
 
 use crate::kit::Kit;

@@ -1,6 +1,6 @@
 //! What the containers need: passwords in files, roles that log in by themselves, an election that stays, and health.
 
-use scrutin::store::{Database, Role};
+use scrutin_store::{Database, Role};
 
 use crate::kit::Kit;
 use crate::run::{Place, Running};

@@ -3,7 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use scrutin::log::{EmbeddedLog, RecordBuffer, VoteLog};
+use scrutin_contract::record::RecordBuffer;
+use scrutin_log::{EmbeddedLog, VoteLog};
 
 use crate::kit::Kit;
 use crate::run::{Place, csv_rows};

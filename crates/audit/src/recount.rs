@@ -1,0 +1,170 @@
+//! Recounts one partition from the log.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use scrutin_contract::record::Record;
+use scrutin_contract::vote::Reason;
+use scrutin_log::VoteLog;
+
+use super::judge::{Ballot, Laws};
+use super::snapshot::Position;
+use super::{AuditError, Result, read};
+
+/// Refused records kept of each reason in each partition, and bytes kept of their key and of their value.
+const KEPT_PER_REASON: u64 = 1000;
+const KEPT_BYTES: usize = 4096;
+
+/// Records between two words of how far it is.
+const TELL_EVERY: u64 = 4096;
+
+/// Everything by number, but for the bucket: the start of the one that `cast_at` is in, in milliseconds since 1970 UTC.
+pub(super) type TallyCell = (usize, usize, usize, usize);
+pub(super) type Bucket = (usize, i64);
+pub(super) type BucketCell = (usize, usize);
+
+/// What adds up over partitions.
+#[derive(Default)]
+pub(super) struct Totals {
+    /// By election, region, choice and channel.
+    pub tally: HashMap<TallyCell, u64>,
+    /// By election and bucket; in it by region and choice. Votes come nearly in the order of time, so one of the
+    /// inner maps is at work at a time, and it is small.
+    pub timeline: HashMap<Bucket, HashMap<BucketCell, u64>>,
+    /// By the start of the bucket of append time, in milliseconds since 1970 UTC.
+    pub rejections: BTreeMap<(Reason, i64), u64>,
+}
+
+impl Totals {
+    pub fn add(&mut self, other: Totals) {
+        for (cell, votes) in other.tally {
+            *self.tally.entry(cell).or_default() += votes;
+        }
+        for (bucket, cells) in other.timeline {
+            let sums = self.timeline.entry(bucket).or_default();
+            for (cell, votes) in cells {
+                *sums.entry(cell).or_default() += votes;
+            }
+        }
+        for (key, votes) in other.rejections {
+            *self.rejections.entry(key).or_default() += votes;
+        }
+    }
+}
+
+/// A partition as its log has it.
+pub(super) struct Recount {
+    /// The log's offsets now.
+    pub log_start: u64,
+    pub log_end: u64,
+    pub records: u64,
+    pub gaps: u64,
+    pub counted: u64,
+    pub rejected: BTreeMap<Reason, u64>,
+    pub totals: Totals,
+    /// Who has voted, by election.
+    pub rolls: Vec<HashSet<u128>>,
+    /// By offset.
+    pub evidence: BTreeMap<u64, Evidence>,
+}
+
+#[derive(Debug, PartialEq)]
+pub(super) struct Evidence {
+    pub reason: String,
+    /// Microseconds since 1970 UTC.
+    pub appended_at_us: i64,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub value_bytes: Option<i64>,
+}
+
+/// Recounts the records from a position's first offset to its next. `go_on` is told of the records done and may end it.
+pub(super) fn partition(
+    log: &dyn VoteLog,
+    laws: &Laws,
+    position: &Position,
+    go_on: &dyn Fn(u64) -> bool,
+) -> Result<Option<Recount>> {
+    log.recover(position.partition, position.next_offset)?;
+    let offsets = log.offsets(position.partition)?;
+    if position.first_offset < offsets.start && position.first_offset < position.next_offset {
+        return Err(AuditError::Unusable(format!(
+            "partition {} of {} starts at offset {}, and the count began at {}: what is gone from the log cannot be \
+             recounted",
+            position.partition,
+            log.name(),
+            offsets.start,
+            position.first_offset
+        )));
+    }
+    let end = position.next_offset.min(offsets.end);
+    // Growing a set of millions costs more than filling it. The position is only a hint of how many there will be.
+    let voters = position.counted.clamp(0, end.saturating_sub(position.first_offset) as i64) as usize;
+    let room = voters / laws.elections.len().max(1);
+    let mut recount = Recount {
+        log_start: offsets.start,
+        log_end: offsets.end,
+        records: 0,
+        gaps: 0,
+        counted: 0,
+        rejected: BTreeMap::new(),
+        totals: Totals::default(),
+        rolls: laws.elections.iter().map(|_| HashSet::with_capacity(room)).collect(),
+        evidence: BTreeMap::new(),
+    };
+    let mut told = position.first_offset;
+    let all = read::records(log, position.partition, position.first_offset..end, &mut |record| {
+        recount.count(laws, position.partition, record);
+        recount.records += 1;
+        if !recount.records.is_multiple_of(TELL_EVERY) {
+            return true;
+        }
+        let done = record.offset + 1 - told;
+        told += done;
+        go_on(done)
+    });
+    if !all? || !go_on(end.saturating_sub(told)) {
+        return Ok(None);
+    }
+    recount.gaps = end.saturating_sub(position.first_offset) - recount.records;
+    Ok(Some(recount))
+}
+
+impl Recount {
+    fn count(&mut self, laws: &Laws, partition: u32, record: &Record<'_>) {
+        let outcome = laws.judge(partition, record).and_then(|ballot| {
+            let first = self.rolls[ballot.election].insert(ballot.voter);
+            if first { Ok(ballot) } else { Err(Reason::AlreadyVoted) }
+        });
+        match outcome {
+            Ok(Ballot { election, region, choice, channel, bucket_ms, .. }) => {
+                self.counted += 1;
+                *self.totals.tally.entry((election, region, choice, channel)).or_default() += 1;
+                let bucket = self.totals.timeline.entry((election, bucket_ms)).or_default();
+                *bucket.entry((region, choice)).or_default() += 1;
+            }
+            Err(reason) => {
+                let so_far = self.rejected.entry(reason).or_default();
+                *so_far += 1;
+                if *so_far <= KEPT_PER_REASON {
+                    self.evidence.insert(record.offset, Evidence::of(record, reason));
+                }
+                let width = laws.rejection_bucket_ms;
+                let bucket_ms = record.appended_at_ms.div_euclid(width) * width;
+                *self.totals.rejections.entry((reason, bucket_ms)).or_default() += 1;
+            }
+        }
+    }
+}
+
+impl Evidence {
+    fn of(record: &Record<'_>, reason: Reason) -> Evidence {
+        let beginning = |bytes: &[u8]| bytes.iter().copied().take(KEPT_BYTES).collect();
+        Evidence {
+            reason: reason.code().to_owned(),
+            appended_at_us: record.appended_at_ms * 1000,
+            key: record.key.map(beginning),
+            value: record.value.map(beginning),
+            value_bytes: record.value.map(|value| value.len() as i64),
+        }
+    }
+}

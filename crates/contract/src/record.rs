@@ -1,0 +1,253 @@
+//! Records as they pass between the log and those who read and write it.
+
+/// A record as it lies in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    pub offset: u64,
+    /// The log's own time of the append, in milliseconds since 1970 UTC.
+    pub appended_at_ms: i64,
+    pub key: Option<&'a [u8]>,
+    pub value: Option<&'a [u8]>,
+}
+
+/// Records of one partition, read together.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub partition: u32,
+    /// The offset that follows the batch, gaps at its end included.
+    pub next_offset: u64,
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    offset: u64,
+    appended_at_ms: i64,
+    key: Span,
+    value: Span,
+}
+
+/// A range of `Batch::bytes`; `start == u32::MAX` stands for an absent field.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    start: u32,
+    len: u32,
+}
+
+impl Span {
+    const ABSENT: Span = Span { start: u32::MAX, len: 0 };
+
+    fn of(self, bytes: &[u8]) -> Option<&[u8]> {
+        (self.start != u32::MAX).then(|| &bytes[self.start as usize..][..self.len as usize])
+    }
+}
+
+impl Batch {
+    pub fn records(&self) -> impl ExactSizeIterator<Item = Record<'_>> {
+        (0..self.entries.len()).map(|place| self.record(place))
+    }
+
+    /// The record at a place from 0.
+    pub fn record(&self, place: usize) -> Record<'_> {
+        let entry = &self.entries[place];
+        Record {
+            offset: entry.offset,
+            appended_at_ms: entry.appended_at_ms,
+            key: entry.key.of(&self.bytes),
+            value: entry.value.of(&self.bytes),
+        }
+    }
+
+    /// An empty batch of a partition.
+    pub fn new(partition: u32) -> Batch {
+        Batch { partition, ..Batch::default() }
+    }
+
+    /// Empties it, to be filled with records of that partition.
+    pub fn restart(&mut self, partition: u32) {
+        self.partition = partition;
+        self.next_offset = 0;
+        self.bytes.clear();
+        self.entries.clear();
+    }
+
+    /// Adds a record behind the others.
+    pub fn push(&mut self, record: Record<'_>) {
+        let mut keep = |field: Option<&[u8]>| match field {
+            None => Span::ABSENT,
+            Some(field) => {
+                let start = self.bytes.len() as u32;
+                self.bytes.extend_from_slice(field);
+                Span { start, len: field.len() as u32 }
+            }
+        };
+        let (key, value) = (keep(record.key), keep(record.value));
+        self.entries.push(Entry { offset: record.offset, appended_at_ms: record.appended_at_ms, key, value });
+        self.next_offset = record.offset + 1;
+    }
+
+    /// Where packed records are put, in the form of [`RecordBuffer`], before [`find_packed`](Batch::find_packed).
+    pub fn packed_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Finds that many records in what was [put there](Batch::packed_mut), one offset each from the first on, and leaves out
+    /// those before `from`.
+    ///
+    /// # Errors
+    /// What is wrong, where the bytes are not so many records.
+    pub fn find_packed(&mut self, first: u64, count: u32, appended_at_ms: i64, from: u64) -> Result<(), &'static str> {
+        self.entries.clear();
+        self.entries.reserve(count as usize);
+        let mut at = 0;
+        for place in 0..u64::from(count) {
+            let key = take_length(&self.bytes, &mut at).ok_or("a record's length is cut off")?;
+            let value = take_length(&self.bytes, &mut at).ok_or("a record's length is cut off")?;
+            let (key, value) = (take_span(&self.bytes, &mut at, key), take_span(&self.bytes, &mut at, value));
+            let (Some(key), Some(value)) = (key, value) else { return Err("a record is cut off") };
+            let offset = first + place;
+            if offset >= from {
+                self.entries.push(Entry { offset, appended_at_ms, key, value });
+            }
+        }
+        if at == self.bytes.len() { Ok(()) } else { Err("bytes follow the last record") }
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+/// A LEB128 number of at most 32 bits.
+#[inline]
+fn take_length(bytes: &[u8], at: &mut usize) -> Option<u32> {
+    let mut number = 0;
+    for shift in [0, 7, 14, 21, 28] {
+        let byte = *bytes.get(*at)?;
+        *at += 1;
+        number |= u32::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+#[inline]
+fn take_span(bytes: &[u8], at: &mut usize, length: u32) -> Option<Span> {
+    let Some(len) = length.checked_sub(1) else { return Some(Span::ABSENT) };
+    let start = *at;
+    *at = start + len as usize;
+    (*at <= bytes.len()).then_some(Span { start: start as u32, len })
+}
+
+/// Records that wait to be appended together, packed as they will lie in the log:
+/// for key and value each a LEB128 length plus one (zero: absent), then the two fields' bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordBuffer {
+    bytes: Vec<u8>,
+    count: u32,
+}
+
+impl RecordBuffer {
+    pub fn push(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) {
+        self.push_length(key);
+        self.push_length(value);
+        self.bytes.extend_from_slice(key.unwrap_or_default());
+        self.bytes.extend_from_slice(value.unwrap_or_default());
+        self.count += 1;
+    }
+
+    /// A record whose value is given in parts, so that it need not be put together elsewhere first.
+    #[inline]
+    pub fn push_parts<const PARTS: usize>(&mut self, key: &[u8], value: [&[u8]; PARTS]) {
+        let value_len: usize = value.iter().map(|part| part.len()).sum();
+        self.bytes.reserve(key.len() + value_len + 10);
+        self.push_field_length(key.len() + 1);
+        self.push_field_length(value_len + 1);
+        self.bytes.extend_from_slice(key);
+        for part in value {
+            self.bytes.extend_from_slice(part);
+        }
+        self.count += 1;
+    }
+
+    fn push_length(&mut self, field: Option<&[u8]>) {
+        self.push_field_length(field.map_or(0, |bytes| bytes.len() + 1));
+    }
+
+    #[inline]
+    fn push_field_length(&mut self, mut rest: usize) {
+        while rest >= 0x80 {
+            self.bytes.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        self.bytes.push(rest as u8);
+    }
+
+    /// Key and value of each record, in their order.
+    pub fn records(&self) -> impl Iterator<Item = (Option<&[u8]>, Option<&[u8]>)> {
+        let mut rest = self.bytes.as_slice();
+        std::iter::repeat_with(move || {
+            let key_len = take_field_length(&mut rest);
+            let value_len = take_field_length(&mut rest);
+            (take_field(&mut rest, key_len), take_field(&mut rest, value_len))
+        })
+        .take(self.count as usize)
+    }
+
+    /// The records as they are packed.
+    pub fn packed(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Number of records.
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Size in bytes.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.count = 0;
+    }
+}
+
+/// A LEB128 number that was packed by [`RecordBuffer`].
+#[inline]
+fn take_field_length(rest: &mut &[u8]) -> usize {
+    let mut number = 0;
+    for (place, byte) in rest.iter().enumerate() {
+        number |= usize::from(byte & 0x7f) << (7 * place);
+        if byte & 0x80 == 0 {
+            *rest = &rest[place + 1..];
+            break;
+        }
+    }
+    number
+}
+
+/// A field whose packed length is one more than its own; zero: absent.
+#[inline]
+fn take_field<'a>(rest: &mut &'a [u8], packed_len: usize) -> Option<&'a [u8]> {
+    let len = packed_len.checked_sub(1)?;
+    let (field, behind) = rest.split_at(len);
+    *rest = behind;
+    Some(field)
+}
+
+#[cfg(test)]
+mod tests;

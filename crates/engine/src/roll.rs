@@ -1,0 +1,220 @@
+//! Who has voted: an exact set of 128-bit ids that grows in small steps.
+//!
+//! The set is cut into shards by hash. Each is a flat table with open addressing that grows by itself, so a
+//! full table is never copied as a whole and memory stays under 32 bytes a voter (16 / 0.8 × 1.4 = 28 just
+//! after a shard has grown).
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use scrutin_contract::vote::VoterId;
+
+#[derive(Debug)]
+pub struct Roll {
+    seed: [u64; 2],
+    shards: Vec<Shard>,
+    /// The nil id, which marks an empty slot in the shards.
+    has_nil: bool,
+    len: usize,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    slots: Box<[u128]>,
+    len: usize,
+}
+
+const SHARD_BITS: u32 = 8;
+const SLOTS_MIN: usize = 16;
+
+impl Roll {
+    /// An empty roll. The seed must not be known to those who cast votes, or they could make it slow.
+    pub fn new(seed: [u64; 2]) -> Roll {
+        let shards = core::iter::repeat_with(Shard::default).take(1 << SHARD_BITS).collect();
+        Roll { seed, shards, has_nil: false, len: 0 }
+    }
+
+    /// Makes room for so many voters more.
+    pub fn reserve(&mut self, voters: usize) {
+        // Shards fill unevenly; a few of them will still grow.
+        let each = (self.len + voters) / self.shards.len();
+        for shard in &mut self.shards {
+            shard.resize(each + each / 4);
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    #[inline(always)]
+    pub fn hash(&self, voter: VoterId) -> u64 {
+        hash_of(self.seed, voter.0)
+    }
+
+    /// Asks for the memory that a look-up will need.
+    #[inline(always)]
+    pub fn prefetch(&self, hash: u64) {
+        let shard = &self.shards[shard_of(hash)];
+        #[cfg(target_arch = "x86_64")]
+        if !shard.slots.is_empty() {
+            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: the pointer is to a slot of the shard; a prefetch reads nothing.
+            unsafe { _mm_prefetch((&raw const shard.slots[shard.slot_of(hash)]).cast::<i8>(), _MM_HINT_T0) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = shard;
+    }
+
+    /// Strikes a voter off; false if that was done before.
+    pub fn insert(&mut self, voter: VoterId) -> bool {
+        self.insert_hashed(voter, self.hash(voter))
+    }
+
+    /// [`Roll::insert`] with the voter's hash at hand.
+    #[inline]
+    pub fn insert_hashed(&mut self, voter: VoterId, hash: u64) -> bool {
+        let new = match voter.0 {
+            0 => !core::mem::replace(&mut self.has_nil, true),
+            id => {
+                let shard = &mut self.shards[shard_of(hash)];
+                if shard.is_full() {
+                    let seed = self.seed;
+                    shard.grow(|id| hash_of(seed, id));
+                }
+                shard.insert(id, hash)
+            }
+        };
+        self.len += usize::from(new);
+        new
+    }
+
+    /// Strikes off many voters, in groups, so that memory is on its way before it is needed.
+    pub fn insert_all(&mut self, voters: impl Iterator<Item = VoterId>) {
+        let mut group = Vec::with_capacity(64);
+        let mut voters = voters;
+        loop {
+            group.clear();
+            for voter in voters.by_ref().take(64) {
+                let hash = self.hash(voter);
+                self.prefetch(hash);
+                group.push((voter, hash));
+            }
+            if group.is_empty() {
+                return;
+            }
+            for &(voter, hash) in &group {
+                self.insert_hashed(voter, hash);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn hash_of(seed: [u64; 2], id: u128) -> u64 {
+    let product = u128::from(id as u64 ^ seed[0]) * u128::from((id >> 64) as u64 ^ seed[1]);
+    (product >> 64) as u64 ^ product as u64
+}
+
+#[inline(always)]
+fn shard_of(hash: u64) -> usize {
+    (hash >> (64 - SHARD_BITS)) as usize
+}
+
+/// Written one after the other, not left to be zeroed when first touched: that would be at random places, a
+/// page fault or two for each.
+fn empty_slots(len: usize) -> Box<[u128]> {
+    let mut slots = Box::new_uninit_slice(len);
+    for slot in &mut slots {
+        slot.write(0);
+    }
+    // SAFETY: every slot was written.
+    unsafe { slots.assume_init() }
+}
+
+impl Shard {
+    /// At most 0.8 of the slots are taken.
+    #[inline(always)]
+    fn is_full(&self) -> bool {
+        self.len * 5 >= self.slots.len() * 4
+    }
+
+    #[inline(always)]
+    fn slot_of(&self, hash: u64) -> usize {
+        ((u128::from(hash << SHARD_BITS) * self.slots.len() as u128) >> 64) as usize
+    }
+
+    #[inline(always)]
+    fn insert(&mut self, id: u128, hash: u64) -> bool {
+        let mut slot = self.slot_of(hash);
+        loop {
+            match self.slots[slot] {
+                0 => {
+                    self.slots[slot] = id;
+                    self.len += 1;
+                    return true;
+                }
+                taken if taken == id => return false,
+                _ => slot = if slot + 1 == self.slots.len() { 0 } else { slot + 1 },
+            }
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self, hash: impl Fn(u128) -> u64) {
+        let slots = (self.slots.len() * 7 / 5).max(SLOTS_MIN);
+        let old = core::mem::replace(&mut self.slots, empty_slots(slots));
+        self.len = 0;
+        for id in old.into_iter().filter(|id| *id != 0) {
+            self.insert(id, hash(id));
+        }
+    }
+
+    /// Sets the number of slots of an empty shard.
+    fn resize(&mut self, slots: usize) {
+        if self.len == 0 && slots > self.slots.len() {
+            self.slots = empty_slots(slots.max(SLOTS_MIN));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn is_a_set(seed in any::<[u64; 2]>(), ids in proptest::collection::vec(0_u128..5000, 0..6000), reserve in 0_usize..5000) {
+            let mut roll = Roll::new(seed);
+            roll.reserve(reserve);
+            let mut naive = HashSet::new();
+            for id in ids {
+                // Small ids and ids that differ in one half only are as good as any.
+                for id in [id, id << 64, id << 64 | id] {
+                    prop_assert_eq!(roll.insert(VoterId(id)), naive.insert(id));
+                }
+            }
+            prop_assert_eq!(roll.len(), naive.len());
+        }
+    }
+
+    #[test]
+    fn takes_less_than_32_bytes_a_voter() {
+        let mut roll = Roll::new([1, 2]);
+        for id in 1..=3_000_000_u128 {
+            roll.insert(VoterId(id.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)));
+            if id > 100_000 && id % 50_021 == 0 {
+                let bytes: usize = roll.shards.iter().map(|shard| shard.slots.len() * 16).sum();
+                assert!(bytes < 32 * roll.len(), "{bytes} bytes for {} voters", roll.len());
+            }
+        }
+    }
+}

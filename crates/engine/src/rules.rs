@@ -1,0 +1,188 @@
+//! Elections as the engine asks about them. A cell is a choice on the ballot of a region.
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use hashbrown::HashMap;
+
+use scrutin_contract::election::Election;
+use scrutin_contract::vote::{BLANK, NULL};
+
+use super::codes::Codes;
+
+/// More cells an election cannot have: the totals that wait for a commit are kept by cell.
+pub const CELLS_MAX: usize = 1 << 22;
+
+/// The place of a region's choice among all of an election.
+pub type Cell = u32;
+
+#[derive(Debug)]
+pub struct Rules {
+    /// Partitions of the log.
+    pub partitions: u32,
+    /// In the order of their ids.
+    pub elections: Vec<ElectionRules>,
+    ids: Codes,
+    /// Width of the buckets in which refusals are counted: the smallest of the elections'.
+    pub rejection_bucket_ms: i64,
+}
+
+#[derive(Debug)]
+pub struct ElectionRules {
+    pub id: String,
+    pub opens_at_ms: i64,
+    pub closes_at_ms: i64,
+    pub bucket_ms: i64,
+    pub channels: Vec<String>,
+    pub region_codes: Vec<String>,
+    /// BLANK, NULL, then each code of the election's choices once.
+    pub choice_codes: Vec<String>,
+    regions: Codes,
+    choices: Codes,
+    standing: Vec<Standing>,
+    /// The first cell of each region.
+    first_cells: Vec<Cell>,
+    /// Region and choice of each cell, by number.
+    places: Vec<(u32, u32)>,
+    /// The cells in the order of their codes: region, then choice.
+    pub cells_by_code: Vec<Cell>,
+    /// The channels in the order of their codes.
+    pub channels_by_code: Vec<usize>,
+}
+
+/// Where a choice stands, as its place among the cells of a region.
+#[derive(Debug)]
+enum Standing {
+    Everywhere(u32),
+    In(HashMap<u32, u32>),
+}
+
+impl Rules {
+    /// # Errors
+    /// A text that says which election has more cells than [`CELLS_MAX`].
+    pub fn new(elections: &[Election], partitions: u32) -> Result<Rules, String> {
+        let mut rules: Vec<ElectionRules> = elections.iter().map(ElectionRules::new).collect::<Result<_, _>>()?;
+        rules.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(Rules {
+            partitions,
+            ids: Codes::new(rules.iter().map(|rules| rules.id.as_str())),
+            rejection_bucket_ms: rules.iter().map(|rules| rules.bucket_ms).min().unwrap_or(60_000),
+            elections: rules,
+        })
+    }
+
+    #[inline]
+    pub fn election(&self, id: &str) -> Option<usize> {
+        self.ids.find(id)
+    }
+}
+
+impl ElectionRules {
+    fn new(election: &Election) -> Result<ElectionRules, String> {
+        let region_codes: Vec<String> = election.regions.iter().map(|region| region.code.clone()).collect();
+        let regions = Codes::new(region_codes.iter().map(String::as_str));
+        let mut choice_codes = vec![BLANK.to_owned(), NULL.to_owned()];
+        let mut place_of: HashMap<&str, u32> = HashMap::new();
+        let mut everywhere: Vec<u32> = vec![0, 1];
+        let mut only_in: Vec<Vec<u32>> = vec![Vec::new(); region_codes.len()];
+        for choice in &election.choices {
+            let place = *place_of.entry(&choice.code).or_insert_with(|| {
+                choice_codes.push(choice.code.clone());
+                choice_codes.len() as u32 - 1
+            });
+            match &choice.region {
+                None => everywhere.push(place),
+                Some(region) => match regions.find(region) {
+                    Some(region) => only_in[region].push(place),
+                    None => return Err(format!("choice `{}` stands in `{region}`, which is no region", choice.code)),
+                },
+            }
+        }
+        let cells: usize = only_in.iter().map(|only| everywhere.len() + only.len()).sum();
+        if cells > CELLS_MAX {
+            return Err(format!(
+                "election `{}` has {cells} choices over all regions; at most {CELLS_MAX}",
+                election.id
+            ));
+        }
+        let mut standing: Vec<Standing> = choice_codes.iter().map(|_| Standing::In(HashMap::new())).collect();
+        for (at, &choice) in everywhere.iter().enumerate() {
+            standing[choice as usize] = Standing::Everywhere(at as u32);
+        }
+        let mut first_cells = Vec::with_capacity(region_codes.len());
+        let mut places = Vec::with_capacity(cells);
+        for (region, only) in only_in.iter().enumerate() {
+            first_cells.push(places.len() as Cell);
+            places.extend(everywhere.iter().map(|&choice| (region as u32, choice)));
+            for (at, &choice) in only.iter().enumerate() {
+                places.push((region as u32, choice));
+                if let Standing::In(regions) = &mut standing[choice as usize] {
+                    regions.insert(region as u32, (everywhere.len() + at) as u32);
+                }
+            }
+        }
+        let mut cells_by_code: Vec<Cell> = (0..cells as Cell).collect();
+        cells_by_code.sort_unstable_by_key(|&cell| {
+            let (region, choice): (u32, u32) = places[cell as usize];
+            (&region_codes[region as usize], &choice_codes[choice as usize])
+        });
+        let mut channels_by_code: Vec<usize> = (0..election.channels.len()).collect();
+        channels_by_code.sort_unstable_by_key(|&channel| &election.channels[channel]);
+        Ok(ElectionRules {
+            cells_by_code,
+            channels_by_code,
+            id: election.id.clone(),
+            opens_at_ms: election.opens_at_ms,
+            closes_at_ms: election.closes_at_ms,
+            bucket_ms: i64::from(election.bucket_seconds) * 1000,
+            channels: election.channels.clone(),
+            choices: Codes::new(choice_codes.iter().map(String::as_str)),
+            region_codes,
+            choice_codes,
+            regions,
+            standing,
+            first_cells,
+            places,
+        })
+    }
+
+    #[inline]
+    pub fn region(&self, code: &str) -> Option<usize> {
+        self.regions.find(code)
+    }
+
+    /// The cell of a choice in a region, if it stands there.
+    #[inline]
+    pub fn cell(&self, region: usize, choice: &str) -> Option<Cell> {
+        let place = match &self.standing[self.choices.find(choice)?] {
+            Standing::Everywhere(place) => place,
+            Standing::In(regions) => regions.get(&(region as u32))?,
+        };
+        Some(self.first_cells[region] + place)
+    }
+
+    #[inline]
+    pub fn channel(&self, code: &str) -> Option<usize> {
+        self.channels.iter().position(|channel| channel == code)
+    }
+
+    /// Start of the bucket of a time; buckets are counted from 1970 UTC.
+    #[inline]
+    pub fn bucket(&self, cast_at_ms: i64) -> i64 {
+        cast_at_ms - cast_at_ms.rem_euclid(self.bucket_ms)
+    }
+
+    /// Number of cells.
+    pub fn cells(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Codes of region and choice of a cell.
+    pub fn codes_of(&self, cell: Cell) -> (&str, &str) {
+        let (region, choice) = self.places[cell as usize];
+        (&self.region_codes[region as usize], &self.choice_codes[choice as usize])
+    }
+}

@@ -1,0 +1,21 @@
+//! What is wrong in a file that a user gave, and where.
+
+use std::path::PathBuf;
+
+/// What is wrong in a file that a user gave: where, what was found, what was expected.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("{}, line {line}{}: {what}", path.display(), column.as_ref().map(|c| format!(", column `{c}`")).unwrap_or_default())]
+    At { path: PathBuf, line: u64, column: Option<String>, what: String },
+    #[error("{}: {what}", path.display())]
+    Whole { path: PathBuf, what: String },
+    /// All that has to be settled, a line each.
+    #[error("{}", lines(.0))]
+    Several(Vec<FileError>),
+}
+
+fn lines(errors: &[FileError]) -> String {
+    errors.iter().map(FileError::to_string).collect::<Vec<_>>().join("\n")
+}

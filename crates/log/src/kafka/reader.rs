@@ -1,0 +1,287 @@
+//! Reads partitions of a topic, many records at a time.
+//!
+//! A client of its own for each reader, so that two of them fetch, check and decompress side by side. Uses librdkafka's
+//! batch interface, which costs half of what one call a record does.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::CString;
+use std::ops::Range;
+use std::ptr;
+use std::slice;
+use std::time::{Duration, Instant};
+
+use rdkafka::bindings::{self as rd, rd_kafka_resp_err_t as Code};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::types::RDKafkaErrorCode;
+use scrutin_contract::record::{Batch, Record};
+
+use super::client::{self, Context, unusable};
+use super::holes::Holes;
+use super::{KafkaAddress, KafkaLog};
+use crate::{LogError, LogReader, Result, VoteLog};
+
+/// Records taken from librdkafka in one call.
+const CALL_RECORDS: usize = 4096;
+
+/// What librdkafka may hold ready for a reader; and how soon it fetches again once there is room.
+const DEFAULTS: &[(&str, &str)] = &[("queued.max.messages.kbytes", "65536"), ("fetch.queue.backoff.ms", "10")];
+
+pub(super) struct Reader {
+    log: KafkaLog,
+    source: Source,
+    /// By partition, the offset of the next record wanted.
+    next: BTreeMap<u32, u64>,
+    ready: VecDeque<Batch>,
+    spare: Vec<Batch>,
+    /// An error that may pass, reported once the records before it have been handed out.
+    problem: Option<LogError>,
+    holes: Holes,
+}
+
+/// The open partitions, all led into one queue.
+struct Source {
+    queue: *mut rd::rd_kafka_queue_t,
+    topic: *mut rd::rd_kafka_topic_t,
+    open: Vec<i32>,
+    messages: Vec<*mut rd::rd_kafka_message_t>,
+    /// Last: the others belong to it.
+    client: BaseConsumer<Context>,
+}
+
+// SAFETY: librdkafka's handles may be used from any thread; the messages are there during a call only.
+unsafe impl Send for Source {}
+
+impl Reader {
+    pub fn open(log: &KafkaLog, from: &[(u32, u64)]) -> Result<Reader> {
+        let config = log.settings.consumer(&log.address, DEFAULTS);
+        let client: BaseConsumer<Context> =
+            config.create_with_context(Context::default()).map_err(|error| unusable(&log.address, &error))?;
+        let source = Source::open(client, &log.address, from)?;
+        Ok(Reader {
+            log: log.clone(),
+            source,
+            next: from.iter().copied().collect(),
+            ready: VecDeque::new(),
+            spare: Vec::new(),
+            problem: None,
+            holes: Holes::default(),
+        })
+    }
+
+    /// Takes what librdkafka has and sorts it into batches. An error of one partition concerns no other record: librdkafka
+    /// fetches again from where it was, so the records after the error follow those before it.
+    fn read(&mut self, wait: Duration) -> Result<()> {
+        let Reader { source, next, ready, spare, .. } = self;
+        let mut batch: Option<Batch> = None;
+        let (mut problems, mut holes) = (Vec::new(), Vec::new());
+        source.read(wait, |partition, offset, found| {
+            let wanted = next.entry(partition).or_default();
+            let mut open = |batch: &mut Option<Batch>| {
+                if batch.as_ref().is_none_or(|batch| batch.partition != partition) {
+                    let mut fresh = spare.pop().unwrap_or_default();
+                    fresh.restart(partition);
+                    ready.extend(batch.replace(fresh));
+                }
+            };
+            match found {
+                Ok((appended_at_ms, key, value)) => {
+                    open(&mut batch);
+                    let record = Record { offset, appended_at_ms, key, value };
+                    if offset > *wanted {
+                        holes.push((partition, *wanted..offset));
+                    }
+                    batch.as_mut().expect("just opened").push(record);
+                    *wanted = offset + 1;
+                }
+                // Markers of transactions take offsets too; here is the end of those without a record.
+                Err(Code::RD_KAFKA_RESP_ERR__PARTITION_EOF) if offset > *wanted => {
+                    open(&mut batch);
+                    batch.as_mut().expect("just opened").next_offset = offset;
+                    holes.push((partition, *wanted..offset));
+                    *wanted = offset;
+                }
+                Err(Code::RD_KAFKA_RESP_ERR__PARTITION_EOF) => {}
+                Err(code) => problems.push((partition, *wanted, code)),
+            }
+        });
+        ready.extend(batch);
+        for (partition, hole) in holes {
+            if let Err(error) = self.explain(partition, hole) {
+                // What was read behind it must not be counted.
+                self.ready.clear();
+                return Err(error);
+            }
+        }
+        for (partition, wanted, code) in problems {
+            match self.judge(partition, wanted, code) {
+                error if error.is_transient() => self.problem = Some(error),
+                error => {
+                    // What was read behind it must not be counted.
+                    self.ready.clear();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that nothing was to be handed out at these offsets. Over TLS or with a login that is not asked.
+    fn explain(&mut self, partition: u32, hole: Range<u64>) -> Result<()> {
+        if !self.log.settings.is_plaintext() {
+            return Ok(());
+        }
+        let Reader { log, holes, .. } = self;
+        let offset = hole.start;
+        let explained = holes.explain(&log.address.topic, partition, hole, || log.leader(partition));
+        explained.map_err(|why| LogError::Unreadable { log: log.address.to_string(), partition, offset, why })
+    }
+
+    /// What an error of a partition means. One that is not known to end the count may pass, since the client tries again.
+    fn judge(&self, partition: u32, wanted: u64, code: Code) -> LogError {
+        let address = &self.log.address;
+        let code: RDKafkaErrorCode = code.into();
+        match code {
+            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
+                match self.log.offsets(partition) {
+                    Err(error) => error,
+                    Ok(offsets) if wanted < offsets.start => {
+                        LogError::Truncated { partition, wanted, start: offsets.start }
+                    }
+                    Ok(offsets) => LogError::Unusable(format!(
+                        "partition {partition} of the log at {address} ends at offset {}, but {wanted} was reached \
+                         before: votes were lost from it, or this is another topic of the same name",
+                        offsets.end
+                    )),
+                }
+            }
+            RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownPartition => client::gone(address),
+            RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::BadCompression | RDKafkaErrorCode::InvalidMessage => {
+                LogError::Unusable(format!(
+                    "partition {partition} of the log at {address} cannot be read at offset {wanted} ({}): the \
+                     stored bytes are not what was written; bring that broker's copy back from another one",
+                    client::in_words(code)
+                ))
+            }
+            RDKafkaErrorCode::TopicAuthorizationFailed => {
+                LogError::Unusable(format!("the log at {address} cannot be read: {}", client::in_words(code)))
+            }
+            _ => LogError::Unreadable {
+                log: address.to_string(),
+                partition,
+                offset: wanted,
+                why: client::in_words(code),
+            },
+        }
+    }
+}
+
+impl LogReader for Reader {
+    fn fetch(&mut self, wait: Duration) -> Result<Option<Batch>> {
+        let deadline = Instant::now() + wait;
+        while self.ready.is_empty() {
+            if let Some(problem) = self.problem.take() {
+                return Err(problem);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            // What comes first may be no record.
+            self.read(left)?;
+            if left.is_zero() {
+                break;
+            }
+        }
+        match self.ready.pop_front() {
+            None => self.problem.take().map_or(Ok(None), Err),
+            batch => Ok(batch),
+        }
+    }
+
+    fn recycle(&mut self, batch: Batch) {
+        self.spare.push(batch);
+    }
+}
+
+/// Append time in milliseconds, key, value.
+type Found<'a> = (i64, Option<&'a [u8]>, Option<&'a [u8]>);
+
+impl Source {
+    fn open(client: BaseConsumer<Context>, address: &KafkaAddress, from: &[(u32, u64)]) -> Result<Source> {
+        let name = CString::new(address.topic.as_str()).expect("a topic's name has no zero byte");
+        let rk = client.client().native_ptr();
+        // SAFETY: the client lives in the source that is made here; topic and queue are destroyed before it.
+        let (queue, topic) =
+            unsafe { (rd::rd_kafka_queue_new(rk), rd::rd_kafka_topic_new(rk, name.as_ptr(), ptr::null_mut())) };
+        let mut source =
+            Source { queue, topic, open: Vec::new(), messages: vec![ptr::null_mut(); CALL_RECORDS], client };
+        if topic.is_null() {
+            return Err(LogError::Unusable(format!("the topic of {address} cannot be opened")));
+        }
+        for &(partition, offset) in from {
+            // SAFETY: topic and queue are of this client.
+            let failed = unsafe { rd::rd_kafka_consume_start_queue(topic, partition as i32, offset as i64, queue) };
+            if failed != 0 {
+                return Err(LogError::Unusable(format!(
+                    "partition {partition} of the log at {address} cannot be read"
+                )));
+            }
+            source.open.push(partition as i32);
+        }
+        Ok(source)
+    }
+
+    /// Gives what has come, or comes within `wait`: partition, offset, and a record or an error.
+    fn read(&mut self, wait: Duration, mut take: impl FnMut(u32, u64, std::result::Result<Found<'_>, Code>)) {
+        // Logs and reports come by the client's main queue.
+        client::take_reports(&self.client);
+        let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+        // It waits until the array is full, or all its time is over: so only ever for one.
+        let mut count = self.call(0, 0, self.messages.len());
+        if count == 0 {
+            count = self.call(wait_ms, 0, 1);
+            count += self.call(0, count, self.messages.len() - count);
+        }
+        for &message in self.messages.iter().take(count) {
+            // SAFETY: librdkafka gave the message, whose fields are valid until it is destroyed, here and once.
+            unsafe {
+                let found = &*message;
+                let field = |start: *mut std::ffi::c_void, len: usize| {
+                    (!start.is_null()).then(|| slice::from_raw_parts(start.cast_const().cast::<u8>(), len))
+                };
+                let outcome = match found.err {
+                    Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok((
+                        rd::rd_kafka_message_timestamp(message, ptr::null_mut()),
+                        field(found.key, found.key_len),
+                        field(found.payload, found.len),
+                    )),
+                    code => Err(code),
+                };
+                take(found.partition as u32, found.offset.max(0) as u64, outcome);
+                rd::rd_kafka_message_destroy(message);
+            }
+        }
+    }
+
+    /// Puts what has come, or comes within the time, into the array from `start`, `room` at most; how many they are.
+    fn call(&mut self, wait_ms: i32, start: usize, room: usize) -> usize {
+        let place = &mut self.messages[start..start + room];
+        // SAFETY: the queue is open, and the array has as much room as is said.
+        let count = unsafe { rd::rd_kafka_consume_batch_queue(self.queue, wait_ms, place.as_mut_ptr(), place.len()) };
+        usize::try_from(count).unwrap_or(0)
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        // SAFETY: stopped, destroyed once, and the client that they belong to is dropped after them.
+        unsafe {
+            for partition in &self.open {
+                rd::rd_kafka_consume_stop(self.topic, *partition);
+            }
+            rd::rd_kafka_queue_destroy(self.queue);
+            if !self.topic.is_null() {
+                rd::rd_kafka_topic_destroy(self.topic);
+            }
+        }
+    }
+}

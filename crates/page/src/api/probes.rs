@@ -1,0 +1,81 @@
+//! How the program is doing, for whoever looks after it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::asked::{About, Asked, text};
+use super::{App, JSON, queries};
+use crate::cache::{Outcome, Question};
+use crate::error::ApiError;
+use crate::poll::PartJson;
+
+/// All there is to say about how the program is doing, also while PostgreSQL is away. Never from a cache, but those who ask
+/// at the same time are told the same.
+pub async fn status(State(app): State<Arc<App>>, asked: Asked<About>) -> Result<Response, ApiError> {
+    let About { counter, election } = asked?.0;
+    let (counter, election) = (app.counter(&counter), text(&election));
+    let named = [Some(counter), election];
+    let read = app.ask_once(&queries::STATUS, &[&counter, &election], named, Duration::ZERO).await;
+    note(&app, &read);
+    let mut body = readiness(&app);
+    let (status, more) = match read.and_then(|found| found.ok_or_else(ApiError::no_election)) {
+        Ok(found) => match serde_json::from_slice(found.bytes()) {
+            Ok(value) => (StatusCode::OK, value),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, json!({ "error": error.to_string() })),
+        },
+        Err(error) => (error.status(), json!({ "error": error.what })),
+    };
+    if let (Value::Object(body), Value::Object(more)) = (&mut body, more) {
+        body.extend(more);
+    }
+    Ok((status, [(header::CACHE_CONTROL, "no-cache")], Json(body)).into_response())
+}
+
+/// That the process runs.
+pub async fn healthz() -> Json<Value> {
+    Json(json!({ "alive": true }))
+}
+
+/// Whether every part can do its work now. The page's own part is tried, not remembered.
+pub async fn readyz(State(app): State<Arc<App>>) -> Response {
+    let ask = async {
+        let found = app.probe.json(queries::PROBE, &[]).await?;
+        found.map(|text| app.cache.hold(text, JSON).map(Arc::new)).transpose()
+    };
+    note(&app, &app.cache.get(Question::new(queries::PROBE, []), Duration::ZERO, ask).await);
+    let status = if app.telemetry.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(readiness(&app))).into_response()
+}
+
+pub async fn metrics(State(app): State<Arc<App>>) -> (HeaderMap, String) {
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let kind = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(OPEN_METRICS))]);
+    (kind, app.telemetry.metrics_text())
+}
+
+/// Takes the page's own readiness from what a query gave.
+fn note(app: &App, read: &Outcome) {
+    match read {
+        Ok(_) => app.telemetry.set_ready(crate::PART),
+        Err(error) => app.telemetry.set_waiting(crate::PART, error.what.as_str()),
+    }
+}
+
+fn readiness(app: &App) -> Value {
+    #[derive(Serialize)]
+    struct Named {
+        name: &'static str,
+        #[serde(flatten)]
+        part: PartJson,
+    }
+    let parts = app.telemetry.parts().into_iter().map(|part| Named { name: part.name, part: part.into() });
+    let parts: Vec<Named> = parts.collect();
+    json!({ "ready": app.telemetry.is_ready(), "parts": parts })
+}

@@ -1,0 +1,268 @@
+//! Takes what the workers have counted and commits it, a few times a second.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use scrutin_contract::vote::Reason;
+use scrutin_engine::{Changes, Rules};
+use scrutin_store::commit::{self, BatchRow, CommitBasis, CommitRows};
+use scrutin_store::positions::Position;
+use scrutin_store::{CommitError, Database};
+use scrutin_telemetry::Telemetry;
+
+use super::clock::Clock;
+use super::ends::Ends;
+use super::job::{Job, Positions};
+use super::latencies::Latencies;
+use super::retry::Retry;
+use super::round::Shared;
+use super::rows::rows_of;
+use super::{CountError, CountProgress, POSTGRESQL};
+
+/// Between the starts of two commits: twice what one takes of late, so that PostgreSQL has time left for readers,
+/// but no less and no more than this. One that is slow for once must not make the next one late.
+const INTERVAL_PER_COMMIT: u32 = 2;
+const INTERVAL_MIN: Duration = Duration::from_millis(50);
+const INTERVAL_MAX: Duration = Duration::from_millis(100);
+
+/// While so many votes are waiting in the log, commits are few and large: each row is written less often.
+const BACKLOG_VOTES: u64 = 500_000;
+const BACKLOG_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A finished commit is remembered with the next one, or after so long without one.
+const REMEMBER_AFTER: Duration = Duration::from_secs(1);
+
+pub(super) struct Committer {
+    database: Database,
+    counter: String,
+    rules: Arc<Rules>,
+    telemetry: Arc<Telemetry>,
+    progress: Arc<CountProgress>,
+    /// Where each partition stands in the tables.
+    positions: BTreeMap<u32, Position>,
+    /// The same, for the group.
+    standing: Positions,
+    ends: Arc<Ends>,
+    session: Option<commit::Committer>,
+    /// Whether there has been a session before.
+    was_connected: bool,
+    finished: Vec<BatchRow>,
+    lag: u64,
+    clock: Clock,
+}
+
+impl Committer {
+    pub fn new(job: &Job, positions: BTreeMap<u32, Position>, ends: Arc<Ends>, standing: Positions) -> Committer {
+        Committer {
+            database: job.database.clone(),
+            counter: job.counter.clone(),
+            rules: Arc::clone(&job.rules),
+            telemetry: Arc::clone(&job.telemetry),
+            progress: Arc::clone(&job.progress),
+            positions,
+            standing,
+            ends,
+            session: None,
+            was_connected: false,
+            finished: Vec::new(),
+            lag: 0,
+            clock: Clock::default(),
+        }
+    }
+
+    /// Commits until every worker has ended and nothing is left.
+    pub async fn run(&mut self, shared: &Shared) -> Result<(), CountError> {
+        let mut changes = Changes::new(&self.rules);
+        let mut last_start = Instant::now();
+        let mut usual = Duration::ZERO;
+        self.stand();
+        self.measure_lag();
+        loop {
+            let ended = shared.slots.iter().all(|slot| slot.ended.load(Ordering::SeqCst));
+            let is_idle =
+                shared.slots.iter().all(|slot| slot.votes.load(Ordering::Relaxed) == 0 && slot.lock().is_empty());
+            if is_idle {
+                if ended {
+                    return self.remember(shared).await;
+                }
+                if tokio::time::timeout(REMEMBER_AFTER, shared.wake.notified()).await.is_err() {
+                    self.measure_lag();
+                    self.remember(shared).await?;
+                }
+                continue;
+            }
+            let due = last_start + self.interval(usual);
+            let now = Instant::now();
+            if !ended && now < due && !shared.slots.iter().any(|slot| shared.is_full(slot)) {
+                // Either it is due, or something has come that may fill a slot.
+                let _ = tokio::time::timeout(due - now, shared.wake.notified()).await;
+                continue;
+            }
+            last_start = now;
+            for slot in &shared.slots {
+                let mut waiting = slot.lock();
+                changes.take_in(&mut waiting);
+                slot.measure(&waiting);
+                slot.room.notify_all();
+            }
+            self.commit(&changes, shared).await?;
+            let took = last_start.elapsed();
+            usual = (usual * 3 + took) / 4;
+            self.telemetry.metrics.commit_seconds.observe(took.as_secs_f64());
+            changes.clear();
+        }
+    }
+
+    /// `usual` is what a commit takes of late.
+    fn interval(&self, usual: Duration) -> Duration {
+        match self.lag {
+            BACKLOG_VOTES.. => BACKLOG_INTERVAL,
+            _ => (usual * INTERVAL_PER_COMMIT).clamp(INTERVAL_MIN, INTERVAL_MAX),
+        }
+    }
+
+    /// Says where the partitions stand.
+    fn stand(&self) {
+        let standing = self.positions.iter().map(|(partition, position)| (*partition, position.next_offset)).collect();
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
+    }
+
+    /// The ends of the log as last heard, and how far the count is behind them.
+    fn measure_lag(&mut self) -> BTreeMap<u32, u64> {
+        let ends = self.ends.latest();
+        self.lag = 0;
+        for (partition, end) in &ends {
+            let behind = end.saturating_sub(self.positions[partition].next_offset);
+            self.telemetry.metrics.lag(*partition, behind);
+            self.lag += behind;
+        }
+        self.progress.lag.store(self.lag, Ordering::Relaxed);
+        ends
+    }
+
+    /// Commits the changes, however long PostgreSQL is away.
+    async fn commit(&mut self, changes: &Changes, shared: &Shared) -> Result<(), CountError> {
+        // What is in hand may be another log's by then.
+        self.ends.check()?;
+        let ends = self.measure_lag();
+        let telemetry = Arc::clone(&self.telemetry);
+        let mut retry = Retry::new(&telemetry, &shared.stop);
+        let rules = Arc::clone(&self.rules);
+        let rows = rows_of(&rules, changes);
+        loop {
+            match self.try_commit(&rows, &ends).await {
+                Ok(()) => break,
+                // Its answer may have been lost on its way. To commit once more does nothing where it was done.
+                Err(CommitError::Store(error)) if error.is_transient() => {
+                    retry.wait_for_postgresql(&error).await?;
+                    self.measure_lag();
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.telemetry.set_ready(POSTGRESQL);
+        self.account(changes);
+        Ok(())
+    }
+
+    async fn try_commit(&mut self, rows: &CommitRows<'_>, ends: &BTreeMap<u32, u64>) -> Result<(), CommitError> {
+        let session = match &mut self.session {
+            Some(session) => session,
+            None => {
+                if std::mem::replace(&mut self.was_connected, true) {
+                    self.telemetry.metrics.database_reconnects.inc();
+                }
+                let session = self.connect().await?;
+                self.session.insert(session)
+            }
+        };
+        let basis = CommitBasis { expected: &self.positions, ends, finished: &self.finished };
+        let result = session.commit(rows, basis).await;
+        match result {
+            Ok(()) => self.finished.clear(),
+            Err(_) => self.session = None,
+        }
+        result
+    }
+
+    async fn connect(&self) -> Result<commit::Committer, CommitError> {
+        let elections: Vec<&str> = self.rules.elections.iter().map(|election| election.id.as_str()).collect();
+        commit::Committer::connect(&self.database, &self.counter, &elections, self.rules.partitions, &self.positions)
+            .await
+    }
+
+    /// Notes a commit that is done.
+    fn account(&mut self, changes: &Changes) {
+        let committed_at = self.clock.now();
+        let (mut counted, mut rejected) = (0, 0);
+        for (partition, change) in &changes.partitions {
+            if let Some(position) = self.positions.get_mut(partition) {
+                position.next_offset = change.next_offset;
+            }
+            self.telemetry.metrics.received(*partition, change.counted + change.rejected);
+            counted += change.counted;
+            rejected += change.rejected;
+        }
+        self.stand();
+        self.measure_lag();
+
+        let metrics = &self.telemetry.metrics;
+        metrics.commits.inc();
+        metrics.votes_counted.inc_by(counted);
+        metrics.roll_voters.inc_by(counted as i64);
+        let mut by_reason: BTreeMap<Reason, u64> = BTreeMap::new();
+        for ((reason, _), votes) in &changes.totals.rejections {
+            *by_reason.entry(*reason).or_default() += votes;
+        }
+        by_reason.into_iter().for_each(|(reason, votes)| metrics.rejected(reason, votes));
+
+        let latencies = Latencies::of(&changes.totals.appended, &self.clock);
+        latencies.seconds().for_each(|seconds| metrics.append_to_visible_seconds.observe(seconds));
+        self.finished.push(BatchRow {
+            committed_at,
+            received: counted + rejected,
+            counted,
+            rejected,
+            lag: self.lag,
+            latency_ms_p50: latencies.percentile(0.50),
+            latency_ms_p99: latencies.percentile(0.99),
+        });
+        self.progress.counted.fetch_add(counted, Ordering::Relaxed);
+        self.progress.rejected.fetch_add(rejected, Ordering::Relaxed);
+        self.progress.commits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Writes down finished commits that no later one has taken along, and notices when PostgreSQL is away.
+    async fn remember(&mut self, shared: &Shared) -> Result<(), CountError> {
+        let connected = match self.session.take() {
+            Some(session) => Ok(session),
+            None => self.connect().await,
+        };
+        let done = match connected {
+            Ok(mut session) => {
+                let remembered = session.remember(&self.finished, &self.ends.latest()).await;
+                remembered.map(|()| self.session = Some(session)).map_err(CommitError::from)
+            }
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(()) => {
+                self.finished.clear();
+                self.was_connected = true;
+                self.telemetry.set_ready(POSTGRESQL);
+                Ok(())
+            }
+            // It is only telemetry: at a stop it is let go.
+            Err(CommitError::Store(error)) if error.is_transient() => {
+                self.telemetry.set_waiting(POSTGRESQL, error.told());
+                if !shared.stop.is_asked() {
+                    tracing::warn!("{error}; the count waits");
+                }
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! A count from its start to its end: rounds, each on the partitions that are the process's own at the time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use scrutin_engine::{Engine, Partition};
+use scrutin_log::{LogError, Membership, VoteLog};
+use scrutin_store::positions::{self, Position};
+use scrutin_store::{CommitError, Role, StoreError, counters};
+use tokio::task::JoinHandle;
+
+use super::ends::Ends;
+use super::job::{Job, Positions};
+use super::retry::Retry;
+use super::round::Shared;
+use super::worker::{self, Work};
+use super::{CountError, LOG, POSTGRESQL, Stop, WATCH_INTERVAL, blocking, committer, joined, resume, witness};
+
+/// How often the group is told how far its partitions are counted.
+const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often a process that has drained its share looks how far the others are.
+const OTHERS_INTERVAL: Duration = Duration::from_millis(250);
+
+/// A process that was taken for dead finds its partitions taken over, and hears of it from the group within this time. If
+/// it hears nothing, they are its own: whoever took them had been taken for dead, and it takes them back.
+const TAKEN_OVER_WAIT: Duration = Duration::from_secs(10);
+
+/// A count under way, over all its rounds.
+pub(super) struct Counting {
+    job: Job,
+    /// What the engine held at the end of the last round: as good as new while nobody has counted on.
+    kept: BTreeMap<u32, Partition>,
+}
+
+/// Why a round has ended.
+enum Ended {
+    /// All that was wanted is done.
+    Done,
+    /// The group wants the share changed.
+    ShareChanges,
+}
+
+impl Counting {
+    pub fn new(job: Job) -> Counting {
+        Counting { job, kept: BTreeMap::new() }
+    }
+
+    pub async fn run(mut self, mut membership: Box<dyn Membership>) -> Result<(), CountError> {
+        loop {
+            // The share may be none at all; it is known once the group has decided. Whether the log answers is asked
+            // meanwhile: the group's decision comes from the same brokers.
+            if membership.partitions().is_none() {
+                let (log, telemetry) = (Arc::clone(&self.job.log), Arc::clone(&self.job.telemetry));
+                let ends = Ends::watch(log, BTreeMap::new(), telemetry, Arc::default());
+                while membership.partitions().is_none() {
+                    if self.job.stop.is_asked() {
+                        return Ok(());
+                    }
+                    ends.check()?;
+                    membership = changed(membership, WATCH_INTERVAL).await?.0;
+                }
+            }
+            let (back, ended) = self.round(membership).await;
+            membership = back;
+            match ended {
+                Ok(Ended::Done) => match &self.job.until {
+                    Some(until) if !self.job.stop.is_asked() => {
+                        let until = until.clone();
+                        let is_drained;
+                        (membership, is_drained) = self.wait_for_others(membership, &until).await?;
+                        if is_drained {
+                            return Ok(());
+                        }
+                    }
+                    _ => return Ok(()),
+                },
+                Ok(Ended::ShareChanges) => {}
+                Err(CountError::Commit(error @ CommitError::SetBack { .. })) => {
+                    tracing::warn!("{error}");
+                    self.recall_totals().await?;
+                    continue;
+                }
+                Err(CountError::Commit(error @ CommitError::Superseded { .. })) => {
+                    if !membership.is_shared() {
+                        return Err(error.into());
+                    }
+                    tracing::warn!("{error}");
+                    self.kept.clear();
+                    let deadline = Instant::now() + TAKEN_OVER_WAIT;
+                    let mut is_changed = false;
+                    while !is_changed && !self.job.stop.is_asked() && Instant::now() < deadline {
+                        (membership, is_changed) = changed(membership, WATCH_INTERVAL).await?;
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            self.job.telemetry.metrics.rebalances.inc();
+            membership = changed(membership, Duration::ZERO).await?.0;
+        }
+    }
+
+    /// Its own share is counted up to `until`. Waits until the others have counted theirs, or the group deals anew, as when
+    /// one of them has died. Gives whether all is counted, or a stop was asked for.
+    async fn wait_for_others(
+        &self,
+        mut membership: Box<dyn Membership>,
+        until: &BTreeMap<u32, u64>,
+    ) -> Result<(Box<dyn Membership>, bool), CountError> {
+        let mut retry = Retry::new(&self.job.telemetry, &self.job.stop);
+        let mut is_told = false;
+        loop {
+            let reached = async {
+                let client = self.job.database.connect(Role::Counter).await?;
+                positions::next_offsets(&client, &self.job.counter).await
+            };
+            match reached.await {
+                Ok(reached) if until.iter().all(|(partition, end)| reached.get(partition) >= Some(end)) => {
+                    return Ok((membership, true));
+                }
+                Ok(_) => {
+                    self.job.telemetry.set_ready(POSTGRESQL);
+                    if !std::mem::replace(&mut is_told, true) {
+                        tracing::info!("this process has counted its share; it waits for the others");
+                    }
+                }
+                Err(error) if error.is_transient() => retry.wait_for_postgresql(&error).await?,
+                Err(error) => return Err(error.into()),
+            }
+            let deadline = Instant::now() + OTHERS_INTERVAL;
+            while Instant::now() < deadline {
+                if self.job.stop.is_asked() {
+                    return Ok((membership, true));
+                }
+                let is_changed;
+                (membership, is_changed) = changed(membership, WATCH_INTERVAL).await?;
+                if is_changed {
+                    return Ok((membership, false));
+                }
+            }
+        }
+    }
+
+    /// Counts the partitions that are the process's own, until a stop, or the share is to change.
+    async fn round(&mut self, membership: Box<dyn Membership>) -> (Box<dyn Membership>, Result<Ended, CountError>) {
+        let partitions = membership.partitions().cloned().unwrap_or_default();
+        let stop = Arc::new(Stop::default());
+        let positions = Positions::default();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let watch = self.watch(membership, Arc::clone(&stop), Arc::clone(&positions), Arc::clone(&is_over));
+        let over = Over(is_over);
+        let result = self.count_share(&partitions, &stop, &positions).await;
+        drop(over);
+        let (membership, is_change_due) = joined(watch.await);
+        if result.is_err() {
+            self.kept.clear();
+        }
+        let ended = match (result, is_change_due) {
+            (_, Err(error)) => Err(error.into()),
+            // Nothing is lost: whoever takes the partitions over counts what was not committed.
+            (Ok(()) | Err(CountError::GaveUp(_)), Ok(true)) if !self.job.stop.is_asked() => Ok(Ended::ShareChanges),
+            (result, _) => result.map(|()| Ended::Done),
+        };
+        (membership, ended)
+    }
+
+    /// Ends the round when the program is to stop or the group wants a change, and says which.
+    fn watch(
+        &self,
+        mut membership: Box<dyn Membership>,
+        round: Arc<Stop>,
+        positions: Positions,
+        is_over: Arc<AtomicBool>,
+    ) -> JoinHandle<(Box<dyn Membership>, Result<bool, LogError>)> {
+        let stop = Arc::clone(&self.job.stop);
+        tokio::task::spawn_blocking(move || {
+            let mut published = Instant::now();
+            let mut publish = |membership: &mut Box<dyn Membership>, is_last: bool| {
+                if is_last || published.elapsed() >= PUBLISH_INTERVAL {
+                    published = Instant::now();
+                    membership.publish(&positions.lock().unwrap_or_else(PoisonError::into_inner));
+                }
+            };
+            let mut is_change_due = Ok(false);
+            while !is_over.load(Ordering::SeqCst) {
+                if stop.is_asked() {
+                    round.ask();
+                }
+                match is_change_due {
+                    Ok(false) => is_change_due = membership.is_change_due(WATCH_INTERVAL),
+                    // What is in hand is being committed.
+                    _ => std::thread::sleep(WATCH_INTERVAL / 10),
+                }
+                if !matches!(is_change_due, Ok(false)) {
+                    round.ask();
+                }
+                publish(&mut membership, false);
+            }
+            publish(&mut membership, true);
+            (membership, is_change_due)
+        })
+    }
+
+    async fn count_share(
+        &mut self,
+        partitions: &BTreeSet<u32>,
+        stop: &Arc<Stop>,
+        standing: &Positions,
+    ) -> Result<(), CountError> {
+        if let Some(strange) = partitions.last().filter(|partition| **partition >= self.job.rules.partitions) {
+            let (log, had) = (self.job.log.name(), self.job.rules.partitions);
+            return Err(LogError::Repartitioned { log, had, found: strange + 1 }.into());
+        }
+        // What others count now is theirs to tell.
+        self.job.telemetry.metrics.lag_votes.clear();
+        if partitions.is_empty() {
+            if self.job.until.is_none() {
+                stop.asked().await;
+            }
+            return Ok(());
+        }
+        let positions = self.take(partitions, stop).await?;
+        let ends = self.check_positions(&positions, stop).await?;
+        let shares = share_out(&positions, self.job.workers.clamp(1, partitions.len()));
+        let engines = self.resume_engines(&shares, stop).await?;
+        self.job.telemetry.metrics.roll_voters.set(engines.iter().map(Engine::voters).sum::<u64>() as i64);
+        self.job.telemetry.set_ready(LOG);
+        self.job.telemetry.set_ready(POSTGRESQL);
+
+        let shared = Arc::new(Shared::new(&self.job.rules, shares.len(), Arc::clone(stop)));
+        let mut workers = Vec::new();
+        for (slot, (engine, share)) in engines.into_iter().zip(shares).enumerate() {
+            let work = Work {
+                engine,
+                log: Arc::clone(&self.job.log),
+                share: share.into_iter().collect(),
+                until: self.job.until.clone(),
+                slot,
+                shared: Arc::clone(&shared),
+                telemetry: Arc::clone(&self.job.telemetry),
+            };
+            let worker = worker::start(work).map_err(|error| {
+                shared.close();
+                CountError::Unusable(format!(
+                    "the system gives no thread for worker {slot} ({error}); use fewer --workers"
+                ))
+            })?;
+            workers.push(worker);
+        }
+        let ends = Ends::watch(Arc::clone(&self.job.log), ends, Arc::clone(&self.job.telemetry), Arc::clone(stop));
+        witness::note(&ends, self.job.log.id(), self.job.database.clone(), Role::Counter);
+        let mut committer = committer::Committer::new(&self.job, positions, Arc::clone(&ends), Arc::clone(standing));
+        let mut result = committer.run(&shared).await;
+        shared.close();
+        for worker in workers {
+            let (engine, ended) = worker.await.expect("a worker tells how it ended");
+            self.kept.extend(engine.into_partitions().into_iter().map(|partition| (partition.partition, partition)));
+            result = result.and(ended.map_err(CountError::from));
+        }
+        result.and(ends.check().map_err(CountError::from))
+    }
+
+    /// What was counted, by the tables.
+    async fn recall_totals(&self) -> Result<(), CountError> {
+        let mut retry = Retry::new(&self.job.telemetry, &self.job.stop);
+        loop {
+            let totals = async {
+                let client = self.job.database.connect(Role::Counter).await?;
+                counters::totals(&client, &self.job.counter).await
+            };
+            match totals.await {
+                Err(error) if error.is_transient() => retry.wait_for_postgresql(&error).await?,
+                totals => {
+                    let (counted, rejected) = totals?;
+                    self.job.progress.counted.store(counted, Ordering::Relaxed);
+                    self.job.progress.rejected.store(rejected, Ordering::Relaxed);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Takes the partitions: from here on nobody else who has counted them can commit.
+    async fn take(&self, partitions: &BTreeSet<u32>, stop: &Stop) -> Result<BTreeMap<u32, Position>, CountError> {
+        let mut retry = Retry::new(&self.job.telemetry, stop);
+        loop {
+            let taken = async {
+                let mut client = self.job.database.connect(Role::Counter).await?;
+                positions::take(&mut client, &self.job.counter, partitions).await
+            };
+            match taken.await {
+                Err(error) if error.is_transient() => retry.wait_for_postgresql(&error).await?,
+                taken => return Ok(taken?),
+            }
+        }
+    }
+
+    /// Makes sure that the log still holds what comes next, and gives its ends.
+    async fn check_positions(
+        &self,
+        positions: &BTreeMap<u32, Position>,
+        stop: &Stop,
+    ) -> Result<BTreeMap<u32, u64>, CountError> {
+        let mut retry = Retry::new(&self.job.telemetry, stop);
+        let found: BTreeMap<u32, Range<u64>> = loop {
+            let (log, partitions) = (Arc::clone(&self.job.log), positions.keys().copied().collect::<Vec<_>>());
+            let ask = move || {
+                log.check()?;
+                partitions.iter().map(|partition| Ok((*partition, log.offsets(*partition)?))).collect::<Result<_, _>>()
+            };
+            match blocking(ask).await {
+                Err(error) if LogError::is_transient(&error) => retry.wait(LOG, &error).await?,
+                found => break found?,
+            }
+        };
+        for (partition, offsets) in &found {
+            check_position(&*self.job.log, *partition, positions[partition].next_offset, offsets.start, offsets.end)?;
+        }
+        Ok(found.into_iter().map(|(partition, offsets)| (partition, offsets.end)).collect())
+    }
+
+    async fn resume_engines(&mut self, shares: &[Vec<(u32, u64)>], stop: &Stop) -> Result<Vec<Engine>, CountError> {
+        let mut retry = Retry::new(&self.job.telemetry, stop);
+        let mut kept = std::mem::take(&mut self.kept);
+        let mut engines = Vec::with_capacity(shares.len());
+        // All are read at once; those of a try that fails are read again.
+        'again: loop {
+            let mut tasks = Vec::new();
+            for share in shares.iter().skip(engines.len()) {
+                let share: Vec<(u32, u64, Option<Partition>)> = share
+                    .iter()
+                    .map(|&(partition, next)| {
+                        let as_left = kept.remove(&partition).filter(|kept| kept.next_offset == next);
+                        (partition, next, as_left)
+                    })
+                    .collect();
+                let (database, counter, rules, seed) =
+                    (self.job.database.clone(), self.job.counter.clone(), Arc::clone(&self.job.rules), self.job.seed);
+                tasks.push(tokio::spawn(async move {
+                    let client = database.connect(Role::Counter).await?;
+                    let mut partitions = Vec::with_capacity(share.len());
+                    for (partition, next, as_left) in share {
+                        partitions.push(match as_left {
+                            Some(as_left) => as_left,
+                            None => resume::partition(&client, &counter, &rules, partition, next, seed).await?,
+                        });
+                    }
+                    Ok::<_, StoreError>(Engine::new(rules, partitions))
+                }));
+            }
+            for task in tasks {
+                match joined(task.await) {
+                    Ok(engine) => engines.push(engine),
+                    Err(error) if error.is_transient() => {
+                        retry.wait_for_postgresql(&error).await?;
+                        continue 'again;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            return Ok(engines);
+        }
+    }
+}
+
+/// Ends the watch however the round ends: by a panic too, or the program would wait for it for ever.
+struct Over(Arc<AtomicBool>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Waits for what the group wants, and does it.
+async fn changed(mut membership: Box<dyn Membership>, wait: Duration) -> Result<(Box<dyn Membership>, bool), LogError> {
+    blocking(move || {
+        let is_due = membership.is_change_due(wait)?;
+        if is_due {
+            membership.accept()?;
+        }
+        Ok((membership, is_due))
+    })
+    .await
+}
+
+/// Deals the partitions out to the workers, each with its next offset.
+fn share_out(positions: &BTreeMap<u32, Position>, workers: usize) -> Vec<Vec<(u32, u64)>> {
+    let mut shares = vec![Vec::new(); workers];
+    for (place, (&partition, position)) in positions.iter().enumerate() {
+        shares[place % workers].push((partition, position.next_offset));
+    }
+    shares
+}
+
+fn check_position(log: &dyn VoteLog, partition: u32, next: u64, start: u64, end: u64) -> Result<(), CountError> {
+    if next < start {
+        return Err(LogError::Truncated { partition, wanted: next, start }.into());
+    }
+    if next > end {
+        return Err(CountError::Unusable(format!(
+            "partition {partition} of the log at {} ends at offset {end}, but {next} have been counted: \
+             this is another log, or votes were lost from it; point the count at its own log, or use another counter name",
+            log.name()
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! Reports when an open transaction, of whichever producer, holds votes back.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use scrutin_log::{Result, VoteLog};
+use scrutin_telemetry::Telemetry;
+
+use super::TRANSACTION;
+
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A transaction that is open for this long is reported.
+const TELL_AFTER: Duration = Duration::from_secs(5);
+
+pub(super) struct HeldBack {
+    telemetry: Arc<Telemetry>,
+    looked: Instant,
+    /// Since when a transaction has been seen at each look.
+    since: Option<Instant>,
+    is_told: bool,
+}
+
+impl HeldBack {
+    pub fn new(telemetry: &Arc<Telemetry>) -> HeldBack {
+        HeldBack { telemetry: Arc::clone(telemetry), looked: Instant::now(), since: None, is_told: false }
+    }
+
+    /// Looks now and then, and reports a transaction that stays open.
+    pub fn look(&mut self, log: &dyn VoteLog, partitions: &[u32]) -> Result<()> {
+        if self.looked.elapsed() < LOOK_INTERVAL {
+            return Ok(());
+        }
+        self.looked = Instant::now();
+        let mut held = None;
+        for &partition in partitions {
+            held = log.held_back(partition)?.map(|offset| (partition, offset));
+            if held.is_some() {
+                break;
+            }
+        }
+        match held {
+            None => {
+                self.since = None;
+                self.withdraw();
+            }
+            Some((partition, offset)) => {
+                let since = *self.since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= TELL_AFTER {
+                    let why = told(log, partition, offset);
+                    if !std::mem::replace(&mut self.is_told, true) {
+                        tracing::warn!("{why}");
+                    }
+                    self.telemetry.set_waiting(TRANSACTION, why);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn withdraw(&mut self) {
+        if std::mem::take(&mut self.is_told) {
+            self.telemetry.set_ready(TRANSACTION);
+        }
+    }
+}
+
+/// Whoever counts the partitions next looks for itself.
+impl Drop for HeldBack {
+    fn drop(&mut self) {
+        self.withdraw();
+    }
+}
+
+/// The report: what holds votes back, and what will end it.
+pub fn told(log: &dyn VoteLog, partition: u32, offset: u64) -> String {
+    format!(
+        "an open transaction in the log at {} holds back what comes after offset {offset} of partition {partition}, until its \
+         producer ends it or the brokers do (transaction.timeout.ms)",
+        log.name()
+    )
+}

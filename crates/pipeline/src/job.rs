@@ -1,0 +1,29 @@
+//! What is to be counted, with all that it takes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use scrutin_engine::Rules;
+use scrutin_log::VoteLog;
+use scrutin_store::Database;
+use scrutin_telemetry::Telemetry;
+
+use super::{CountProgress, Stop};
+
+pub(super) struct Job {
+    pub counter: String,
+    pub workers: usize,
+    pub log: Arc<dyn VoteLog>,
+    pub database: Database,
+    pub rules: Arc<Rules>,
+    pub telemetry: Arc<Telemetry>,
+    pub progress: Arc<CountProgress>,
+    pub stop: Arc<Stop>,
+    /// Where to stop, by partition.
+    pub until: Option<BTreeMap<u32, u64>>,
+    /// The rolls' own, unknown to those who cast votes.
+    pub seed: [u64; 2],
+}
+
+/// Where each partition stands in the tables.
+pub(super) type Positions = Arc<Mutex<BTreeMap<u32, u64>>>;

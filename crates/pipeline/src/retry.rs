@@ -1,0 +1,49 @@
+//! Waits, longer each time, while something that the count needs is away.
+
+use std::time::Duration;
+
+use scrutin_store::StoreError;
+use scrutin_telemetry::Telemetry;
+
+use super::{CountError, POSTGRESQL, Stop};
+
+const FIRST: Duration = Duration::from_millis(50);
+const MAX: Duration = Duration::from_secs(1);
+
+pub(super) struct Retry<'a> {
+    telemetry: &'a Telemetry,
+    stop: &'a Stop,
+    wait: Duration,
+}
+
+impl<'a> Retry<'a> {
+    pub fn new(telemetry: &'a Telemetry, stop: &'a Stop) -> Retry<'a> {
+        Retry { telemetry, stop, wait: FIRST }
+    }
+
+    /// Waits before the next try. Gives up where a stop is asked for: nothing is lost, the log has it all.
+    pub async fn wait(&mut self, part: &'static str, error: &(dyn std::error::Error + Sync)) -> Result<(), CountError> {
+        self.wait_telling(part, error, error.to_string()).await
+    }
+
+    /// [`Retry::wait`] for PostgreSQL, of which not everybody is told everything.
+    pub async fn wait_for_postgresql(&mut self, error: &StoreError) -> Result<(), CountError> {
+        self.wait_telling(POSTGRESQL, error, error.told()).await
+    }
+
+    async fn wait_telling(
+        &mut self,
+        part: &'static str,
+        error: &(dyn std::error::Error + Sync),
+        told: String,
+    ) -> Result<(), CountError> {
+        tracing::warn!("{error}; the count waits");
+        self.telemetry.set_waiting(part, told);
+        if self.stop.is_asked() {
+            return Err(CountError::GaveUp(error.to_string()));
+        }
+        let _ = tokio::time::timeout(self.wait, self.stop.asked()).await;
+        self.wait = (self.wait * 2).min(MAX);
+        Ok(())
+    }
+}

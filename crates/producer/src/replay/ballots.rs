@@ -1,0 +1,406 @@
+//! Files of real ballots: one row a ballot, in the order of the file, spread evenly over the voting day.
+//!
+//! The file is read twice: once to learn its regions, choices and channels, and again to send its rows. The
+//! first time the voters' ids are kept, 16 bytes a ballot and more for the table, to find those that come
+//! twice; after that only those are.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use scrutin_contract::election::{CHANNELS_MAX, Choice, Election, Region, check_code};
+use scrutin_contract::vote::VoterId;
+use scrutin_files::FileError;
+
+use super::ballot_columns::{BallotTable, Mark};
+use super::codes::Codes;
+use super::finding::{Finding, Findings};
+use super::layout::{Layout, Marks, Spelling};
+use super::words::{self, Word, composed, spelling};
+use super::{About, color_by_votes};
+use crate::simulate::Ballots;
+use crate::simulate::ballots::{Ballot, Source, Standing};
+use crate::simulate::cells::Cells;
+use crate::simulate::channel_mix::ChannelMix;
+use crate::simulate::random::{derive, mix};
+
+/// A file of real ballots, and the election that it brings.
+#[derive(Debug)]
+pub struct BallotFile {
+    path: PathBuf,
+    layout: Layout,
+    key: [u8; 32],
+    seed: u64,
+    election: Election,
+    cells: Cells,
+    /// Places by the text in the file.
+    region_of: HashMap<String, u32>,
+    meaning_of: HashMap<String, Meaning>,
+    channel_of: HashMap<String, u32>,
+    rows: u64,
+    /// Voters with more than one row.
+    repeated: HashSet<VoterId>,
+    findings: Vec<Finding>,
+    sums: BallotSums,
+}
+
+/// Ballots by what they say.
+#[derive(Clone, Debug, Default)]
+pub struct BallotSums {
+    /// By the place of the choice.
+    pub choices: Vec<u64>,
+    /// By the place of the region.
+    pub regions: Vec<u64>,
+    pub blank: u64,
+    pub null: u64,
+}
+
+/// What a text in the choice's column says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Meaning {
+    Choice(u32),
+    Blank,
+    Null,
+}
+
+/// Names as they appear, with a place for each.
+#[derive(Debug, Default)]
+struct Names {
+    place_of: HashMap<String, u32>,
+    names: Vec<String>,
+    counts: Vec<u64>,
+}
+
+impl Names {
+    fn place(&mut self, name: &str) -> u32 {
+        if let Some(place) = self.place_of.get(name) {
+            return *place;
+        }
+        let place = self.names.len() as u32;
+        self.place_of.insert(name.to_owned(), place);
+        self.names.push(name.to_owned());
+        self.counts.push(0);
+        place
+    }
+}
+
+/// What the texts of the choice's column say, learnt as they come.
+struct Meanings<'a> {
+    layout: &'a Layout,
+    choices: Names,
+    of_text: HashMap<String, Meaning>,
+    spellings: HashMap<String, (u32, u64)>,
+    findings: Findings,
+    blank: u64,
+    null: u64,
+}
+
+impl Meanings<'_> {
+    fn learn(&mut self, text: &str, line: u64, column: &str) -> Meaning {
+        if let Some(meaning) = self.of_text.get(text) {
+            return *meaning;
+        }
+        let meaning = self.new_text(text, line, column);
+        self.of_text.insert(text.to_owned(), meaning);
+        meaning
+    }
+
+    fn new_text(&mut self, text: &str, line: u64, column: &str) -> Meaning {
+        let mut tell = |what: &str| {
+            self.findings.note_at(line, Some(column), format!("`{}` is read as {what}", text.replace('\n', "` and `")))
+        };
+        if text.contains('\n') {
+            tell("a spoilt ballot: a mark for more than one");
+            return Meaning::Null;
+        }
+        if self.layout.answers.marks != Some(Marks::Choices) {
+            match words::of_choice(text) {
+                Some(Word::Blank) => {
+                    tell("a blank ballot; --marks choices reads it as a candidate");
+                    return Meaning::Blank;
+                }
+                Some(Word::Null) => {
+                    tell("a spoilt ballot; --marks choices reads it as a candidate");
+                    return Meaning::Null;
+                }
+                _ => {}
+            }
+        }
+        self.new_name(&composed(text), line, column)
+    }
+
+    /// A name that may be another one's in another spelling.
+    fn new_name(&mut self, name: &str, line: u64, column: &str) -> Meaning {
+        if let Some((place, first_line)) = self.spellings.get(&spelling(name)).copied() {
+            let first = &self.choices.names[place as usize];
+            if first == name {
+                return Meaning::Choice(place);
+            }
+            let pair = format!("`{name}` and `{first}` (line {first_line}) differ in case or spaces only");
+            match self.layout.answers.spelling {
+                None => {
+                    let what = format!("{pair}; --spelling join makes them one, --spelling apart two");
+                    self.findings.refuse(line, Some(column), what);
+                }
+                Some(Spelling::Apart) => {}
+                Some(Spelling::Join) => {
+                    self.findings.note_at(line, Some(column), format!("{pair}, and are one"));
+                    return Meaning::Choice(place);
+                }
+            }
+        }
+        let place = self.choices.place(name);
+        self.spellings.entry(spelling(name)).or_insert((place, line));
+        Meaning::Choice(place)
+    }
+
+    fn count(&mut self, meaning: Meaning) {
+        match meaning {
+            Meaning::Choice(place) => self.choices.counts[place as usize] += 1,
+            Meaning::Blank => self.blank += 1,
+            Meaning::Null => self.null += 1,
+        }
+    }
+}
+
+/// The voter's pseudonym.
+fn voter(opened: &BallotTable, key: &[u8; 32]) -> Result<VoterId, FileError> {
+    let digest = blake3::keyed_hash(key, opened.voter()?.as_bytes());
+    let (id, _) = digest.as_bytes().split_first_chunk().expect("a digest has 32 bytes");
+    Ok(VoterId(u128::from_be_bytes(*id)))
+}
+
+impl BallotFile {
+    /// Reads the file through. `key` is the secret that turns the file's voter ids into pseudonyms.
+    ///
+    /// A row is blank where the choice is empty or a word as `undervote`, or the blank column says `blank`, `true`, `yes` or
+    /// `1`; spoilt where the choice is a word as `overvote` or has two names, or that column says `null`, `spoilt`, `invalid`
+    /// or `overvote`; a vote where it says `vote`, `false`, `no`, `0` or nothing; and any other word in it is an error. How
+    /// many are registered is unknown.
+    pub fn open(path: &Path, layout: Layout, about: &About, key: [u8; 32], seed: u64) -> Result<BallotFile, FileError> {
+        let mut opened = BallotTable::open(path, &layout)?;
+        let (mut regions, mut channels) = (Names::default(), Names::default());
+        let column = opened.choice_name();
+        let mut meanings = Meanings {
+            layout: &layout,
+            choices: Names::default(),
+            of_text: HashMap::new(),
+            spellings: HashMap::new(),
+            findings: Findings::default(),
+            blank: 0,
+            null: 0,
+        };
+        for name in opened.marked_names() {
+            meanings.learn(name, 1, &column);
+        }
+        let (mut seen, mut repeated, mut rows, mut not_asked) = (HashSet::new(), HashSet::new(), 0, 0_u64);
+        while opened.next_row()? {
+            let Some(mark) = opened.mark()? else {
+                not_asked += 1;
+                continue;
+            };
+            rows += 1;
+            let voter = voter(&opened, &key)?;
+            if !seen.insert(voter) {
+                repeated.insert(voter);
+            }
+            let region = regions.place(&opened.region()?);
+            regions.counts[region as usize] += 1;
+            let meaning = match mark {
+                Mark::Vote(text) => meanings.learn(text, opened.line(), &column),
+                Mark::Blank => Meaning::Blank,
+                Mark::Null => Meaning::Null,
+            };
+            meanings.count(meaning);
+            if let Some(channel) = opened.channel()? {
+                check_code(channel).map_err(|what| opened.channel_error(what))?;
+                if channels.place(channel) as usize >= CHANNELS_MAX {
+                    let what = format!("`{channel}` is one more channel than {CHANNELS_MAX}; expected fewer");
+                    return Err(opened.channel_error(what));
+                }
+            }
+        }
+        if let Some(error) = meanings.findings.error(path) {
+            return Err(error);
+        }
+        let Meanings { choices, of_text, mut findings, blank, null, .. } = meanings;
+        if not_asked > 0 {
+            findings.note(format!("left out are ballots without this contest: {not_asked}"));
+        }
+        if !repeated.is_empty() {
+            findings.note(format!("{} voters stand on more than one row; the first of each counts", repeated.len()));
+        }
+        findings.note("how many are registered is not said; it is shown as unknown, and no turnout".into());
+        let whole = |what| FileError::Whole { path: path.to_owned(), what };
+        if choices.names.is_empty() {
+            return Err(whole("has no vote for anybody; expected one row a ballot".into()));
+        }
+        let mut election = about.election(path, region_list(&regions), choice_list(&choices));
+        if opened.has_channel() {
+            election.channels = channels.names;
+        }
+        election.check().map_err(whole)?;
+        Ok(BallotFile {
+            path: path.to_owned(),
+            layout,
+            key,
+            seed,
+            cells: Cells::of(&election).map_err(whole)?,
+            election,
+            region_of: regions.place_of,
+            meaning_of: of_text,
+            channel_of: channels.place_of,
+            rows,
+            repeated,
+            findings: findings.0,
+            sums: BallotSums { choices: choices.counts, regions: regions.counts, blank, null },
+        })
+    }
+
+    /// What is odd in the file, and how it is read.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    pub fn sums(&self) -> &BallotSums {
+        &self.sums
+    }
+}
+
+/// A value that can be a code is one.
+fn region_list(regions: &Names) -> Vec<Region> {
+    let mut codes = Codes::default();
+    regions.names.iter().filter(|name| check_code(name).is_ok()).for_each(|name| codes.reserve(name));
+    let list = regions.names.iter().map(|name| Region {
+        code: if check_code(name).is_ok() { name.clone() } else { codes.give(name, "region") },
+        name: name.clone(),
+        registered: None,
+        expected_turnout: None,
+        point: None,
+        tile: None,
+    });
+    list.collect()
+}
+
+fn choice_list(choices: &Names) -> Vec<Choice> {
+    let mut codes = Codes::default();
+    let list = choices.names.iter().map(|name| Choice {
+        code: codes.give(name, "choice"),
+        name: name.clone(),
+        color: String::new(),
+        region: None,
+    });
+    let mut list: Vec<Choice> = list.collect();
+    color_by_votes(&mut list, &choices.counts);
+    list
+}
+
+impl Ballots for BallotFile {
+    type Source<'a> = Rows<'a>;
+
+    fn election(&self) -> &Election {
+        &self.election
+    }
+
+    fn cells(&self) -> &Cells {
+        &self.cells
+    }
+
+    fn total(&self) -> u64 {
+        self.rows
+    }
+
+    fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    fn start(&self) -> Result<Rows<'_>, FileError> {
+        Ok(Rows {
+            ballots: self,
+            opened: BallotTable::open(&self.path, &self.layout)?,
+            channels: ChannelMix::new(self.election.channels.len()),
+            salt_seed: derive(self.seed, "ballot"),
+            number: 0,
+            seen: HashSet::new(),
+        })
+    }
+}
+
+/// Goes through the rows of a file.
+pub struct Rows<'a> {
+    ballots: &'a BallotFile,
+    opened: BallotTable,
+    channels: ChannelMix,
+    salt_seed: u64,
+    /// Rows so far.
+    number: u64,
+    /// Those of the repeated voters who have come once.
+    seen: HashSet<VoterId>,
+}
+
+impl Rows<'_> {
+    /// The file is not what it was when it was opened.
+    fn changed(&self) -> FileError {
+        self.opened.whole_error("has changed while it was read; leave it as it is until all of it is replayed")
+    }
+}
+
+impl Source for Rows<'_> {
+    fn next(&mut self) -> Result<Option<Ballot>, FileError> {
+        let (ballots, number) = (self.ballots, self.number);
+        loop {
+            if !self.opened.next_row()? {
+                return if number == ballots.rows { Ok(None) } else { Err(self.changed()) };
+            }
+            if self.opened.is_asked() {
+                break;
+            }
+        }
+        if number == ballots.rows {
+            return Err(self.changed());
+        }
+        self.number += 1;
+        let opened = &self.opened;
+        let voter = voter(opened, &ballots.key)?;
+        let salt = mix(self.salt_seed ^ number);
+        let region: Cow<'_, str> = opened.region()?;
+        let region = ballots.region_of.get(&*region).copied();
+        let valid = ballots.cells.choices().len() as u32 - 2;
+        let meaning = match opened.mark()? {
+            Some(Mark::Vote(text)) => ballots.meaning_of.get(text).copied(),
+            Some(Mark::Blank) | None => Some(Meaning::Blank),
+            Some(Mark::Null) => Some(Meaning::Null),
+        };
+        let choice = meaning.map(|meaning| match meaning {
+            Meaning::Choice(place) => place,
+            Meaning::Blank => valid,
+            Meaning::Null => valid + 1,
+        });
+        let of_day = (u128::from(number) << 32) / u128::from(ballots.rows);
+        let channel = match opened.channel()? {
+            Some(channel) => ballots.channel_of.get(channel).copied(),
+            None => {
+                self.channels.set_time(of_day as u64);
+                Some(self.channels.pick(salt as u32))
+            }
+        };
+        let (Some(region), Some(choice), Some(channel)) = (region, choice, channel) else { return Err(self.changed()) };
+        let standing = if !ballots.repeated.contains(&voter) {
+            Standing::Once
+        } else if self.seen.insert(voter) {
+            Standing::First
+        } else {
+            Standing::Repeated
+        };
+        let length = (ballots.election.closes_at_ms - ballots.election.opens_at_ms) as u128;
+        Ok(Some(Ballot {
+            voter,
+            // Every choice stands in every region, in the same order.
+            cell: ballots.cells.of_region(region).start + choice,
+            channel,
+            cast_at_ms: ballots.election.opens_at_ms + (length * u128::from(number) / u128::from(ballots.rows)) as i64,
+            salt,
+            standing,
+        }))
+    }
+}

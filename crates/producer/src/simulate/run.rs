@@ -1,0 +1,320 @@
+//! Sends a schedule to the log: several threads, at a pace, going on where the log ends.
+//!
+//! Every thread goes through the whole schedule and writes the records of its own partitions, so each
+//! partition gets the same bytes whatever the number of threads. The log is the only checkpoint: as many
+//! records as a partition holds are passed over.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use scrutin_contract::record::RecordBuffer;
+use scrutin_contract::truth::Truth;
+use scrutin_log::{LogWriter, VoteLog};
+
+use super::ballots::Ballots;
+use super::encode::{Address, Encoder, Odd, Stamp};
+use super::faults::FaultRates;
+use super::held::{self, Held};
+use super::schedule::{Event, Form, Schedule};
+use super::truth::TruthCount;
+
+/// Records are appended about this often, or when a buffer is this full.
+const BEAT: Duration = Duration::from_millis(20);
+const BUFFER_BYTES: usize = 1 << 20;
+/// The stop flag is looked at after so many records.
+pub(super) const STOP_EVERY: u32 = 1024;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Speed {
+    /// As fast as the log takes it.
+    Max,
+    /// The election's time runs so many times as fast as the clock.
+    Times(f64),
+}
+
+/// How a run is doing; read it from another thread.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Ballots in all, without faults.
+    pub ballots: AtomicU64,
+    /// Records that were in the log at the start.
+    pub resumed: AtomicU64,
+    /// Records appended since.
+    pub appended: AtomicU64,
+    /// How much of the voting day has passed, in millionths.
+    pub day_ppm: AtomicU64,
+    /// All records are in the log.
+    pub done: AtomicBool,
+}
+
+/// Where and how a run goes.
+#[derive(Clone, Copy)]
+pub struct Delivery<'a> {
+    pub log: &'a dyn VoteLog,
+    pub speed: Speed,
+    /// At least 1; more than there are partitions have nothing to do.
+    pub threads: usize,
+    pub progress: &'a Progress,
+    /// Set it to stop soon, with all that was made so far in the log.
+    pub stop: &'a AtomicBool,
+}
+
+/// Sends the ballots and the faults to the log and returns what a count of them must come to, or none if it
+/// was stopped before the end.
+///
+/// Run again on the same log with the same ballots and faults, it goes on where it was; with others it fails
+/// before it writes. Blocks; fails on the first error of the log.
+pub fn run<B: Ballots>(ballots: &B, faults: &FaultRates, delivery: &Delivery<'_>) -> anyhow::Result<Option<Truth>> {
+    faults.check().map_err(anyhow::Error::msg)?;
+    if let Speed::Times(times) = delivery.speed {
+        ensure!(times.is_finite() && times > 0.0, "speed {times}; expected a number above 0, or max");
+    }
+    let partitions = delivery.log.partitions();
+    let threads = delivery.threads.clamp(1, partitions as usize);
+    let shares: Vec<Vec<u32>> =
+        (0..threads as u32).map(|number| (number..partitions).step_by(threads).collect()).collect();
+    // A writer settles what its partitions hold, so they are opened before anything is read of them: a batch that
+    // an earlier run wrote in its last moment, and never heard was stored, is in the log or it is not.
+    let writers = shares.iter().map(|share| delivery.log.writer(share));
+    let writers: Vec<Box<dyn LogWriter>> = writers.collect::<Result<_, _>>()?;
+    let encoder = Encoder::new(ballots, partitions);
+    let progress = delivery.progress;
+    progress.ballots.store(ballots.total(), Ordering::Relaxed);
+    let Some(Held { records: held, until_ms }) = held::find(ballots, faults, &encoder, delivery)? else {
+        return Ok(None);
+    };
+    progress.resumed.store(held.iter().sum(), Ordering::Relaxed);
+    let from_ms = match held.iter().all(|records| *records == 0) {
+        true => ballots.election().opens_at_ms,
+        false => until_ms,
+    };
+    let failed = AtomicBool::new(false);
+    let clock = Clock { start: Instant::now(), from_ms, speed: delivery.speed };
+    let job = Job { ballots, faults, delivery, encoder: &encoder, held: &held, clock, failed: &failed };
+    let results: Vec<anyhow::Result<Option<Truth>>> = thread::scope(|scope| {
+        let job = &job;
+        let spawn = |(number, (share, writer)): (usize, (Vec<u32>, Box<dyn LogWriter>))| {
+            let work = move || {
+                let result = Worker::start(job, number == 0, share, writer).and_then(|worker| worker.work());
+                job.failed.fetch_or(result.is_err(), Ordering::Relaxed);
+                result
+            };
+            thread::Builder::new().name(format!("simulate-{number}")).spawn_scoped(scope, work)
+        };
+        let handles: Vec<_> = shares.into_iter().zip(writers).enumerate().map(spawn).collect();
+        // A thread that does not start stops the others, which would never be done without it.
+        failed.fetch_or(handles.iter().any(|handle| handle.is_err()), Ordering::Relaxed);
+        let join = |handle: std::io::Result<thread::ScopedJoinHandle<'_, _>>| match handle {
+            Ok(handle) => handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(error) => Err(error).context("start a thread"),
+        };
+        handles.into_iter().map(join).collect()
+    });
+    let mut truth = None;
+    let mut all_done = true;
+    for (number, result) in results.into_iter().enumerate() {
+        let ended = result?;
+        all_done &= ended.is_some();
+        if number == 0 {
+            truth = ended;
+        }
+    }
+    progress.done.store(all_done, Ordering::Relaxed);
+    Ok(truth.filter(|_| all_done))
+}
+
+/// Lays the election's time on the clock.
+#[derive(Clone, Copy)]
+struct Clock {
+    start: Instant,
+    from_ms: i64,
+    speed: Speed,
+}
+
+impl Clock {
+    /// The election's time now, in milliseconds since 1970 UTC.
+    fn now_ms(&self) -> i64 {
+        match self.speed {
+            Speed::Max => i64::MAX,
+            Speed::Times(times) => {
+                self.from_ms.saturating_add((self.start.elapsed().as_secs_f64() * 1000.0 * times) as i64)
+            }
+        }
+    }
+}
+
+/// What all threads of a run share.
+struct Job<'a, B> {
+    ballots: &'a B,
+    faults: &'a FaultRates,
+    delivery: &'a Delivery<'a>,
+    encoder: &'a Encoder<'a>,
+    /// Records in each partition at the start.
+    held: &'a [u64],
+    clock: Clock,
+    failed: &'a AtomicBool,
+}
+
+impl<B> Clone for Job<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B> Copy for Job<'_, B> {}
+
+struct Worker<'a, B: Ballots> {
+    job: &'a Job<'a, B>,
+    schedule: Schedule<'a, B::Source<'a>>,
+    writer: Box<dyn LogWriter>,
+    buffers: Vec<(u32, RecordBuffer)>,
+    /// By partition: the place of its buffer, if it is one of ours.
+    places: Vec<Option<usize>>,
+    /// By place: records to pass over.
+    held: Vec<u64>,
+    stamp: Stamp,
+    odd: Odd,
+    /// Kept by the first thread only.
+    truth: Option<TruthCount>,
+    /// What arrives up to here, in the election's time, may be written.
+    horizon_ms: i64,
+    beats: u32,
+}
+
+impl<'a, B: Ballots> Worker<'a, B> {
+    /// `keeps_truth` is for one of the threads; all would come to the same.
+    fn start(
+        job: &'a Job<'a, B>,
+        keeps_truth: bool,
+        mine: Vec<u32>,
+        writer: Box<dyn LogWriter>,
+    ) -> anyhow::Result<Worker<'a, B>> {
+        let mut places = vec![None; job.held.len()];
+        for (place, partition) in mine.iter().enumerate() {
+            places[*partition as usize] = Some(place);
+        }
+        Ok(Worker {
+            job,
+            schedule: Schedule::new(job.ballots, job.faults)?,
+            writer,
+            buffers: mine.iter().map(|partition| (*partition, RecordBuffer::default())).collect(),
+            places,
+            held: mine.iter().map(|partition| job.held[*partition as usize]).collect(),
+            stamp: Stamp::new(),
+            odd: Odd::default(),
+            truth: keeps_truth.then(|| TruthCount::new(job.ballots)),
+            horizon_ms: i64::MIN,
+            beats: 0,
+        })
+    }
+
+    /// Goes through the schedule. The truth is empty but for the first thread's; none if stopped.
+    fn work(mut self) -> anyhow::Result<Option<Truth>> {
+        let mut countdown = STOP_EVERY;
+        while let Some(event) = self.schedule.next()? {
+            countdown -= 1;
+            if countdown == 0 {
+                countdown = STOP_EVERY;
+                if self.stopped() {
+                    self.finish()?;
+                    return Ok(None);
+                }
+            }
+            if event.arrives_at_ms > self.horizon_ms && event.arrives_at_ms >= self.job.clock.from_ms {
+                self.reach(event.arrives_at_ms)?;
+                if self.stopped() {
+                    self.finish()?;
+                    return Ok(None);
+                }
+            }
+            if let Some(truth) = &mut self.truth {
+                truth.add(&event);
+            }
+            self.write(&event)?;
+        }
+        self.finish()?;
+        if self.truth.is_some() {
+            self.job.delivery.progress.day_ppm.store(1_000_000, Ordering::Relaxed);
+        }
+        let truth = self.truth.take().unwrap_or_else(|| TruthCount::new(self.job.ballots));
+        Ok(Some(truth.finish(self.job.ballots)))
+    }
+
+    #[inline]
+    fn write(&mut self, event: &Event) -> anyhow::Result<()> {
+        let encoder = self.job.encoder;
+        let plain = event.form == Form::Plain;
+        let Address { mut partition, key } = encoder.address(event.voter);
+        if !plain {
+            encoder.odd(event, &mut self.odd);
+            partition = self.odd.partition;
+        }
+        let Some(place) = self.places[partition as usize] else { return Ok(()) };
+        if self.held[place] > 0 {
+            self.held[place] -= 1;
+            return Ok(());
+        }
+        let buffer = &mut self.buffers[place].1;
+        match plain {
+            true => encoder.push(event, &key, &mut self.stamp, buffer),
+            false => buffer.push(self.odd.key(), self.odd.value()),
+        }
+        if buffer.size() >= BUFFER_BYTES {
+            self.note_day(event.arrives_at_ms);
+            self.append()?;
+        }
+        Ok(())
+    }
+
+    /// Appends what there is and waits, beat by beat, until the election's time has come that far.
+    fn reach(&mut self, time_ms: i64) -> anyhow::Result<()> {
+        self.horizon_ms = self.job.clock.now_ms();
+        while self.horizon_ms < time_ms {
+            self.append()?;
+            self.note_day(self.horizon_ms);
+            if self.stopped() {
+                return Ok(());
+            }
+            // The next beat that is still to come; when behind, the beats that were missed are left out.
+            let elapsed = self.job.clock.start.elapsed();
+            self.beats = self.beats.max((elapsed.as_millis() / BEAT.as_millis()) as u32) + 1;
+            thread::sleep((BEAT * self.beats).saturating_sub(elapsed));
+            self.horizon_ms = self.job.clock.now_ms();
+        }
+        Ok(())
+    }
+
+    fn note_day(&self, time_ms: i64) {
+        if self.truth.is_none() {
+            return;
+        }
+        let election = self.job.ballots.election();
+        let length = i128::from(election.closes_at_ms - election.opens_at_ms);
+        let passed = i128::from(time_ms.saturating_sub(election.opens_at_ms)).clamp(0, length);
+        self.job.delivery.progress.day_ppm.store((passed * 1_000_000 / length) as u64, Ordering::Relaxed);
+    }
+
+    fn append(&mut self) -> anyhow::Result<()> {
+        let records: usize = self.buffers.iter().map(|(_, buffer)| buffer.len()).sum();
+        if records == 0 {
+            return Ok(());
+        }
+        let log = self.job.delivery.log;
+        self.writer.append(&mut self.buffers).with_context(|| format!("append votes to the log at {}", log.name()))?;
+        self.job.delivery.progress.appended.fetch_add(records as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Appends what there is and waits until all of it is safe.
+    fn finish(&mut self) -> anyhow::Result<()> {
+        self.append()?;
+        let log = self.job.delivery.log;
+        self.writer.flush().with_context(|| format!("append votes to the log at {}", log.name()))
+    }
+
+    fn stopped(&self) -> bool {
+        self.job.delivery.stop.load(Ordering::Relaxed) || self.job.failed.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,76 @@
+//! Reads the topic of the tallies.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use scrutin_log::{KafkaLog, LogError, LogReader, VoteLog};
+
+use super::totals::Totals;
+
+/// How long one look for the next records may take, and how long there may be none where there should be.
+const WAIT: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The topic, from its start, and what has been read of it.
+pub(super) struct Tallies {
+    log: KafkaLog,
+    reader: Box<dyn LogReader>,
+    next: BTreeMap<u32, u64>,
+    pub totals: Totals,
+}
+
+impl Tallies {
+    /// All that there is of a count is read again at each start: the topic is compacted, and nothing else has to be kept.
+    pub fn open(log: KafkaLog, count: &str) -> Result<Tallies, LogError> {
+        let starts = (0..log.partitions()).map(|partition| Ok((partition, log.offsets(partition)?.start)));
+        let from = starts.collect::<Result<Vec<_>, LogError>>()?;
+        let reader = log.reader(&from)?;
+        Ok(Tallies { log, reader, next: from.into_iter().collect(), totals: Totals::new(count) })
+    }
+
+    pub fn name(&self) -> String {
+        self.log.name()
+    }
+
+    /// Takes in all that is in the topic now. Blocks.
+    pub fn read(&mut self) -> Result<(), LogError> {
+        self.log.check()?;
+        let mut ends = BTreeMap::new();
+        for &partition in self.next.keys() {
+            ends.insert(partition, self.log.offsets(partition)?.end);
+        }
+        let mut last = Instant::now();
+        while self.next.iter().any(|(partition, next)| *next < ends[partition]) {
+            let fetched = match self.reader.fetch(WAIT) {
+                Ok(fetched) => fetched,
+                Err(error) => {
+                    let from: Vec<_> = self.next.iter().map(|(partition, next)| (*partition, *next)).collect();
+                    self.reader = self.log.reader(&from)?;
+                    return Err(error);
+                }
+            };
+            let Some(batch) = fetched else {
+                if last.elapsed() > PATIENCE {
+                    let why = format!("it has not sent what it has for {} s", PATIENCE.as_secs());
+                    return Err(LogError::Away { log: self.log.name(), why });
+                }
+                continue;
+            };
+            last = Instant::now();
+            for record in batch.records() {
+                self.totals.take(record.key, record.value).map_err(|what| {
+                    LogError::Unusable(format!(
+                        "the record at offset {} of partition {} in {} is no total ({what}); let nothing else write to \
+                         that topic, or name another one with --tallies",
+                        record.offset,
+                        batch.partition,
+                        self.log.name()
+                    ))
+                })?;
+            }
+            self.next.insert(batch.partition, batch.next_offset);
+            self.reader.recycle(batch);
+        }
+        Ok(())
+    }
+}

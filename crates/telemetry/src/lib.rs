@@ -1,0 +1,255 @@
+//! What the program says of itself while it runs: logs, metrics, and whether each part can do its work.
+//!
+//! Every metric is declared here, once. Holds nothing that a result depends on.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use scrutin_contract::vote::Reason;
+use tracing_subscriber::filter::LevelFilter;
+
+/// Sends log lines of that level and above to stderr. Only the first call has an effect.
+pub fn init_log(level: LevelFilter) {
+    // An error says that there is a subscriber already: a test's, or an earlier call's.
+    let _ = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_target(false)
+        .with_max_level(level)
+        // Where stderr is closed, its own complaint about that would be a panic.
+        .log_internal_errors(false)
+        .try_init();
+}
+
+/// Everything that is measured. To be counted once a batch, not once a vote.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    pub votes_received: Family<PartitionLabel, Counter>,
+    pub votes_counted: Counter,
+    pub votes_rejected: Family<ReasonLabel, Counter>,
+    pub lag_votes: Family<PartitionLabel, Gauge>,
+    pub commits: Counter,
+    pub commit_seconds: Histogram,
+    pub append_to_visible_seconds: Histogram,
+    pub roll_voters: Gauge,
+    pub page_clients: Gauge,
+    pub database_reconnects: Counter,
+    pub rebalances: Counter,
+    pub counters_apart_votes: Family<CounterLabel, Gauge>,
+    pub spark_batch_seconds: Histogram,
+    pub spark_state_rows: Gauge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PartitionLabel {
+    pub partition: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CounterLabel {
+    pub other: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabel {
+    pub reason: &'static str,
+}
+
+impl Metrics {
+    fn register(registry: &mut Registry) -> Metrics {
+        // 1 ms to 16 s by doubling: a commit takes some milliseconds, a wait for PostgreSQL seconds.
+        let seconds = || Histogram::new(exponential_buckets(0.001, 2.0, 15));
+        let metrics = Metrics {
+            votes_received: Family::default(),
+            votes_counted: Counter::default(),
+            votes_rejected: Family::default(),
+            lag_votes: Family::default(),
+            commits: Counter::default(),
+            commit_seconds: seconds(),
+            append_to_visible_seconds: seconds(),
+            roll_voters: Gauge::default(),
+            page_clients: Gauge::default(),
+            database_reconnects: Counter::default(),
+            rebalances: Counter::default(),
+            counters_apart_votes: Family::default(),
+            // 63 ms to 17 minutes by doubling.
+            spark_batch_seconds: Histogram::new(exponential_buckets(0.063, 2.0, 15)),
+            spark_state_rows: Gauge::default(),
+        };
+        // A counter is written with `_total` at its end.
+        let m = &metrics;
+        registry.register("votes_received", "Records read from the log and committed", m.votes_received.clone());
+        registry.register("votes_counted", "Votes counted and committed", m.votes_counted.clone());
+        registry.register("votes_rejected", "Votes refused and committed, by reason", m.votes_rejected.clone());
+        registry.register("lag_votes", "Votes in the log that are not committed yet", m.lag_votes.clone());
+        registry.register("commits", "Transactions that committed votes", m.commits.clone());
+        registry.register("commit_seconds", "Seconds from begin to commit of a transaction", m.commit_seconds.clone());
+        registry.register(
+            "append_to_visible_seconds",
+            "Seconds from the append of a vote to its commit",
+            m.append_to_visible_seconds.clone(),
+        );
+        registry.register("roll_voters", "Voters on the roll held in memory", m.roll_voters.clone());
+        registry.register("page_clients", "Viewers that follow the page live", m.page_clients.clone());
+        registry.register("database_reconnects", "Connections to PostgreSQL made anew", m.database_reconnects.clone());
+        registry.register("rebalances", "Changes of this process's share of the partitions", m.rebalances.clone());
+        registry.register(
+            "counters_apart_votes",
+            "Votes and refusals in which another counter at the same positions differs from this one",
+            m.counters_apart_votes.clone(),
+        );
+        registry.register("spark_batch_seconds", "Seconds that Spark took for a batch", m.spark_batch_seconds.clone());
+        registry.register(
+            "spark_state_rows",
+            "Rows that Spark remembers, voters among them",
+            m.spark_state_rows.clone(),
+        );
+        metrics
+    }
+
+    pub fn received(&self, partition: u32, votes: u64) {
+        self.votes_received.get_or_create(&PartitionLabel { partition }).inc_by(votes);
+    }
+
+    pub fn rejected(&self, reason: Reason, votes: u64) {
+        self.votes_rejected.get_or_create(&ReasonLabel { reason: reason.code() }).inc_by(votes);
+    }
+
+    pub fn lag(&self, partition: u32, votes: u64) {
+        self.lag_votes.get_or_create(&PartitionLabel { partition }).set(votes.try_into().unwrap_or(i64::MAX));
+    }
+}
+
+/// A part of the program that other parts wait for: the log, PostgreSQL, the count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub name: &'static str,
+    /// What it waits for; none: it can do its work.
+    pub problem: Option<String>,
+    /// Since when it has been ready, or not, in milliseconds since 1970 UTC.
+    pub since_ms: i64,
+}
+
+#[derive(Debug)]
+pub struct Telemetry {
+    pub metrics: Metrics,
+    registry: Registry,
+    parts: Mutex<BTreeMap<&'static str, Part>>,
+    /// Why a part waits, as the log was told last.
+    logged: Mutex<BTreeMap<&'static str, String>>,
+}
+
+impl Telemetry {
+    pub fn new() -> Arc<Telemetry> {
+        let mut registry = Registry::with_prefix("scrutin");
+        let metrics = Metrics::register(&mut registry);
+        Arc::new(Telemetry { metrics, registry, parts: Mutex::default(), logged: Mutex::default() })
+    }
+
+    /// The part can do its work.
+    pub fn set_ready(&self, part: &'static str) {
+        self.set(part, None);
+        self.logged.lock().unwrap_or_else(PoisonError::into_inner).remove(part);
+    }
+
+    /// Tells the operator's log all of why a part waits, each reason once until the part is ready again.
+    pub fn log_waiting(&self, part: &'static str, why: &str) {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.get(part).is_none_or(|told| told != why) {
+            tracing::warn!("{part}: {why}");
+            logged.insert(part, why.to_owned());
+        }
+    }
+
+    /// The part cannot do its work for now; `why` is shown to anyone who looks, so it names no host, user or secret.
+    pub fn set_waiting(&self, part: &'static str, why: impl Into<String>) {
+        self.set(part, Some(why.into()));
+    }
+
+    fn set(&self, name: &'static str, problem: Option<String>) {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let now_ms = jiff::Timestamp::now().as_millisecond();
+        let part = parts.entry(name).or_insert_with(|| Part { name, problem: problem.clone(), since_ms: now_ms });
+        if part.problem.is_some() != problem.is_some() {
+            part.since_ms = now_ms;
+        }
+        part.problem = problem;
+    }
+
+    /// All parts that have said something, by name.
+    pub fn parts(&self) -> Vec<Part> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Whether every part can do its work; false while none is known.
+    pub fn is_ready(&self) -> bool {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        !parts.is_empty() && parts.values().all(|part| part.problem.is_none())
+    }
+
+    /// The metrics in the OpenMetrics text format.
+    pub fn metrics_text(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("text is always written to memory");
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_once_every_known_part_is() {
+        let telemetry = Telemetry::new();
+        assert!(!telemetry.is_ready(), "nothing is known yet");
+        telemetry.set_ready("log");
+        assert!(telemetry.is_ready());
+        telemetry.set_waiting("database", "connection refused");
+        assert!(!telemetry.is_ready());
+        let parts = telemetry.parts();
+        assert_eq!(parts.iter().map(|part| part.name).collect::<Vec<_>>(), ["database", "log"]);
+        assert_eq!(parts[0].problem.as_deref(), Some("connection refused"));
+        telemetry.set_ready("database");
+        assert!(telemetry.is_ready());
+    }
+
+    #[test]
+    fn since_is_kept_while_the_state_is_the_same() {
+        let telemetry = Telemetry::new();
+        telemetry.set_waiting("database", "connection refused");
+        telemetry.parts.lock().unwrap().get_mut("database").unwrap().since_ms = 1;
+        telemetry.set_waiting("database", "starting up");
+        assert_eq!(telemetry.parts()[0].since_ms, 1);
+        assert_eq!(telemetry.parts()[0].problem.as_deref(), Some("starting up"));
+        telemetry.set_ready("database");
+        assert!(telemetry.parts()[0].since_ms > 1);
+    }
+
+    #[test]
+    fn metrics_are_written_with_help_and_labels() {
+        let telemetry = Telemetry::new();
+        telemetry.metrics.received(3, 20);
+        telemetry.metrics.rejected(Reason::AlreadyVoted, 2);
+        telemetry.metrics.lag(3, 7);
+        telemetry.metrics.commit_seconds.observe(0.004);
+        let text = telemetry.metrics_text();
+        for line in [
+            "# HELP scrutin_votes_received Records read from the log and committed.",
+            "scrutin_votes_received_total{partition=\"3\"} 20",
+            "scrutin_votes_rejected_total{reason=\"already_voted\"} 2",
+            "scrutin_lag_votes{partition=\"3\"} 7",
+            "scrutin_commit_seconds_count 1",
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|found| found == line), "no line `{line}` in\n{text}");
+        }
+    }
+}
