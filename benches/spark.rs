@@ -114,7 +114,7 @@ async fn measure(scale: &Scale) -> Vec<Value> {
 }
 
 const AGREE: &str = "SELECT count(*) = 1 AND bool_and(comparable)
-        AND sum(partitions_apart + votes_apart + timeline_apart + refusals_apart) = 0 FROM agreement";
+        AND sum(partitions_apart + votes_apart + timeline_apart + rejections_apart) = 0 FROM agreement";
 
 /// A stage, and its log as Spark's driver takes it.
 struct Set {

@@ -1,4 +1,4 @@
-//! How fast votes are made, counted and made visible, and what a restart and the roll cost.
+//! How fast votes are made, counted and made visible, and what a restart and the poll book cost.
 //!
 //! `cargo bench` measures and writes the raw figures to `benches/results/`; `cargo test` runs the same small,
 //! so that it cannot rot. Every figure is given only after the tables were found equal to the generator's truth.
@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use scrutin_contract::truth::Truth;
-use scrutin_engine::{Changes, Engine, Partition, Roll, Rules};
+use scrutin_engine::{Changes, Engine, Partition, PollBook, Rules};
 use scrutin_log::{EmbeddedLog, VoteLog};
 use scrutin_pipeline::CountProgress;
 use scrutin_producer::simulate::{FaultRates, Speed};
@@ -81,7 +81,7 @@ async fn embedded(folder: &Path) -> Arc<dyn VoteLog> {
     Arc::new(EmbeddedLog::open(&folder.join("log"), PARTITIONS).expect("make a log"))
 }
 
-/// A backlog made, then counted, then a restart on the full roll.
+/// A backlog made, then counted, then a restart on the full poll book.
 async fn backlog(voters: u64, minutes: i64, seed: u64) -> Value {
     let plan = plan(voters, minutes * 60_000, seed);
     let stage = Stage::set(plan.election(), embedded).await;
@@ -143,8 +143,8 @@ fn engine_alone(log: &dyn VoteLog, rules: &Arc<Rules>, truth: Truth) -> (Duratio
                     let state = |&partition: &u32| Partition {
                         partition,
                         next_offset: 0,
-                        evidence: [0; 9],
-                        rolls: vec![Roll::new([11, 13])],
+                        rejected_records: [0; 9],
+                        poll_books: vec![PollBook::new([11, 13])],
                     };
                     let mut engine = Engine::new(Arc::clone(&rules), own.iter().map(state).collect());
                     let mut changes = Changes::new(&rules);

@@ -88,7 +88,7 @@ enum Command {
     Status,
     /// Recount the log with independent code, and compare with the tables
     Audit(audit::Args),
-    /// List or export the refused votes
+    /// List or export the rejected votes
     Rejected(rejected::Args),
     /// List the offsets of the log that have no record: what Kafka's transactions leave
     Gaps(gaps::Args),
@@ -157,12 +157,12 @@ pub fn main() -> ExitCode {
 
 /// The one place that tells the user what went wrong.
 fn fail(error: &anyhow::Error) -> ExitCode {
-    say(&format!("scrutin: {}", told(error)));
+    say(&format!("scrutin: {}", render_error(error)));
     ExitCode::from(exit_code(error))
 }
 
 /// An error and its causes, in one line. Our own errors tell their cause in their own words, so they end it.
-fn told(error: &anyhow::Error) -> String {
+fn render_error(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
         if !text.is_empty() {

@@ -20,7 +20,7 @@ use scrutin_contract::truth::Truth;
 use scrutin_log::VoteLog;
 use scrutin_pipeline::{self as pipeline, CountOptions, CountProgress, Stop};
 use scrutin_postgres::Cluster;
-use scrutin_producer::simulate::{self, Delivery, FaultRates, Plan, Progress, Speed};
+use scrutin_producer::simulate::{self, Delivery, FaultRates, Plan, SendProgress, Speed};
 use scrutin_store::{Database, Role, elections, migrate};
 use scrutin_telemetry::Telemetry;
 use serde_json::{Value, json};
@@ -142,7 +142,7 @@ pub fn plan(voters: u64, day_ms: i64, seed: u64) -> Plan {
 }
 
 pub fn send(plan: &Plan, faults: &FaultRates, log: &dyn VoteLog, speed: Speed) -> Truth {
-    let (progress, stop) = (Progress::default(), AtomicBool::new(false));
+    let (progress, stop) = (SendProgress::default(), AtomicBool::new(false));
     let delivery = Delivery { log, speed, threads: 2, progress: &progress, stop: &stop };
     simulate::run(plan, faults, &delivery).expect("make the votes").expect("nobody stops it")
 }
@@ -219,7 +219,7 @@ pub async fn check(database: &Database, counter: &str, truth: &Truth) {
     let found = rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect();
     assert_eq!(expected, found, "the tally is exact");
     let holds: bool = one(database, "SELECT bool_and(holds) FROM accounting").await;
-    assert!(holds, "received = counted + refused");
+    assert!(holds, "received = counted + rejected");
 }
 
 pub async fn one<T: for<'a> tokio_postgres::types::FromSql<'a>>(database: &Database, sql: &str) -> T {

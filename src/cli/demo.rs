@@ -15,7 +15,7 @@ use scrutin_log::{EmbeddedLog, VoteLog};
 use scrutin_pipeline::{self as pipeline, CountError, CountOptions, CountProgress, Stop};
 use scrutin_postgres::Cluster;
 use scrutin_producer::replay::layout::Kind;
-use scrutin_producer::simulate::{FaultRates, Progress, Speed};
+use scrutin_producer::simulate::{FaultRates, SendProgress, Speed};
 use scrutin_store::{Role, counters, elections, migrate};
 use scrutin_telemetry::Telemetry;
 use serde::{Deserialize, Serialize};
@@ -132,7 +132,7 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     print("  Ctrl-C stops; run again, it goes on where it was; --fresh starts over\n\n")?;
 
     let count = Arc::new(CountProgress::default());
-    let sent = Arc::new(Progress::default());
+    let sent = Arc::new(SendProgress::default());
     let line = Line::start(View {
         count: Some(Arc::clone(&count)),
         votes: Some(Arc::clone(&sent)),

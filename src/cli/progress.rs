@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use scrutin_files::printable::escaped;
 use scrutin_pipeline::CountProgress;
-use scrutin_producer::simulate::Progress as VotesProgress;
+use scrutin_producer::simulate::SendProgress as VotesProgress;
 use scrutin_telemetry::Telemetry;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -94,7 +94,7 @@ impl View {
         if let Some(count) = &self.count {
             let counted = count.counted.load(Ordering::Relaxed);
             parts.push(format!("counted {}", grouped(counted as i64)));
-            parts.push(format!("refused {}", grouped(count.rejected.load(Ordering::Relaxed) as i64)));
+            parts.push(format!("rejected {}", grouped(count.rejected.load(Ordering::Relaxed) as i64)));
             parts.push(format!("lag {}", grouped(count.lag.load(Ordering::Relaxed) as i64)));
             if let Some(registered) = self.registered.filter(|registered| *registered > 0) {
                 parts.push(format!("turnout {}", percent(counted as f64 / registered as f64)));
@@ -137,7 +137,7 @@ impl Meter {
 pub(super) fn summary(count: &CountProgress, took: Duration) -> String {
     let received = count.received() - count.received_before.load(Ordering::Relaxed);
     format!(
-        "{} votes in {:.1} s ({} votes/s): now {} counted, {} refused, {} left in the log",
+        "{} votes in {:.1} s ({} votes/s): now {} counted, {} rejected, {} left in the log",
         grouped(received as i64),
         took.as_secs_f64(),
         grouped((received as f64 / took.as_secs_f64().max(1e-3)) as i64),

@@ -15,7 +15,7 @@ use crate::config::Settings;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Only those refused for this reason
+    /// Only those rejected for this reason
     #[arg(long, value_name = "REASON")]
     reason: Option<Reason>,
     /// Only those of this partition
@@ -56,7 +56,7 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
             &[&settings.counter, &args.reason.map(Reason::code), &args.partition.map(|p| p as i32), &limit],
         )
         .await
-        .context("read the refused votes")?;
+        .context("read the rejected votes")?;
     let mut table = match args.format {
         Format::Table => {
             Rows { columns: vec!["partition", "offset", "reason", "appended at", "value"], rows: Vec::new() }

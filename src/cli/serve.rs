@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use scrutin_log::LogError;
 use scrutin_page::{self as page, PageState};
-use scrutin_pipeline::{Ends, LOG, witness};
+use scrutin_pipeline::{EndOffsets, LOG, witness};
 use scrutin_store::{Database, Role, migrate};
 use scrutin_telemetry::Telemetry;
 use tokio::net::TcpListener;
@@ -15,8 +15,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::open::{Store, open_existing_log, stop_at_signal};
+use super::render_error;
 use super::table::print;
-use super::told;
 use crate::config::{LogSettings, Settings};
 
 /// More than the page lets connect.
@@ -55,7 +55,7 @@ async fn watch_log(settings: &Settings, database: &Database, telemetry: &Arc<Tel
     let log = loop {
         match open_existing_log(settings).await {
             Err(error) if error.downcast_ref::<LogError>().is_some_and(LogError::is_transient) => {
-                telemetry.set_waiting(LOG, told(&error));
+                telemetry.set_waiting(LOG, render_error(&error));
                 tokio::time::sleep(LOG_RETRY).await;
             }
             opened => break opened?,
@@ -64,7 +64,7 @@ async fn watch_log(settings: &Settings, database: &Database, telemetry: &Arc<Tel
     telemetry.set_ready(LOG);
     let ends = (0..log.partitions()).map(|partition| (partition, 0)).collect();
     // Whatever becomes of the log from here on, the page goes on and says so.
-    let watched = Ends::watch(Arc::clone(&log), ends, Arc::clone(telemetry), Arc::default());
+    let watched = EndOffsets::watch(Arc::clone(&log), ends, Arc::clone(telemetry), Arc::default());
     witness::note(&watched, log.id(), database.clone(), Role::Witness);
     std::future::pending().await
 }

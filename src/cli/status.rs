@@ -11,8 +11,8 @@ use serde_json::Value;
 use tokio_postgres::Client;
 
 use super::open::{Store, open_existing_log};
+use super::render_error;
 use super::table::{Format, Rows, grouped, print, so_many};
-use super::told;
 use crate::config::Settings;
 
 /// Exits with 1 where a count does not add up, or is not of the log as it is now.
@@ -54,7 +54,7 @@ fn waiting(error: anyhow::Error) -> Result<ExitCode> {
     }
     print(&format!(
         "postgresql  {}\n            the count waits for it; the votes are safe in the log\n",
-        told(&error)
+        render_error(&error)
     ))?;
     Ok(ExitCode::from(4))
 }
@@ -86,7 +86,7 @@ async fn print_counter(client: &Client, log: Option<&dyn VoteLog>, counter: &str
         (true, true) => "all adds up",
     };
     print(&format!(
-        "\ncounter     {counter}: received {received} = counted {counted} + refused {rejected}: {verdict}\n"
+        "\ncounter     {counter}: received {received} = counted {counted} + rejected {rejected}: {verdict}\n"
     ))?;
 
     let recent = client
@@ -113,7 +113,7 @@ async fn print_counter(client: &Client, log: Option<&dyn VoteLog>, counter: &str
     let mut held = Vec::new();
     for it in positions {
         if let (Some(log), Some(offset)) = (log, it.held_back) {
-            held.push(held_back::told(log, it.partition.unsigned_abs(), offset));
+            held.push(held_back::describe(log, it.partition.unsigned_abs(), offset));
         }
         table.rows.push(vec![
             it.partition.into(),
@@ -218,7 +218,7 @@ async fn positions(client: &Client, log: Option<&dyn VoteLog>, counter: &str) ->
 async fn print_agreement(client: &Client) -> Result<bool> {
     let rows = client
         .query(
-            "SELECT counter, other, verdict, partitions_apart, votes_apart, timeline_apart, refusals_apart
+            "SELECT counter, other, verdict, partitions_apart, votes_apart, timeline_apart, rejections_apart
                FROM comparison WHERE verdict <> 'not comparable' ORDER BY 1, 2",
             &[],
         )
@@ -227,15 +227,15 @@ async fn print_agreement(client: &Client) -> Result<bool> {
     let mut is_alike = true;
     for row in rows {
         let (counter, other): (&str, &str) = (row.get(0), row.get(1));
-        let [partitions, votes, timeline, refusals]: [i64; 4] = [row.get(3), row.get(4), row.get(5), row.get(6)];
+        let [partitions, votes, timeline, rejections]: [i64; 4] = [row.get(3), row.get(4), row.get(5), row.get(6)];
         is_alike &= row.get::<_, &str>(2) != "differ";
         let verdict = match row.get(2) {
             "agree" => "agree in every row".to_owned(),
             "differ" => format!(
-                "DIFFER by {} votes in the tally, {} in the timeline, {} refusals; {}",
+                "DIFFER by {} votes in the tally, {} in the timeline, {} rejections; {}",
                 grouped(votes),
                 grouped(timeline),
-                grouped(refusals),
+                grouped(rejections),
                 first_difference(client, counter, other).await?
             ),
             _ => format!("one is still catching up in {partitions} partitions"),

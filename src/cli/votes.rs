@@ -14,7 +14,7 @@ use scrutin_log::VoteLog;
 use scrutin_pipeline::Stop;
 use scrutin_producer::replay::layout::{Kind, OWN};
 use scrutin_producer::replay::{self, About, BallotFile, Finding, Layout};
-use scrutin_producer::simulate::{self, Ballots, Delivery, FaultRates, Plan, Progress, Speed};
+use scrutin_producer::simulate::{self, Ballots, Delivery, FaultRates, Plan, SendProgress, Speed};
 use scrutin_store::{Role, elections, migrate};
 use serde::{Deserialize, Serialize};
 
@@ -409,7 +409,7 @@ impl Votes {
         faults: FaultRates,
         log: Arc<dyn VoteLog>,
         speed: Speed,
-        progress: Arc<Progress>,
+        progress: Arc<SendProgress>,
         stop: Arc<Stop>,
     ) -> Result<Option<Truth>> {
         let send = move || {
@@ -491,7 +491,7 @@ async fn send(votes: Votes, how: How, log: Arc<dyn VoteLog>, stop: Arc<Stop>) ->
     if let Some(folder) = how.truth.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     }
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(SendProgress::default());
     let line = Line::start(View { votes: Some(Arc::clone(&progress)), ..View::default() });
     let sent = votes.send(how.faults, Arc::clone(&log), how.speed, progress, stop).await;
     line.end().await;

@@ -122,9 +122,9 @@ fn the_checks_can_fail() {
     let code = without_comments_and_tests("let x = Vote::parse(y); // Batch\n#[cfg(test)]\nmod tests { use reader; }");
     assert_eq!(words(&code).collect::<Vec<_>>(), ["let", "x", "Vote", "parse", "y"]);
     let sql = "WITH e AS (SELECT * FROM election), m AS MATERIALIZED (SELECT 1) SELECT extract(epoch FROM at) \
-               FROM e JOIN tally t ON a IS DISTINCT FROM b CROSS JOIN LATERAL (SELECT 1 FROM m, roll r) x \
+               FROM e JOIN tally t ON a IS DISTINCT FROM b CROSS JOIN LATERAL (SELECT 1 FROM m, poll_book r) x \
                LEFT JOIN generate_series(1, 2) ours(\"position\")";
-    assert_eq!(relations(sql), ["election", "tally", "roll", "position"]);
+    assert_eq!(relations(sql), ["election", "tally", "poll_book", "position"]);
 }
 
 fn root() -> &'static Path {

@@ -11,7 +11,7 @@ use scrutin_contract::record::RecordBuffer;
 use scrutin_contract::vote::{Reason, Vote, VoterId, format_millis};
 use scrutin_log::{EmbeddedLog, VoteLog};
 use scrutin_pipeline::{self as pipeline, CountOptions};
-use scrutin_producer::simulate::{self, Delivery, FaultRates, Plan, Progress, Speed, scaled};
+use scrutin_producer::simulate::{self, Delivery, FaultRates, Plan, SendProgress, Speed, scaled};
 use scrutin_store::elections;
 use scrutin_telemetry::Telemetry;
 
@@ -89,7 +89,7 @@ fn fill(log: &EmbeddedLog) {
             append(log, &mut buffers);
         }
     }
-    // More refusals of one reason than evidence is kept of.
+    // More rejections of one reason than evidence is kept of.
     for _ in 0..1100 {
         buffers[0].1.push(None, Some(b"{}"));
     }
@@ -228,21 +228,21 @@ const TAMPERED: &[(&str, &[[&str; 4]])] = &[
         &[["position", "partition 7", "none", "1 rows"]],
     ),
     (
-        "UPDATE roll SET ids = substr(ids, 17) WHERE ctid = (SELECT min(ctid) FROM roll WHERE partition = 1)",
-        &[["roll", "partition 1 e* ????????-*", "on the roll", "none"]],
+        "UPDATE poll_book SET ids = substr(ids, 17) WHERE ctid = (SELECT min(ctid) FROM poll_book WHERE partition = 1)",
+        &[["poll_book", "partition 1 e* ????????-*", "in the poll book", "none"]],
     ),
     (
-        "UPDATE roll SET ids = ids || '\\x00112233445566778899aabbccddeeff'::bytea
-          WHERE ctid = (SELECT min(ctid) FROM roll WHERE partition = 1 AND election = 'e2')",
-        &[["roll", "partition 1 e2 00112233-4455-6677-8899-aabbccddeeff", "none", "on the roll*"]],
+        "UPDATE poll_book SET ids = ids || '\\x00112233445566778899aabbccddeeff'::bytea
+          WHERE ctid = (SELECT min(ctid) FROM poll_book WHERE partition = 1 AND election = 'e2')",
+        &[["poll_book", "partition 1 e2 00112233-4455-6677-8899-aabbccddeeff", "none", "in the poll book*"]],
     ),
     (
-        "UPDATE roll SET ids = ids || substr(ids, 1, 16) WHERE ctid = (SELECT min(ctid) FROM roll WHERE partition = 0)",
-        &[["roll", "partition 0 e* ????????-*", "none", "on the roll, or twice on it"]],
+        "UPDATE poll_book SET ids = ids || substr(ids, 1, 16) WHERE ctid = (SELECT min(ctid) FROM poll_book WHERE partition = 0)",
+        &[["poll_book", "partition 0 e* ????????-*", "none", "in the poll book, or twice on it"]],
     ),
     (
-        "INSERT INTO roll VALUES ('native', 'e1', 4, 0, '\\x00112233445566778899aabbccddeeff')",
-        &[["roll", "partition 4", "none", "1 rows"]],
+        "INSERT INTO poll_book VALUES ('native', 'e1', 4, 0, '\\x00112233445566778899aabbccddeeff')",
+        &[["poll_book", "partition 4", "none", "1 rows"]],
     ),
     (
         "DELETE FROM rejected_vote WHERE (partition, \"offset\") =
@@ -279,7 +279,7 @@ async fn each_tampering_is_found_and_nothing_else() {
         "timeline",
         "rejection",
         "position",
-        "roll",
+        "poll_book",
         "rejected_vote",
         "election",
         "tally_sum",
@@ -357,7 +357,7 @@ async fn the_tables_are_scored_against_the_ground_truth() {
     let plan = Plan::draw(scaled(&Election::built_in(), 20_000), 11).unwrap();
     elections::save(&mut kit.owner().await, plan.election()).await.unwrap();
     let log = EmbeddedLog::open(folder.path(), PARTITIONS).unwrap();
-    let (progress, stop) = (Progress::default(), AtomicBool::new(false));
+    let (progress, stop) = (SendProgress::default(), AtomicBool::new(false));
     let delivery = Delivery { log: &log, speed: Speed::Max, threads: 2, progress: &progress, stop: &stop };
     let rates = FaultRates { double_vote: 0.05, malformed: 0.02, too_late: 0.02, delay: 0.05, ..FaultRates::demo() };
     let truth = simulate::run(&plan, &rates, &delivery).unwrap().expect("nobody stops it");

@@ -98,7 +98,7 @@ async fn numbers_move_to_the_exact_truth() {
     browser.click("a[data-view=trust]").await;
     browser.until("document.getElementById('equation').dataset.holds === 'true'").await;
     for (reason, votes) in truth["rejected"].as_object().unwrap() {
-        let line = format!("document.querySelector('#refusals [data-reason={reason}]').dataset.votes === '{votes}'");
+        let line = format!("document.querySelector('#rejections [data-reason={reason}]').dataset.votes === '{votes}'");
         browser.until(&line).await;
     }
     browser.until("document.getElementById('audit').dataset.differences === '0'").await;

@@ -25,12 +25,12 @@ struct Limits {
 struct Tables {
     /// The position's row.
     next_offset: u8,
-    taken: u8,
+    epoch: u8,
     /// How often each record has been counted.
     counted: [u8; RECORDS as usize],
 }
 
-const EMPTY: Tables = Tables { next_offset: 0, taken: 0, counted: [0; RECORDS as usize] };
+const EMPTY: Tables = Tables { next_offset: 0, epoch: 0, counted: [0; RECORDS as usize] };
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct World {
@@ -52,7 +52,7 @@ struct Transaction {
     process: usize,
     offset: u8,
     end: u8,
-    taken: u8,
+    epoch: u8,
     stage: Stage,
     /// Its client hears the answer.
     is_connected: bool,
@@ -83,19 +83,19 @@ enum Process {
     /// Knows where the partition stands, and by which number it holds it.
     Ready {
         offset: u8,
-        taken: u8,
+        epoch: u8,
     },
     /// Has a commit under way: waits for its answer.
     Asks {
         offset: u8,
         end: u8,
-        taken: u8,
+        epoch: u8,
     },
     /// Its connection broke; it will commit the same again.
     Doubts {
         offset: u8,
         end: u8,
-        taken: u8,
+        epoch: u8,
     },
     /// Knows that commits are lost; will take its partition again.
     SetBack,
@@ -106,8 +106,8 @@ impl Process {
         match self {
             Process::Down => false,
             Process::SetBack => true,
-            Process::Ready { taken, .. } | Process::Asks { taken, .. } | Process::Doubts { taken, .. } => {
-                taken == number
+            Process::Ready { epoch, .. } | Process::Asks { epoch, .. } | Process::Doubts { epoch, .. } => {
+                epoch == number
             }
         }
     }
@@ -142,18 +142,18 @@ impl World {
     }
 
     /// Whether the tables have lost what a process had committed.
-    fn is_set_back(&self, offset: u8, taken: u8) -> bool {
-        self.tables.taken < taken || (self.tables.taken == taken && self.tables.next_offset < offset)
+    fn is_set_back(&self, offset: u8, epoch: u8) -> bool {
+        self.tables.epoch < epoch || (self.tables.epoch == epoch && self.tables.next_offset < offset)
     }
 
     fn judge(&self, it: &Transaction, protocol: Protocol) -> Option<Answer> {
         let forgets = matches!(protocol, Protocol::ForgetsDoneBefore | Protocol::LooksBeforeItsTurn);
-        let is_held = it.taken == self.tables.taken || protocol == Protocol::IgnoresTakeovers;
+        let is_held = it.epoch == self.tables.epoch || protocol == Protocol::IgnoresTakeovers;
         if self.tables.next_offset == it.offset && is_held {
             None
         } else if self.tables.next_offset == it.end && is_held && !forgets {
             Some(Answer::DoneBefore)
-        } else if self.is_set_back(it.offset, it.taken) {
+        } else if self.is_set_back(it.offset, it.epoch) {
             Some(Answer::SetBack)
         } else {
             Some(Answer::Superseded)
@@ -184,7 +184,7 @@ impl World {
         world.failovers += 1;
         world.tables = world.standby;
         for it in world.transactions.drain(..).filter(|it| it.is_connected) {
-            world.processes[it.process] = Process::Doubts { offset: it.offset, end: it.end, taken: it.taken };
+            world.processes[it.process] = Process::Doubts { offset: it.offset, end: it.end, epoch: it.epoch };
         }
         world.turn = None;
         world
@@ -204,18 +204,18 @@ impl World {
                 world.take(number);
             }),
             Process::SetBack if self.turn.is_none() => step(&|world| world.take(number)),
-            Process::Ready { offset, taken }
-                if self.is_set_back(offset, taken) && protocol != Protocol::LooksAtNewServersLate =>
+            Process::Ready { offset, epoch }
+                if self.is_set_back(offset, epoch) && protocol != Protocol::LooksAtNewServersLate =>
             {
                 step(&|world| world.processes[number] = Process::SetBack);
             }
-            Process::Ready { offset, taken } => (offset + 1..=RECORDS.min(offset + 2)).for_each(|end| {
-                step(&|world| world.ask(number, offset, end, taken, Stage::Waits));
+            Process::Ready { offset, epoch } => (offset + 1..=RECORDS.min(offset + 2)).for_each(|end| {
+                step(&|world| world.ask(number, offset, end, epoch, Stage::Waits));
             }),
-            Process::Doubts { offset, end, taken } => {
+            Process::Doubts { offset, end, epoch } => {
                 let is_early = protocol == Protocol::LooksBeforeItsTurn && self.tables.next_offset == end;
                 let stage = if is_early { Stage::Answered(Answer::DoneBefore) } else { Stage::Waits };
-                step(&|world| world.ask(number, offset, end, taken, stage));
+                step(&|world| world.ask(number, offset, end, epoch, stage));
             }
             _ => {}
         }
@@ -254,7 +254,7 @@ impl World {
             Stage::Answered(answer) => step(&|world| {
                 if it.is_connected {
                     world.processes[it.process] = match answer {
-                        Answer::Done | Answer::DoneBefore => Process::Ready { offset: it.end, taken: it.taken },
+                        Answer::Done | Answer::DoneBefore => Process::Ready { offset: it.end, epoch: it.epoch },
                         Answer::SetBack => Process::SetBack,
                         Answer::Superseded => Process::Down,
                     };
@@ -266,20 +266,20 @@ impl World {
         if it.is_connected && self.faults < faults {
             step(&|world| {
                 world.faults += 1;
-                world.processes[it.process] = Process::Doubts { offset: it.offset, end: it.end, taken: it.taken };
+                world.processes[it.process] = Process::Doubts { offset: it.offset, end: it.end, epoch: it.epoch };
                 world.leave(it.process);
             });
         }
     }
 
     fn take(&mut self, process: usize) {
-        self.tables.taken += 1;
-        self.processes[process] = Process::Ready { offset: self.tables.next_offset, taken: self.tables.taken };
+        self.tables.epoch += 1;
+        self.processes[process] = Process::Ready { offset: self.tables.next_offset, epoch: self.tables.epoch };
     }
 
-    fn ask(&mut self, process: usize, offset: u8, end: u8, taken: u8, stage: Stage) {
-        self.transactions.push(Transaction { process, offset, end, taken, stage, is_connected: true });
-        self.processes[process] = Process::Asks { offset, end, taken };
+    fn ask(&mut self, process: usize, offset: u8, end: u8, epoch: u8, stage: Stage) {
+        self.transactions.push(Transaction { process, offset, end, epoch, stage, is_connected: true });
+        self.processes[process] = Process::Asks { offset, end, epoch };
     }
 
     /// The client of a process's transaction is gone; the server notices only when it wants to hear from it.
@@ -300,7 +300,7 @@ impl World {
 
     /// What must never be.
     fn fault(&self) -> Option<String> {
-        let Tables { next_offset, taken, counted } = self.tables;
+        let Tables { next_offset, epoch, counted } = self.tables;
         let expected: Vec<u8> = (0..RECORDS).map(|offset| u8::from(offset < next_offset)).collect();
         if counted[..] != expected[..] {
             return Some(format!("counted {counted:?} at position {next_offset}"));
@@ -308,7 +308,7 @@ impl World {
         for it in &self.transactions {
             match it.stage {
                 // After a failover another may have the same number, and have moved on.
-                Stage::Answered(Answer::Superseded) if it.is_connected && it.taken == taken && self.failovers == 0 => {
+                Stage::Answered(Answer::Superseded) if it.is_connected && it.epoch == epoch && self.failovers == 0 => {
                     return Some("a takeover is reported, and nobody has taken over".into());
                 }
                 Stage::Answered(Answer::SetBack) if self.failovers == 0 => {
@@ -362,7 +362,7 @@ fn walk(protocol: Protocol, limits: Limits) -> Result<usize, String> {
     }
     let goes_on = |world: &World| {
         // A number that a failover took back may be another's by now: the two can shut each other out, and one takes again.
-        let is_held = world.failovers == 0 && world.processes.iter().any(|it| it.holds(world.tables.taken));
+        let is_held = world.failovers == 0 && world.processes.iter().any(|it| it.holds(world.tables.epoch));
         world.takes < limits.takes || is_held
     };
     match worlds.iter().zip(comes_to_an_end).find(|(world, ends)| goes_on(world) && !ends) {

@@ -135,7 +135,7 @@ const STATEMENTS: [&str; 10] = [
     "INSERT INTO timeline",
     "INSERT INTO rejection",
     "INSERT INTO rejected_vote",
-    "COPY roll",
+    "COPY poll_book",
     "COMMIT",
 ];
 

@@ -21,13 +21,13 @@ const PASSING: [(&str, &str); 12] = [
     ("25006", "tally"),     // read-only: a standby until it is promoted
     ("40001", "timeline"),  // serialization failure
     ("40P01", "rejection"), // deadlock
-    ("53000", "roll"),      // out of resources
+    ("53000", "poll_book"), // out of resources
     ("53100", "tally"),     // disk full
     ("53200", "timeline"),  // out of memory
     ("53400", "position"),  // a limit, of temporary files say
     ("55P03", "rejection"), // a lock cannot be had
     ("57014", "tally"),     // cancelled, or out of time
-    ("57P01", "roll"),      // the server is being stopped
+    ("57P01", "poll_book"), // the server is being stopped
     ("58030", "timeline"),  // the disk fails
 ];
 
@@ -52,7 +52,7 @@ async fn errors_that_pass_are_waited_for_and_named() {
         )
         .await
         .unwrap();
-    for table in ["position", "tally", "timeline", "rejection", "roll"] {
+    for table in ["position", "tally", "timeline", "rejection", "poll_book"] {
         let sql = format!(
             "CREATE TRIGGER fail BEFORE INSERT OR UPDATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION fail()"
         );

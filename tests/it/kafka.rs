@@ -66,9 +66,9 @@ impl Stage {
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     }
 
-    /// Refused votes by reason.
+    /// Rejected votes by reason.
     pub async fn refused(&self) -> BTreeMap<String, i64> {
-        let rows = self.kit.owner().await.query("SELECT reason, votes FROM refusals", &[]).await.unwrap();
+        let rows = self.kit.owner().await.query("SELECT reason, votes FROM rejections", &[]).await.unwrap();
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     }
 }

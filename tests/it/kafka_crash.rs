@@ -132,7 +132,7 @@ impl Night {
         tokio::task::spawn_blocking(move || running.killed()).await.unwrap();
     }
 
-    /// Votes that are counted or refused in the tables; none while PostgreSQL does not say.
+    /// Votes that are counted or rejected in the tables; none while PostgreSQL does not say.
     async fn received(&self) -> Option<u64> {
         self.number("SELECT coalesce(sum(next_offset - first_offset), 0)::bigint FROM scrutin.position").await
     }

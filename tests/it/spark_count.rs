@@ -106,7 +106,7 @@ impl Night<'_> {
     async fn adds_up(&self) {
         let sql = "SELECT count(*) FROM accounting a WHERE counter = 'spark' AND NOT (holds AND counted =
                        (SELECT coalesce(sum(votes), 0) FROM timeline t WHERE t.counter = a.counter))";
-        assert_eq!(self.stage.figure(sql).await, 0, "received = counted + refused, in all tables");
+        assert_eq!(self.stage.figure(sql).await, 0, "received = counted + rejected, in all tables");
     }
 
     async fn received(&self) -> i64 {
@@ -213,7 +213,7 @@ async fn both_counts_have_the_same_rows() {
         owner.execute(&change("- 1"), &[]).await.unwrap();
     }
     let refused: i64 =
-        night.stage.figure("SELECT votes FROM refusals WHERE counter = 'spark' AND reason = 'already_voted'").await;
+        night.stage.figure("SELECT votes FROM rejections WHERE counter = 'spark' AND reason = 'already_voted'").await;
     assert!(refused > 1000, "{refused} double votes");
 }
 

@@ -8,7 +8,7 @@ use scrutin_contract::election::{Choice, Election};
 use scrutin_contract::partitioner::partition_of;
 use scrutin_contract::record::{Batch, Record};
 use scrutin_contract::vote::{Vote, format_millis};
-use scrutin_engine::{Changes, Engine, Partition, Roll, Rules};
+use scrutin_engine::{Changes, Engine, Partition, PollBook, Rules};
 use scrutin_spark::job::Job;
 use scrutin_spark_connect::{Relation, Session};
 use serde_json::{Value, json};
@@ -41,9 +41,9 @@ fn elections() -> Vec<Election> {
 
 /// What the native count says to one record.
 fn native(rules: &Arc<Rules>, sample: &Sample) -> &'static str {
-    let mut rolls = Vec::new();
-    rolls.resize_with(rules.elections.len(), || Roll::new([1, 2]));
-    let partition = Partition { partition: sample.partition, next_offset: 0, evidence: [0; 9], rolls };
+    let mut poll_books = Vec::new();
+    poll_books.resize_with(rules.elections.len(), || PollBook::new([1, 2]));
+    let partition = Partition { partition: sample.partition, next_offset: 0, rejected_records: [0; 9], poll_books };
     let mut batch = Batch::new(sample.partition);
     let (key, value) = (sample.key.as_deref(), sample.value.as_deref());
     batch.push(Record { offset: 0, appended_at_ms: 0, key, value });

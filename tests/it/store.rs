@@ -100,7 +100,7 @@ async fn the_reader_sees_views_and_elections_only() {
         "TRUNCATE tally",
         "CREATE TABLE scrutin.mine (n int)",
         "DROP VIEW results",
-        "GRANT SELECT ON roll TO PUBLIC",
+        "GRANT SELECT ON poll_book TO PUBLIC",
         "SELECT note_log_end('a log', '{0}', '{1}')",
         "SET ROLE scrutin_counter",
         "SET ROLE scrutin_witness",

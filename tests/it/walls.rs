@@ -121,7 +121,7 @@ async fn a_reader_may_look_at_views_and_do_nothing_else() {
     login
         .may_not(&[
             "SELECT value FROM rejected_vote",
-            "SELECT ids FROM roll",
+            "SELECT ids FROM poll_book",
             "SELECT * FROM tally",
             "SELECT * FROM audit",
             "SELECT * FROM migration",
@@ -206,7 +206,7 @@ async fn an_auditor_may_read_the_count_and_add_to_the_audits() {
     login
         .may(&[
             "INSERT INTO audit (counter, recounted, differences, summary) VALUES ('native', 0, 0, 'clean')",
-            "SELECT ids FROM roll; SELECT value FROM rejected_vote; SELECT * FROM timeline_sum",
+            "SELECT ids FROM poll_book; SELECT value FROM rejected_vote; SELECT * FROM timeline_sum",
         ])
         .await;
     login.end().await;
@@ -256,14 +256,14 @@ async fn assert_rights(owner: &Client) {
         [
             "auditor EXECUTE: field_of() rfc3339() session_waits()",
             "auditor INSERT: audit.counter audit.differences audit.recounted audit.summary",
-            "auditor SELECT: audit batch choice counter election migration position region rejected_vote rejection roll tally \
+            "auditor SELECT: audit batch choice counter election migration position region rejected_vote rejection poll_book tally \
              tally_sum timeline timeline_sum views",
-            "counter DELETE: batch counter position rejected_vote rejection roll tally timeline",
+            "counter DELETE: batch counter position rejected_vote rejection poll_book tally timeline",
             "counter EXECUTE: field_of() note_log_end() rfc3339() session_waits()",
-            "counter INSERT: batch counter position rejected_vote rejection roll tally timeline",
-            "counter SELECT: batch choice counter election migration position region rejected_vote rejection roll tally \
+            "counter INSERT: batch counter position rejected_vote rejection poll_book tally timeline",
+            "counter SELECT: batch choice counter election migration position region rejected_vote rejection poll_book tally \
              timeline views",
-            "counter UPDATE: batch counter position rejected_vote rejection roll tally timeline",
+            "counter UPDATE: batch counter position rejected_vote rejection poll_book tally timeline",
             "reader EXECUTE: field_of() rfc3339() session_waits()",
             "reader SELECT: choice election region views",
             "witness EXECUTE: note_log_end()",
@@ -271,8 +271,12 @@ async fn assert_rights(owner: &Client) {
     );
     // Views show what their owner may see.
     let views = "SELECT DISTINCT v.relname::text FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid JOIN pg_class v ON v.oid = r.ev_class
-                  WHERE d.refobjid IN ('rejected_vote'::regclass, 'roll'::regclass) ORDER BY 1";
-    assert_eq!(lines(owner, views).await, ["double_votes_by_region", "roll_size"], "counts of voters, and no voter");
+                  WHERE d.refobjid IN ('rejected_vote'::regclass, 'poll_book'::regclass) ORDER BY 1";
+    assert_eq!(
+        lines(owner, views).await,
+        ["double_votes_by_region", "poll_book_size"],
+        "counts of voters, and no voter"
+    );
     let limits = "SELECT rolconnlimit || ' ' || array_to_string(setconfig, ' ')
                     FROM pg_roles JOIN pg_db_role_setting ON setrole = pg_roles.oid
                     JOIN pg_database d ON d.oid = setdatabase

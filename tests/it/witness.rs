@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use scrutin_contract::record::RecordBuffer;
 use scrutin_log::{EmbeddedLog, VoteLog};
-use scrutin_pipeline::{Ends, witness};
+use scrutin_pipeline::{EndOffsets, witness};
 use scrutin_store::{Role, log_end};
 use scrutin_telemetry::Telemetry;
 use tokio_postgres::Client;
@@ -86,7 +86,7 @@ async fn whoever_watches_a_log_notes_its_end() {
         buffers[0].1.push(None, None);
         log.writer(&[0]).unwrap().append(&mut buffers).unwrap();
 
-        let ends = Ends::watch(Arc::new(log.clone()), BTreeMap::from([(0, 0)]), Telemetry::new(), Arc::default());
+        let ends = EndOffsets::watch(Arc::new(log.clone()), BTreeMap::from([(0, 0)]), Telemetry::new(), Arc::default());
         witness::note(&ends, log.id(), kit.db().clone(), role);
         let reader = kit.db().connect(Role::Reader).await.unwrap();
         let deadline = Instant::now() + PATIENCE;

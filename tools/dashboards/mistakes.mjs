@@ -33,7 +33,7 @@ export const mistakes = [
     change: (panel) => { panel.fieldConfig.defaults.color.mode = 'rainbow'; },
   },
   {
-    mistake: 'a colour that is none', board: 'trust', title: 'Refusals by reason', found: /no color .*reddish/,
+    mistake: 'a colour that is none', board: 'trust', title: 'Rejections by reason', found: /no color .*reddish/,
     change: (panel) => { property(panel, 'already_voted', 'color').value.fixedColor = 'reddish'; },
   },
   {

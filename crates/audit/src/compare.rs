@@ -6,8 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use scrutin_contract::vote::{Reason, VoterId, format_millis};
 
 use super::Result;
-use super::judge::Laws;
-use super::recount::{Bucket, BucketCell, Evidence, Recount, TallyCell};
+use super::judge::Rulebook;
+use super::recount::{Bucket, BucketCell, Recount, RejectedRecord, TallyCell};
 use super::report::Differences;
 use super::snapshot::{Position, Snapshot};
 
@@ -30,48 +30,48 @@ pub(super) fn position(position: &Position, recount: &Recount, differences: &mut
     }
 }
 
-/// The ids on the stored roll of a partition against those that the recount struck off. Takes the sets apart, so
+/// The ids on the stored poll book of a partition against those that the recount struck off. Takes the sets apart, so
 /// that no second one is needed.
-pub(super) fn roll(
+pub(super) fn poll_book(
     snapshot: &Snapshot,
-    laws: &Laws,
+    rulebook: &Rulebook,
     partition: u32,
-    mut rolls: Vec<HashSet<u128>>,
+    mut poll_books: Vec<HashSet<u128>>,
     differences: &mut Differences,
 ) -> Result<()> {
     let key = |election: &str, voter: u128| format!("partition {partition} {election} {}", VoterId(voter));
-    let sql = "SELECT election, ids FROM roll WHERE counter = $1 AND partition = $2";
-    snapshot.rows("read the roll", sql, &[&(partition as i32)], &mut |row| {
+    let sql = "SELECT election, ids FROM poll_book WHERE counter = $1 AND partition = $2";
+    snapshot.rows("read the poll book", sql, &[&(partition as i32)], &mut |row| {
         let (election, ids): (&str, &[u8]) = (row.try_get(0)?, row.try_get(1)?);
-        let number = laws.number(election);
+        let number = rulebook.number(election);
         for id in ids.chunks(16) {
             let voter = id.iter().fold(0, |voter, byte| voter << 8 | u128::from(*byte));
-            if !number.is_some_and(|number| rolls[number].remove(&voter)) {
-                differences.push("roll", key(election, voter), NOTHING, "on the roll, or twice on it");
+            if !number.is_some_and(|number| poll_books[number].remove(&voter)) {
+                differences.push("poll_book", key(election, voter), NOTHING, "in the poll book, or twice on it");
             }
         }
         Ok(())
     })?;
-    for (law, missing) in laws.elections.iter().zip(rolls) {
+    for (rules, missing) in rulebook.elections.iter().zip(poll_books) {
         for voter in missing {
-            differences.push("roll", key(&law.id, voter), "on the roll", NOTHING);
+            differences.push("poll_book", key(&rules.id, voter), "in the poll book", NOTHING);
         }
     }
     Ok(())
 }
 
-pub(super) fn evidence(
+pub(super) fn rejected_records(
     snapshot: &Snapshot,
     partition: u32,
-    mut expected: BTreeMap<u64, Evidence>,
+    mut expected: BTreeMap<u64, RejectedRecord>,
     differences: &mut Differences,
 ) -> Result<()> {
     let key = |offset: u64| format!("partition {partition} offset {offset}");
     let sql = "SELECT \"offset\", reason, appended_at, key, value, value_bytes
                  FROM rejected_vote WHERE counter = $1 AND partition = $2";
-    snapshot.rows("read the evidence", sql, &[&(partition as i32)], &mut |row| {
+    snapshot.rows("read the rejected_records", sql, &[&(partition as i32)], &mut |row| {
         let offset = row.try_get::<_, i64>(0)? as u64;
-        let found = Evidence {
+        let found = RejectedRecord {
             reason: row.try_get(1)?,
             appended_at_us: micros(row.try_get(2)?),
             key: row.try_get(3)?,
@@ -90,30 +90,32 @@ pub(super) fn evidence(
         }
         Ok(())
     })?;
-    for (offset, evidence) in expected {
-        differences.push("rejected_vote", key(offset), described(&evidence)[0].clone(), NOTHING);
+    for (offset, rejected_records) in expected {
+        differences.push("rejected_vote", key(offset), described(&rejected_records)[0].clone(), NOTHING);
     }
     Ok(())
 }
 
-fn described(evidence: &Evidence) -> [String; 5] {
+fn described(rejected_records: &RejectedRecord) -> [String; 5] {
     let bytes = |name: &str, bytes: &Option<Vec<u8>>| match bytes {
         None => format!("{name} null"),
         Some(bytes) if bytes.len() <= 40 => format!("{name} \"{}\"", bytes.escape_ascii()),
         Some(bytes) => format!("{name} of {} bytes, BLAKE3 {}", bytes.len(), &blake3::hash(bytes).to_hex()[..16]),
     };
     [
-        evidence.reason.clone(),
-        format!("appended {}", time(evidence.appended_at_us)),
-        bytes("key", &evidence.key),
-        bytes("value", &evidence.value),
-        evidence.value_bytes.map_or_else(|| "value_bytes null".into(), |length| format!("value_bytes {length}")),
+        rejected_records.reason.clone(),
+        format!("appended {}", time(rejected_records.appended_at_us)),
+        bytes("key", &rejected_records.key),
+        bytes("value", &rejected_records.value),
+        rejected_records
+            .value_bytes
+            .map_or_else(|| "value_bytes null".into(), |length| format!("value_bytes {length}")),
     ]
 }
 
 pub(super) fn tally(
     snapshot: &Snapshot,
-    laws: &Laws,
+    rulebook: &Rulebook,
     mut expected: HashMap<TallyCell, u64>,
     differences: &mut Differences,
 ) -> Result<()> {
@@ -121,19 +123,19 @@ pub(super) fn tally(
     snapshot.rows("read the tally", sql, &[], &mut |row| {
         let [election, region, choice, channel]: [&str; 4] =
             [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?];
-        let cell = laws.number(election).and_then(|number| {
-            let law = &laws.elections[number];
-            let (region, choice) = (law.regions.number(region)?, law.choices.number(choice)?);
-            Some((number, region, choice, law.channels.number(channel)?))
+        let cell = rulebook.number(election).and_then(|number| {
+            let rules = &rulebook.elections[number];
+            let (region, choice) = (rules.regions.number(region)?, rules.choices.number(choice)?);
+            Some((number, region, choice, rules.channels.number(channel)?))
         });
         let expected = cell.and_then(|cell| expected.remove(&cell));
         votes(differences, "tally", &|| format!("{election} {region} {choice} {channel}"), expected, row.try_get(4)?);
         Ok(())
     })?;
     for ((election, region, choice, channel), expected) in expected {
-        let law = &laws.elections[election];
-        let (region, choice) = (&law.regions.list[region], &law.choices.list[choice]);
-        let key = format!("{} {region} {choice} {}", law.id, law.channels.list[channel]);
+        let rules = &rulebook.elections[election];
+        let (region, choice) = (&rules.regions.list[region], &rules.choices.list[choice]);
+        let key = format!("{} {region} {choice} {}", rules.id, rules.channels.list[channel]);
         differences.push("tally", key, expected, NOTHING);
     }
     Ok(())
@@ -141,7 +143,7 @@ pub(super) fn tally(
 
 pub(super) fn timeline(
     snapshot: &Snapshot,
-    laws: &Laws,
+    rulebook: &Rulebook,
     mut expected: HashMap<Bucket, HashMap<BucketCell, u64>>,
     differences: &mut Differences,
 ) -> Result<()> {
@@ -149,9 +151,9 @@ pub(super) fn timeline(
     snapshot.rows("read the timeline", sql, &[], &mut |row| {
         let [election, region, choice]: [&str; 3] = [row.try_get(0)?, row.try_get(2)?, row.try_get(3)?];
         let bucket_us = micros(row.try_get(1)?);
-        let cell = laws.number(election).filter(|_| bucket_us % 1000 == 0).and_then(|number| {
-            let law = &laws.elections[number];
-            let cell = (law.regions.number(region)?, law.choices.number(choice)?);
+        let cell = rulebook.number(election).filter(|_| bucket_us % 1000 == 0).and_then(|number| {
+            let rules = &rulebook.elections[number];
+            let cell = (rules.regions.number(region)?, rules.choices.number(choice)?);
             expected.get_mut(&(number, bucket_us / 1000))?.remove(&cell)
         });
         let key = || format!("{election} {} {region} {choice}", time(bucket_us));
@@ -159,10 +161,10 @@ pub(super) fn timeline(
         Ok(())
     })?;
     for ((election, bucket_ms), cells) in expected {
-        let law = &laws.elections[election];
+        let rules = &rulebook.elections[election];
         for ((region, choice), expected) in cells {
-            let (region, choice) = (&law.regions.list[region], &law.choices.list[choice]);
-            let key = format!("{} {} {region} {choice}", law.id, time(bucket_ms * 1000));
+            let (region, choice) = (&rules.regions.list[region], &rules.choices.list[choice]);
+            let key = format!("{} {} {region} {choice}", rules.id, time(bucket_ms * 1000));
             differences.push("timeline", key, expected, NOTHING);
         }
     }
@@ -175,7 +177,7 @@ pub(super) fn rejections(
     differences: &mut Differences,
 ) -> Result<()> {
     let sql = "SELECT reason, bucket, votes FROM rejection WHERE counter = $1";
-    snapshot.rows("read the refusals", sql, &[], &mut |row| {
+    snapshot.rows("read the rejections", sql, &[], &mut |row| {
         let (name, bucket_us): (&str, i64) = (row.try_get(0)?, micros(row.try_get(1)?));
         let reason: Option<Reason> = name.parse().ok();
         let whole = bucket_us % 1000 == 0;
@@ -221,7 +223,7 @@ pub(super) fn stray_partitions(snapshot: &Snapshot, partitions: u32, differences
         differences.push("position", format!("partition {partition}"), "a row", NOTHING);
         Ok(())
     })?;
-    for table in ["position", "roll", "rejected_vote"] {
+    for table in ["position", "poll_book", "rejected_vote"] {
         let sql = format!(
             "SELECT partition, count(*) FROM {table} t
               WHERE counter = $1 AND (partition NOT BETWEEN 0 AND $2::int - 1

@@ -14,15 +14,15 @@ use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor
 const MESSAGE_BYTES_MAX: usize = 4096;
 
 /// The elections that a counter counts.
-pub(super) struct Laws {
+pub(super) struct Rulebook {
     pub partitions: u32,
-    pub elections: Vec<Law>,
+    pub elections: Vec<ElectionRules>,
     by_id: HashMap<String, usize>,
-    /// Width of the buckets in which refusals are counted: the smallest of the elections'; a minute without any.
+    /// Width of the buckets in which rejections are counted: the smallest of the elections'; a minute without any.
     pub rejection_bucket_ms: i64,
 }
 
-pub(super) struct Law {
+pub(super) struct ElectionRules {
     pub id: String,
     opens_at_ms: i64,
     closes_at_ms: i64,
@@ -64,12 +64,12 @@ pub(super) struct Ballot {
     pub voter: u128,
 }
 
-impl Laws {
-    pub fn new(elections: &[Election], partitions: u32) -> Laws {
+impl Rulebook {
+    pub fn new(elections: &[Election], partitions: u32) -> Rulebook {
         let narrowest = elections.iter().map(|election| election.bucket_seconds).min().unwrap_or(60);
-        Laws {
+        Rulebook {
             partitions,
-            elections: elections.iter().map(Law::new).collect(),
+            elections: elections.iter().map(ElectionRules::new).collect(),
             by_id: elections.iter().enumerate().map(|(number, election)| (election.id.clone(), number)).collect(),
             rejection_bucket_ms: i64::from(narrowest) * 1000,
         }
@@ -86,27 +86,27 @@ impl Laws {
             return Err(Reason::Misrouted);
         }
         let election = self.number(&vote.election).ok_or(Reason::UnknownElection)?;
-        let law = &self.elections[election];
-        let region = law.regions.number(&vote.region).ok_or(Reason::UnknownRegion)?;
-        let choice = law.choices.number(&vote.choice).ok_or(Reason::UnknownChoice)?;
-        if law.only_in.get(&choice).is_some_and(|regions| !regions.contains(&region)) {
+        let rules = &self.elections[election];
+        let region = rules.regions.number(&vote.region).ok_or(Reason::UnknownRegion)?;
+        let choice = rules.choices.number(&vote.choice).ok_or(Reason::UnknownChoice)?;
+        if rules.only_in.get(&choice).is_some_and(|regions| !regions.contains(&region)) {
             return Err(Reason::UnknownChoice);
         }
-        let channel = law.channels.number(&vote.channel).ok_or(Reason::UnknownChannel)?;
-        if vote.cast_at_ms < law.opens_at_ms {
+        let channel = rules.channels.number(&vote.channel).ok_or(Reason::UnknownChannel)?;
+        if vote.cast_at_ms < rules.opens_at_ms {
             return Err(Reason::NotOpen);
         }
-        if vote.cast_at_ms >= law.closes_at_ms {
+        if vote.cast_at_ms >= rules.closes_at_ms {
             return Err(Reason::Closed);
         }
-        let bucket_ms = vote.cast_at_ms.div_euclid(law.bucket_ms) * law.bucket_ms;
+        let bucket_ms = vote.cast_at_ms.div_euclid(rules.bucket_ms) * rules.bucket_ms;
         Ok(Ballot { election, region, choice, channel, bucket_ms, voter: vote.voter })
     }
 }
 
-impl Law {
-    fn new(election: &Election) -> Law {
-        let mut law = Law {
+impl ElectionRules {
+    fn new(election: &Election) -> ElectionRules {
+        let mut rules = ElectionRules {
             id: election.id.clone(),
             opens_at_ms: election.opens_at_ms,
             closes_at_ms: election.closes_at_ms,
@@ -117,21 +117,21 @@ impl Law {
             only_in: HashMap::new(),
         };
         for region in &election.regions {
-            law.regions.add(&region.code);
+            rules.regions.add(&region.code);
         }
         for channel in &election.channels {
-            law.channels.add(channel);
+            rules.channels.add(channel);
         }
         for always in ["BLANK", "NULL"] {
-            law.choices.add(always);
+            rules.choices.add(always);
         }
         for choice in &election.choices {
-            let number = law.choices.add(&choice.code);
+            let number = rules.choices.add(&choice.code);
             if let Some(region) = &choice.region {
-                law.only_in.entry(number).or_default().extend(law.regions.number(region));
+                rules.only_in.entry(number).or_default().extend(rules.regions.number(region));
             }
         }
-        law
+        rules
     }
 }
 

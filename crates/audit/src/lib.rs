@@ -1,13 +1,13 @@
 //! The audit: recounts a counter's votes from the log and compares every row that the counter wrote.
 //!
-//! It shares no counting code with the engine: it has its own parser, rules, partitioner and roll, all as plain as
+//! It shares no counting code with the engine: it has its own parser, rules, partitioner and poll book, all as plain as
 //! can be, on the standard library's maps. It reads the log in a way of its own too (`read.rs`); what both share there are
 //! the libraries that decompress, and librdkafka's client. Whatever both get wrong they get wrong independently.
 //!
-//! Of a count on Spark there is no roll and no evidence in the tables to be compared.
+//! Of a count on Spark there is no poll book and no rejected_records in the tables to be compared.
 //!
 //! The tables are read in one snapshot, so a count that goes on meanwhile does not disturb. Memory is that of the
-//! roll and the evidence of the partitions in hand (two at a time), and of the totals.
+//! poll book and the rejected_records of the partitions in hand (two at a time), and of the totals.
 
 mod compare;
 mod gaps;
@@ -28,8 +28,8 @@ use scrutin_contract::truth::Truth;
 use scrutin_log::{LogError, VoteLog};
 use scrutin_store::{Database, StoreError};
 
-use judge::Laws;
-use recount::Totals;
+use judge::Rulebook;
+use recount::RecountTotals;
 use snapshot::{Position, Snapshot};
 
 pub use gaps::{Gap, gaps};
@@ -66,7 +66,7 @@ pub fn run(
     truth: Option<&Truth>,
     progress: &dyn Fn(u64, u64),
 ) -> Result<AuditReport> {
-    let work = Progress::default();
+    let work = RecountProgress::default();
     // The auditor needs a thread of its own, since it waits for the database and this one may be a runtime's.
     thread::scope(|scope| {
         let (done, finished) = mpsc::sync_channel::<()>(1);
@@ -84,7 +84,7 @@ pub fn run(
 
 /// Records recounted, and how many there are.
 #[derive(Default)]
-struct Progress {
+struct RecountProgress {
     done: AtomicU64,
     total: AtomicU64,
 }
@@ -94,7 +94,7 @@ fn audit(
     db: &Database,
     counter: &str,
     truth: Option<&Truth>,
-    work: &Progress,
+    work: &RecountProgress,
 ) -> Result<AuditReport> {
     let started = Instant::now();
     let snapshot = Snapshot::open(db, counter)?;
@@ -111,14 +111,14 @@ fn audit(
     }
     let mut differences = Differences::default();
     let elections = snapshot.elections(&found.elections, &mut differences)?;
-    let laws = Laws::new(&elections, found.partitions);
+    let rulebook = Rulebook::new(&elections, found.partitions);
     let positions = snapshot.positions()?;
     let records = positions.iter().map(|position| position.next_offset.saturating_sub(position.first_offset));
     work.total.store(records.sum(), Ordering::Relaxed);
 
     let audit = Audit {
         log,
-        laws: &laws,
+        rulebook: &rulebook,
         has_roll: found.has_roll,
         work,
         positions: Mutex::new(positions.iter().rev().cloned().collect()),
@@ -138,8 +138,8 @@ fn audit(
     let snapshot = audit.snapshot.into_inner().unwrap_or_else(PoisonError::into_inner);
     let Sums { totals, counted, rejected, recounted, mut differences } =
         audit.sums.into_inner().unwrap_or_else(PoisonError::into_inner);
-    compare::tally(&snapshot, &laws, totals.tally, &mut differences)?;
-    compare::timeline(&snapshot, &laws, totals.timeline, &mut differences)?;
+    compare::tally(&snapshot, &rulebook, totals.tally, &mut differences)?;
+    compare::timeline(&snapshot, &rulebook, totals.timeline, &mut differences)?;
     compare::rejections(&snapshot, totals.rejections, &mut differences)?;
     compare::kept_sums(&snapshot, &mut differences)?;
     compare::stray_partitions(&snapshot, found.partitions, &mut differences)?;
@@ -161,9 +161,9 @@ fn audit(
 
 struct Audit<'a> {
     log: &'a dyn VoteLog,
-    laws: &'a Laws,
+    rulebook: &'a Rulebook,
     has_roll: bool,
-    work: &'a Progress,
+    work: &'a RecountProgress,
     /// Those that nobody has begun; the next is the last.
     positions: Mutex<Vec<Position>>,
     snapshot: Mutex<Snapshot>,
@@ -175,7 +175,7 @@ struct Audit<'a> {
 /// Over all partitions that are done.
 #[derive(Default)]
 struct Sums {
-    totals: Totals,
+    totals: RecountTotals,
     recounted: u64,
     counted: u64,
     rejected: BTreeMap<scrutin_contract::vote::Reason, u64>,
@@ -200,14 +200,14 @@ impl Audit<'_> {
             self.work.done.fetch_add(records, Ordering::Relaxed);
             !self.stopped.load(Ordering::Relaxed)
         };
-        let Some(recount) = recount::partition(self.log, self.laws, position, &count)? else { return Ok(()) };
+        let Some(recount) = recount::partition(self.log, self.rulebook, position, &count)? else { return Ok(()) };
         let mut differences = Differences::default();
         compare::position(position, &recount, &mut differences);
-        let recount::Recount { totals, rolls, evidence, records, counted, rejected, .. } = recount;
+        let recount::Recount { totals, poll_books, rejected_records, records, counted, rejected, .. } = recount;
         if self.has_roll {
             let snapshot = lock(&self.snapshot);
-            compare::roll(&snapshot, self.laws, position.partition, rolls, &mut differences)?;
-            compare::evidence(&snapshot, position.partition, evidence, &mut differences)?;
+            compare::poll_book(&snapshot, self.rulebook, position.partition, poll_books, &mut differences)?;
+            compare::rejected_records(&snapshot, position.partition, rejected_records, &mut differences)?;
         }
         let mut sums = lock(&self.sums);
         sums.totals.add(totals);

@@ -6,11 +6,11 @@ use scrutin_contract::record::Record;
 use scrutin_contract::vote::Reason;
 use scrutin_log::VoteLog;
 
-use super::judge::{Ballot, Laws};
+use super::judge::{Ballot, Rulebook};
 use super::snapshot::Position;
 use super::{AuditError, Result, read};
 
-/// Refused records kept of each reason in each partition, and bytes kept of their key and of their value.
+/// Rejected records kept of each reason in each partition, and bytes kept of their key and of their value.
 const KEPT_PER_REASON: u64 = 1000;
 const KEPT_BYTES: usize = 4096;
 
@@ -24,7 +24,7 @@ pub(super) type BucketCell = (usize, usize);
 
 /// What adds up over partitions.
 #[derive(Default)]
-pub(super) struct Totals {
+pub(super) struct RecountTotals {
     /// By election, region, choice and channel.
     pub tally: HashMap<TallyCell, u64>,
     /// By election and bucket; in it by region and choice. Votes come nearly in the order of time, so one of the
@@ -34,8 +34,8 @@ pub(super) struct Totals {
     pub rejections: BTreeMap<(Reason, i64), u64>,
 }
 
-impl Totals {
-    pub fn add(&mut self, other: Totals) {
+impl RecountTotals {
+    pub fn add(&mut self, other: RecountTotals) {
         for (cell, votes) in other.tally {
             *self.tally.entry(cell).or_default() += votes;
         }
@@ -60,15 +60,15 @@ pub(super) struct Recount {
     pub gaps: u64,
     pub counted: u64,
     pub rejected: BTreeMap<Reason, u64>,
-    pub totals: Totals,
+    pub totals: RecountTotals,
     /// Who has voted, by election.
-    pub rolls: Vec<HashSet<u128>>,
+    pub poll_books: Vec<HashSet<u128>>,
     /// By offset.
-    pub evidence: BTreeMap<u64, Evidence>,
+    pub rejected_records: BTreeMap<u64, RejectedRecord>,
 }
 
 #[derive(Debug, PartialEq)]
-pub(super) struct Evidence {
+pub(super) struct RejectedRecord {
     pub reason: String,
     /// Microseconds since 1970 UTC.
     pub appended_at_us: i64,
@@ -80,7 +80,7 @@ pub(super) struct Evidence {
 /// Recounts the records from a position's first offset to its next. `go_on` is told of the records done and may end it.
 pub(super) fn partition(
     log: &dyn VoteLog,
-    laws: &Laws,
+    rulebook: &Rulebook,
     position: &Position,
     go_on: &dyn Fn(u64) -> bool,
 ) -> Result<Option<Recount>> {
@@ -99,7 +99,7 @@ pub(super) fn partition(
     let end = position.next_offset.min(offsets.end);
     // Growing a set of millions costs more than filling it. The position is only a hint of how many there will be.
     let voters = position.counted.clamp(0, end.saturating_sub(position.first_offset) as i64) as usize;
-    let room = voters / laws.elections.len().max(1);
+    let room = voters / rulebook.elections.len().max(1);
     let mut recount = Recount {
         log_start: offsets.start,
         log_end: offsets.end,
@@ -107,13 +107,13 @@ pub(super) fn partition(
         gaps: 0,
         counted: 0,
         rejected: BTreeMap::new(),
-        totals: Totals::default(),
-        rolls: laws.elections.iter().map(|_| HashSet::with_capacity(room)).collect(),
-        evidence: BTreeMap::new(),
+        totals: RecountTotals::default(),
+        poll_books: rulebook.elections.iter().map(|_| HashSet::with_capacity(room)).collect(),
+        rejected_records: BTreeMap::new(),
     };
     let mut told = position.first_offset;
     let all = read::records(log, position.partition, position.first_offset..end, &mut |record| {
-        recount.count(laws, position.partition, record);
+        recount.count(rulebook, position.partition, record);
         recount.records += 1;
         if !recount.records.is_multiple_of(TELL_EVERY) {
             return true;
@@ -130,9 +130,9 @@ pub(super) fn partition(
 }
 
 impl Recount {
-    fn count(&mut self, laws: &Laws, partition: u32, record: &Record<'_>) {
-        let outcome = laws.judge(partition, record).and_then(|ballot| {
-            let first = self.rolls[ballot.election].insert(ballot.voter);
+    fn count(&mut self, rulebook: &Rulebook, partition: u32, record: &Record<'_>) {
+        let outcome = rulebook.judge(partition, record).and_then(|ballot| {
+            let first = self.poll_books[ballot.election].insert(ballot.voter);
             if first { Ok(ballot) } else { Err(Reason::AlreadyVoted) }
         });
         match outcome {
@@ -146,9 +146,9 @@ impl Recount {
                 let so_far = self.rejected.entry(reason).or_default();
                 *so_far += 1;
                 if *so_far <= KEPT_PER_REASON {
-                    self.evidence.insert(record.offset, Evidence::of(record, reason));
+                    self.rejected_records.insert(record.offset, RejectedRecord::of(record, reason));
                 }
-                let width = laws.rejection_bucket_ms;
+                let width = rulebook.rejection_bucket_ms;
                 let bucket_ms = record.appended_at_ms.div_euclid(width) * width;
                 *self.totals.rejections.entry((reason, bucket_ms)).or_default() += 1;
             }
@@ -156,10 +156,10 @@ impl Recount {
     }
 }
 
-impl Evidence {
-    fn of(record: &Record<'_>, reason: Reason) -> Evidence {
+impl RejectedRecord {
+    fn of(record: &Record<'_>, reason: Reason) -> RejectedRecord {
         let beginning = |bytes: &[u8]| bytes.iter().copied().take(KEPT_BYTES).collect();
-        Evidence {
+        RejectedRecord {
             reason: reason.code().to_owned(),
             appended_at_us: record.appended_at_ms * 1000,
             key: record.key.map(beginning),

@@ -66,7 +66,7 @@ pub struct AuditReport {
     pub recounted: u64,
     /// Of these, votes that count.
     pub counted: u64,
-    /// Of these, refused.
+    /// Of these, rejected.
     pub rejected: BTreeMap<Reason, u64>,
     pub seconds: f64,
     /// Between the recount and the tables.
@@ -122,7 +122,7 @@ impl AuditReport {
             },
         };
         format!(
-            "audit of `{}`: {outcome}; {} records recounted, {} counted, {rejected} refused{truth}",
+            "audit of `{}`: {outcome}; {} records recounted, {} counted, {rejected} rejected{truth}",
             self.counter, self.recounted, self.counted
         )
     }

@@ -21,7 +21,7 @@ pub(super) struct Counter {
     pub elections: Vec<String>,
     pub log: String,
     pub partitions: u32,
-    /// Whether it keeps roll and evidence in the tables; Spark keeps the roll to itself, and no evidence.
+    /// Whether it keeps poll book and rejected_records in the tables; Spark keeps the poll book to itself, and no rejected_records.
     pub has_roll: bool,
 }
 

@@ -14,7 +14,7 @@ use super::snapshot::Snapshot;
 
 const NOTHING: &str = "none";
 
-/// `recounted` is how many records the counter has counted or refused; fewer or more than the truth has are not scored.
+/// `recounted` is how many records the counter has counted or rejected; fewer or more than the truth has are not scored.
 pub(super) fn score(snapshot: &Snapshot, truth: &Truth, recounted: u64) -> Result<TruthScore> {
     if recounted != truth.records {
         return Ok(TruthScore::Incomplete { records: truth.records, recounted });
@@ -74,7 +74,7 @@ fn timeline(snapshot: &Snapshot, truth: &Truth, differences: &mut Differences) -
 fn rejections(snapshot: &Snapshot, truth: &Truth, differences: &mut Differences) -> Result<()> {
     let mut expected: HashMap<String, u64> = truth.rejected.clone().into_iter().collect();
     let sql = "SELECT reason, sum(votes)::bigint FROM rejection WHERE counter = $1 GROUP BY reason";
-    snapshot.rows("read the refusals", sql, &[], &mut |row| {
+    snapshot.rows("read the rejections", sql, &[], &mut |row| {
         let reason: String = row.try_get(0)?;
         let votes = expected.remove(&reason);
         check(differences, "rejection", reason, votes, row.try_get(1)?);

@@ -16,7 +16,7 @@ pub struct Truth {
     /// Records in all: `counted` plus the sum of `rejected`.
     pub records: u64,
     pub counted: u64,
-    /// Refused votes by reason; a reason without any is left out.
+    /// Rejected votes by reason; a reason without any is left out.
     pub rejected: BTreeMap<String, u64>,
     pub bucket_seconds: u32,
     pub channels: Vec<String>,

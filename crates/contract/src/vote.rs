@@ -1,4 +1,4 @@
-//! The vote, as the contract has it (version 1; `schema/vote.v1.schema.json`), and why one is refused.
+//! The vote, as the contract has it (version 1; `schema/vote.v1.schema.json`), and why one is rejected.
 //!
 //! Parses and writes single votes. Knows no election: whether the codes exist is the engine's to say.
 
@@ -20,7 +20,7 @@ pub const VALUE_BYTES_MAX: usize = 4096;
 pub const BLANK: &str = "BLANK";
 pub const NULL: &str = "NULL";
 
-/// A voter's pseudonym on the roll: a UUID, compared as 128 bits.
+/// A voter's pseudonym in the poll book: a UUID, compared as 128 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VoterId(pub u128);
 
@@ -178,7 +178,7 @@ pub fn write_json_string(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("a string is always written to memory");
 }
 
-/// Why a vote is refused, in the order in which the reasons apply.
+/// Why a vote is rejected, in the order in which the reasons apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Reason {
@@ -226,7 +226,7 @@ impl Reason {
         }
     }
 
-    /// What it means, for who wonders why a vote was refused.
+    /// What it means, for who wonders why a vote was rejected.
     pub const fn explanation(self) -> &'static str {
         match self {
             Reason::Malformed => "not a vote by schema/vote.v1.schema.json, or longer than 4096 bytes",

@@ -26,7 +26,7 @@ pub struct PartitionChange {
     pub gaps: u64,
     pub counted: u64,
     pub rejected: u64,
-    /// Newly struck off the roll, by election.
+    /// Newly marked in the poll book, by election.
     pub voters: Vec<Vec<VoterId>>,
 }
 
@@ -36,8 +36,8 @@ pub struct Totals {
     /// By election.
     elections: Vec<ElectionTotals>,
     pub rejections: BTreeMap<(Reason, i64), u64>,
-    pub evidence: Vec<Evidence>,
-    evidence_bytes: usize,
+    pub rejected_records: Vec<RejectedRecord>,
+    rejected_bytes: usize,
     /// Append times in milliseconds, and how many records each was of.
     pub appended: Vec<(i64, u64)>,
 }
@@ -62,9 +62,9 @@ struct TimelineRow {
     votes: Vec<u32>,
 }
 
-/// A refused record, kept to be looked at.
+/// A rejected record, kept to be looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Evidence {
+pub struct RejectedRecord {
     pub partition: u32,
     pub offset: u64,
     pub reason: Reason,
@@ -77,11 +77,11 @@ pub struct Evidence {
     pub value_bytes: Option<usize>,
 }
 
-impl Evidence {
+impl RejectedRecord {
     /// Bytes in memory.
     fn size(&self) -> usize {
         let bytes = [&self.key, &self.value].into_iter().flatten().map(Vec::len).sum::<usize>();
-        size_of::<Evidence>() + bytes
+        size_of::<RejectedRecord>() + bytes
     }
 }
 
@@ -101,8 +101,8 @@ impl Changes {
             totals: Totals {
                 elections: elections.collect(),
                 rejections: BTreeMap::new(),
-                evidence: Vec::new(),
-                evidence_bytes: 0,
+                rejected_records: Vec::new(),
+                rejected_bytes: 0,
                 appended: Vec::new(),
             },
         }
@@ -112,7 +112,7 @@ impl Changes {
         self.partitions.is_empty()
     }
 
-    /// Records counted or refused.
+    /// Records counted or rejected.
     pub fn received(&self) -> u64 {
         self.partitions.values().map(|change| change.counted + change.rejected).sum()
     }
@@ -121,7 +121,7 @@ impl Changes {
     pub fn size(&self) -> usize {
         let rows = self.totals.elections.iter().map(|totals| totals.rows.len() * totals.cells * 4);
         let voters = self.partitions.values().flat_map(|change| &change.voters).map(|voters| voters.len() * 16);
-        rows.sum::<usize>() + voters.sum::<usize>() + self.totals.evidence_bytes
+        rows.sum::<usize>() + voters.sum::<usize>() + self.totals.rejected_bytes
     }
 
     /// Adds the changes of other partitions and leaves `other` empty, its memory kept for use again.
@@ -138,8 +138,8 @@ impl Changes {
             totals.clear_rows();
         }
         self.totals.rejections.clear();
-        self.totals.evidence.clear();
-        self.totals.evidence_bytes = 0;
+        self.totals.rejected_records.clear();
+        self.totals.rejected_bytes = 0;
         self.totals.appended.clear();
     }
 }
@@ -153,14 +153,14 @@ impl Totals {
     }
 
     #[cold]
-    pub(super) fn refuse(&mut self, rules: &Rules, partition: &mut Partition, record: &Record<'_>, reason: Reason) {
+    pub(super) fn reject(&mut self, rules: &Rules, partition: &mut Partition, record: &Record<'_>, reason: Reason) {
         let bucket_ms = record.appended_at_ms - record.appended_at_ms.rem_euclid(rules.rejection_bucket_ms);
         *self.rejections.entry((reason, bucket_ms)).or_default() += 1;
-        let kept = &mut partition.evidence[reason as usize];
+        let kept = &mut partition.rejected_records[reason as usize];
         if *kept < EVIDENCE_MAX {
             *kept += 1;
             let head = |field: &[u8]| field[..field.len().min(EVIDENCE_BYTES_MAX)].to_vec();
-            let evidence = Evidence {
+            let rejected_records = RejectedRecord {
                 partition: partition.partition,
                 offset: record.offset,
                 reason,
@@ -169,8 +169,8 @@ impl Totals {
                 value: record.value.map(head),
                 value_bytes: record.value.map(<[u8]>::len),
             };
-            self.evidence_bytes += evidence.size();
-            self.evidence.push(evidence);
+            self.rejected_bytes += rejected_records.size();
+            self.rejected_records.push(rejected_records);
         }
     }
 
@@ -208,8 +208,8 @@ impl Totals {
         for (key, votes) in core::mem::take(&mut other.rejections) {
             *self.rejections.entry(key).or_default() += votes;
         }
-        self.evidence.append(&mut other.evidence);
-        self.evidence_bytes += core::mem::take(&mut other.evidence_bytes);
+        self.rejected_records.append(&mut other.rejected_records);
+        self.rejected_bytes += core::mem::take(&mut other.rejected_bytes);
         self.appended.append(&mut other.appended);
     }
 }

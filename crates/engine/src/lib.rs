@@ -1,11 +1,11 @@
 //! The native count: records in, changes out.
 //!
 //! Pure: no clock, no socket, no disk, nothing asynchronous; without the standard library the compiler sees to that. And it
-//! cannot fail: every record is counted or refused with a reason. What it finds is added to [`Changes`], which the pipeline commits.
+//! cannot fail: every record is counted or rejected with a reason. What it finds is added to [`Changes`], which the pipeline commits.
 //!
 //! Invariants, asserted at the end of every batch:
-//! * records in = counted + refused;
-//! * a voter is on the roll of a partition if, and only if, one vote of theirs from there has been counted.
+//! * records in = counted + rejected;
+//! * a voter is in the poll book of a partition if, and only if, one vote of theirs from there has been counted.
 
 #![cfg_attr(not(test), no_std)]
 
@@ -13,11 +13,11 @@ extern crate alloc;
 
 mod changes;
 mod codes;
-mod roll;
+mod poll_book;
 mod rules;
 
-pub use changes::{Changes, Evidence, PartitionChange};
-pub use roll::Roll;
+pub use changes::{Changes, PartitionChange, RejectedRecord};
+pub use poll_book::PollBook;
 pub use rules::{CELLS_MAX, Cell, ElectionRules, Rules};
 
 use alloc::sync::Arc;
@@ -27,13 +27,13 @@ use scrutin_contract::partitioner::partition_of;
 use scrutin_contract::record::{Batch, Record};
 use scrutin_contract::vote::{Reason, Vote, VoterId};
 
-/// How many refused records of a reason are kept as evidence in each partition. Their number is exact beyond it.
+/// How many rejected records of a reason are kept as evidence in each partition. Their number is exact beyond it.
 pub const EVIDENCE_MAX: u32 = 1000;
 
-/// How much of a refused record's key and value is kept, in bytes.
+/// How much of a rejected record's key and value is kept, in bytes.
 pub const EVIDENCE_BYTES_MAX: usize = 4096;
 
-/// Records judged before the first of them is struck off the roll, so that the memory a
+/// Records judged before the first of them is marked in the poll book, so that the memory a
 /// look-up needs is on its way meanwhile.
 const GROUP: usize = 64;
 
@@ -50,9 +50,9 @@ pub struct Partition {
     /// The offset of the next record to be counted.
     pub next_offset: u64,
     /// Evidence kept so far, by reason.
-    pub evidence: [u32; Reason::ALL.len()],
+    pub rejected_records: [u32; Reason::ALL.len()],
     /// Who has voted, by election.
-    pub rolls: Vec<Roll>,
+    pub poll_books: Vec<PollBook>,
 }
 
 /// A vote that counts unless its voter has voted.
@@ -70,7 +70,7 @@ struct Ballot {
 impl Engine {
     pub fn new(rules: Arc<Rules>, partitions: Vec<Partition>) -> Engine {
         for partition in &partitions {
-            assert_eq!(partition.rolls.len(), rules.elections.len(), "a roll for every election");
+            assert_eq!(partition.poll_books.len(), rules.elections.len(), "a poll book for every election");
         }
         Engine { rules, partitions, group: Vec::with_capacity(GROUP) }
     }
@@ -80,9 +80,9 @@ impl Engine {
         self.partitions
     }
 
-    /// Voters on all rolls.
+    /// Voters on all poll_books.
     pub fn voters(&self) -> u64 {
-        self.partitions.iter().flat_map(|partition| &partition.rolls).map(|roll| roll.len() as u64).sum()
+        self.partitions.iter().flat_map(|partition| &partition.poll_books).map(|poll_book| poll_book.len() as u64).sum()
     }
 
     /// Counts the next batch of one of the partitions and adds what it changes to `changes`.
@@ -110,15 +110,15 @@ impl Engine {
                 from = record.offset + 1;
                 match judge(&rules, partition.partition, &record) {
                     Ok(mut ballot) => {
-                        let roll = &partition.rolls[ballot.election];
+                        let poll_book = &partition.poll_books[ballot.election];
                         ballot.place = place;
-                        ballot.hash = roll.hash(ballot.voter);
-                        roll.prefetch(ballot.hash);
+                        ballot.hash = poll_book.hash(ballot.voter);
+                        poll_book.prefetch(ballot.hash);
                         self.group.push(ballot);
                     }
                     Err(reason) => {
                         rejected += 1;
-                        totals.refuse(&rules, partition, &record, reason);
+                        totals.reject(&rules, partition, &record, reason);
                     }
                 }
             }
@@ -126,19 +126,19 @@ impl Engine {
                 break;
             }
             for ballot in &self.group {
-                if partition.rolls[ballot.election].insert_hashed(ballot.voter, ballot.hash) {
+                if partition.poll_books[ballot.election].insert_hashed(ballot.voter, ballot.hash) {
                     counted += 1;
                     change.voters[ballot.election].push(ballot.voter);
                     totals.count(ballot.election, ballot.cell, ballot.channel, ballot.bucket_ms);
                 } else {
                     rejected += 1;
-                    totals.refuse(&rules, partition, &batch.record(ballot.place), Reason::AlreadyVoted);
+                    totals.reject(&rules, partition, &batch.record(ballot.place), Reason::AlreadyVoted);
                 }
             }
         }
 
         let received = batch.len() as u64;
-        assert_eq!(received, counted + rejected, "every record is counted or refused");
+        assert_eq!(received, counted + rejected, "every record is counted or rejected");
         assert!(batch.next_offset >= from, "a batch reaches past its records");
         change.next_offset = batch.next_offset;
         change.gaps += batch.next_offset - partition.next_offset - received;
@@ -158,17 +158,17 @@ fn judge(rules: &Rules, partition: u32, record: &Record<'_>) -> Result<Ballot, R
         return Err(Reason::Misrouted);
     }
     let election = rules.election(&vote.election).ok_or(Reason::UnknownElection)?;
-    let law = &rules.elections[election];
-    let region = law.region(&vote.region).ok_or(Reason::UnknownRegion)?;
-    let cell = law.cell(region, &vote.choice).ok_or(Reason::UnknownChoice)?;
-    let channel = law.channel(&vote.channel).ok_or(Reason::UnknownChannel)?;
-    if vote.cast_at_ms < law.opens_at_ms {
+    let election_rules = &rules.elections[election];
+    let region = election_rules.region(&vote.region).ok_or(Reason::UnknownRegion)?;
+    let cell = election_rules.cell(region, &vote.choice).ok_or(Reason::UnknownChoice)?;
+    let channel = election_rules.channel(&vote.channel).ok_or(Reason::UnknownChannel)?;
+    if vote.cast_at_ms < election_rules.opens_at_ms {
         return Err(Reason::NotOpen);
     }
-    if vote.cast_at_ms >= law.closes_at_ms {
+    if vote.cast_at_ms >= election_rules.closes_at_ms {
         return Err(Reason::Closed);
     }
-    let bucket_ms = law.bucket(vote.cast_at_ms);
+    let bucket_ms = election_rules.bucket(vote.cast_at_ms);
     Ok(Ballot { place: 0, election, voter: vote.voter, cell, channel, bucket_ms, hash: 0 })
 }
 

@@ -26,7 +26,7 @@ pub struct Rules {
     /// In the order of their ids.
     pub elections: Vec<ElectionRules>,
     ids: Codes,
-    /// Width of the buckets in which refusals are counted: the smallest of the elections'.
+    /// Width of the buckets in which rejections are counted: the smallest of the elections'.
     pub rejection_bucket_ms: i64,
 }
 
@@ -42,7 +42,7 @@ pub struct ElectionRules {
     pub choice_codes: Vec<String>,
     regions: Codes,
     choices: Codes,
-    standing: Vec<Standing>,
+    on_ballots: Vec<OnBallots>,
     /// The first cell of each region.
     first_cells: Vec<Cell>,
     /// Region and choice of each cell, by number.
@@ -55,7 +55,7 @@ pub struct ElectionRules {
 
 /// Where a choice stands, as its place among the cells of a region.
 #[derive(Debug)]
-enum Standing {
+enum OnBallots {
     Everywhere(u32),
     In(HashMap<u32, u32>),
 }
@@ -108,9 +108,9 @@ impl ElectionRules {
                 election.id
             ));
         }
-        let mut standing: Vec<Standing> = choice_codes.iter().map(|_| Standing::In(HashMap::new())).collect();
+        let mut on_ballots: Vec<OnBallots> = choice_codes.iter().map(|_| OnBallots::In(HashMap::new())).collect();
         for (at, &choice) in everywhere.iter().enumerate() {
-            standing[choice as usize] = Standing::Everywhere(at as u32);
+            on_ballots[choice as usize] = OnBallots::Everywhere(at as u32);
         }
         let mut first_cells = Vec::with_capacity(region_codes.len());
         let mut places = Vec::with_capacity(cells);
@@ -119,7 +119,7 @@ impl ElectionRules {
             places.extend(everywhere.iter().map(|&choice| (region as u32, choice)));
             for (at, &choice) in only.iter().enumerate() {
                 places.push((region as u32, choice));
-                if let Standing::In(regions) = &mut standing[choice as usize] {
+                if let OnBallots::In(regions) = &mut on_ballots[choice as usize] {
                     regions.insert(region as u32, (everywhere.len() + at) as u32);
                 }
             }
@@ -143,7 +143,7 @@ impl ElectionRules {
             region_codes,
             choice_codes,
             regions,
-            standing,
+            on_ballots,
             first_cells,
             places,
         })
@@ -157,9 +157,9 @@ impl ElectionRules {
     /// The cell of a choice in a region, if it stands there.
     #[inline]
     pub fn cell(&self, region: usize, choice: &str) -> Option<Cell> {
-        let place = match &self.standing[self.choices.find(choice)?] {
-            Standing::Everywhere(place) => place,
-            Standing::In(regions) => regions.get(&(region as u32))?,
+        let place = match &self.on_ballots[self.choices.find(choice)?] {
+            OnBallots::Everywhere(place) => place,
+            OnBallots::In(regions) => regions.get(&(region as u32))?,
         };
         Some(self.first_cells[region] + place)
     }

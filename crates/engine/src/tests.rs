@@ -54,8 +54,8 @@ fn engine(partitions: &[u32]) -> (Engine, Changes) {
     let partition = |partition: &u32| Partition {
         partition: *partition,
         next_offset: 0,
-        evidence: [0; 9],
-        rolls: vec![Roll::new([3, 5]), Roll::new([3, 5])],
+        rejected_records: [0; 9],
+        poll_books: vec![PollBook::new([3, 5]), PollBook::new([3, 5])],
     };
     (Engine::new(rules.clone(), partitions.iter().map(partition).collect()), changes)
 }
@@ -64,21 +64,21 @@ type Sums = BTreeMap<String, u64>;
 
 fn sums(rules: &Rules, changes: &Changes) -> Sums {
     let mut sums = Sums::new();
-    for (election, law) in rules.elections.iter().enumerate() {
-        for &cell in &law.cells_by_code {
-            let (region, choice) = law.codes_of(cell);
-            for (channel, code) in law.channels.iter().enumerate() {
+    for (election, election_rules) in rules.elections.iter().enumerate() {
+        for &cell in &election_rules.cells_by_code {
+            let (region, choice) = election_rules.codes_of(cell);
+            for (channel, code) in election_rules.channels.iter().enumerate() {
                 let votes = changes.totals.votes(election, cell, channel);
                 if votes > 0 {
-                    sums.insert(format!("{} {region} {choice} {code}", law.id), votes);
+                    sums.insert(format!("{} {region} {choice} {code}", election_rules.id), votes);
                 }
             }
         }
         for (bucket_ms, row) in changes.totals.timeline(election) {
             for (cell, votes) in row.iter().enumerate().filter(|(_, votes)| **votes > 0) {
-                let (region, choice) = law.codes_of(cell as Cell);
+                let (region, choice) = election_rules.codes_of(cell as Cell);
                 let minute = &format_millis(bucket_ms)[11..16];
-                sums.insert(format!("{} {minute} {region} {choice}", law.id), u64::from(*votes));
+                sums.insert(format!("{} {minute} {region} {choice}", election_rules.id), u64::from(*votes));
             }
         }
     }
@@ -344,11 +344,11 @@ fn evidence_is_the_first_of_each_reason_and_partition() {
         batch.push(Record { offset, appended_at_ms: 5, key: None, value: (offset % 2 == 0).then_some(&long[..]) });
     }
     engine.apply(&batch, &mut changes);
-    let kept: Vec<u64> = changes.totals.evidence.iter().map(|evidence| evidence.offset).collect();
+    let kept: Vec<u64> = changes.totals.rejected_records.iter().map(|kept| kept.offset).collect();
     assert_eq!(kept, (0..u64::from(EVIDENCE_MAX)).collect::<Vec<_>>());
-    let first = &changes.totals.evidence[0];
+    let first = &changes.totals.rejected_records[0];
     assert_eq!((first.value.as_ref().unwrap().len(), first.value_bytes), (EVIDENCE_BYTES_MAX, Some(10_000)));
-    let second = &changes.totals.evidence[1];
+    let second = &changes.totals.rejected_records[1];
     assert_eq!((second.key.as_ref(), second.value.as_ref(), second.value_bytes), (None, None, None));
     assert_eq!(changes.received(), u64::from(EVIDENCE_MAX) + 500);
 }

@@ -99,7 +99,7 @@ pub trait VoteLog: Send + Sync {
     /// what the partition holds after a crash: read its offsets afterwards.
     fn writer(&self, partitions: &[u32]) -> Result<Box<dyn LogWriter>>;
 
-    /// Takes a share of the partitions, beside the other processes that have joined the same group.
+    /// Takes an assignment of partitions, beside the other processes that have joined the same group.
     fn join(&self, _group: &str) -> Result<Box<dyn Membership>> {
         Ok(Box::new(Alone::new(self.partitions())))
     }

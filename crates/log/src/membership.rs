@@ -15,7 +15,7 @@ pub trait Membership: Send {
     /// The partitions that are this process's to count; none while the group has not decided.
     fn partitions(&self) -> Option<&BTreeSet<u32>>;
 
-    /// Whether the group wants the share changed, waiting up to `wait` for that. The others wait meanwhile: finish what
+    /// Whether the group wants the assignment changed, waiting up to `wait` for that. The others wait meanwhile: finish what
     /// is in hand, commit it, then [`accept`](Membership::accept).
     fn is_change_due(&mut self, wait: Duration) -> Result<bool>;
 

@@ -51,7 +51,7 @@ pub(super) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/turnout", get(regions::turnout))
         .route("/regions/{region}", get(regions::region))
         .route("/timeline", get(timeline))
-        .route("/refusals", get(|app, headers, asked| about(app, headers, asked, &queries::REFUSALS)))
+        .route("/rejections", get(|app, headers, asked| about(app, headers, asked, &queries::REJECTIONS)))
         .route("/accounting", get(|app, headers, asked| about(app, headers, asked, &queries::ACCOUNTING)))
         .route("/lag", get(|app, headers, asked| about(app, headers, asked, &queries::LAG)))
         .route("/throughput", get(|app, headers, asked| about(app, headers, asked, &queries::THROUGHPUT)))

@@ -86,7 +86,7 @@ static FILES: [Asset; 57] = files![
     "theme.js",
     "trust/partitions.js",
     "trust/proof.js",
-    "trust/refusals.js",
+    "trust/rejections.js",
     "trust/trust.js",
     "url.js",
     "vendor/licences.html",

@@ -21,7 +21,7 @@ const MARKS: [f64; 2] = [0.5, 0.9];
 
 /// A region or the whole election, as counted so far.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Standing {
+pub struct Race {
     pub votes: u64,
     pub valid: u64,
     /// Who is ahead, and who comes next: place in the election's list, and votes.
@@ -84,7 +84,7 @@ impl Moments {
     }
 
     /// Compares with what was seen before, at that time (RFC 3339).
-    pub fn observe(&mut self, at: &str, election: Standing, regions: impl IntoIterator<Item = (String, Standing)>) {
+    pub fn observe(&mut self, at: &str, election: Race, regions: impl IntoIterator<Item = (String, Race)>) {
         let mut found = Vec::new();
         let known = self.election.map(|known| known.leader);
         let leader = election.leader(EARLY_ELECTION).or(known.flatten());
@@ -94,10 +94,10 @@ impl Moments {
             found.push(Moment::Leader { place, before });
         }
         self.election = Some(Known { leader, marks: [true; MARKS.len()] });
-        for (region, standing) in regions {
+        for (region, race) in regions {
             let known = self.regions.get(&region).copied();
-            let leader = standing.leader(EARLY_REGION).or(known.and_then(|known| known.leader));
-            let marks = MARKS.map(|share| standing.has(share));
+            let leader = race.leader(EARLY_REGION).or(known.and_then(|known| known.leader));
+            let marks = MARKS.map(|share| race.has(share));
             if let Some(known) = known {
                 if let (Some(before), Some(place)) = (known.leader, leader)
                     && before != place
@@ -107,7 +107,7 @@ impl Moments {
                 // Whoever jumps over both has passed the higher one.
                 let passed = (0..MARKS.len()).rev().find(|&mark| marks[mark] && !known.marks[mark]);
                 if let Some(mark) = passed {
-                    let of = if standing.expected.is_some() { Of::Expected } else { Of::Registered };
+                    let of = if race.expected.is_some() { Of::Expected } else { Of::Registered };
                     found.push(Moment::Turnout { region: region.clone(), share: MARKS[mark], of });
                 }
             }
@@ -122,12 +122,12 @@ impl Moments {
     }
 
     /// The newest ones: number, time, moment.
-    pub fn told(&self) -> impl Iterator<Item = &(u64, String, Moment)> {
+    pub fn reported(&self) -> impl Iterator<Item = &(u64, String, Moment)> {
         self.told.iter()
     }
 }
 
-impl Standing {
+impl Race {
     /// Who leads clearly, once enough is counted.
     fn leader(&self, early: f64) -> Option<u32> {
         let (place, votes) = self.first?;
@@ -147,19 +147,19 @@ impl Standing {
 mod tests {
     use super::*;
 
-    fn standing(first: (u32, u64), second: (u32, u64), expected: Option<u64>) -> Standing {
+    fn race(first: (u32, u64), second: (u32, u64), expected: Option<u64>) -> Race {
         let votes = first.1 + second.1;
-        Standing { votes, valid: votes, first: Some(first), second: Some(second), registered: Some(1000), expected }
+        Race { votes, valid: votes, first: Some(first), second: Some(second), registered: Some(1000), expected }
     }
 
     fn told(moments: &Moments) -> Vec<Moment> {
-        moments.told().map(|(_, _, moment)| moment.clone()).collect()
+        moments.reported().map(|(_, _, moment)| moment.clone()).collect()
     }
 
     #[test]
     fn what_is_true_at_the_start_is_not_told() {
         let mut moments = Moments::default();
-        let region = standing((0, 600), (1, 300), None);
+        let region = race((0, 600), (1, 300), None);
         moments.observe("t", region, [("N".to_owned(), region)]);
         moments.observe("t", region, [("N".to_owned(), region)]);
         assert_eq!(told(&moments), []);
@@ -169,8 +169,8 @@ mod tests {
     fn a_change_of_lead_is_told_once_it_is_clear_and_enough_is_counted() {
         let mut moments = Moments::default();
         let mut see = |first, second| {
-            let now = standing(first, second, None);
-            moments.observe("t", Standing::default(), [("N".to_owned(), now)]);
+            let now = race(first, second, None);
+            moments.observe("t", Race::default(), [("N".to_owned(), now)]);
             told(&moments).len()
         };
         assert_eq!(see((0, 2), (1, 1)), 0, "too early to say who leads");
@@ -185,7 +185,7 @@ mod tests {
     fn marks_are_of_what_is_expected_or_else_registered() {
         let mut moments = Moments::default();
         let mut see = |votes: u64, expected| {
-            moments.observe("t", Standing::default(), [("N".to_owned(), standing((0, votes), (1, 0), expected))]);
+            moments.observe("t", Race::default(), [("N".to_owned(), race((0, votes), (1, 0), expected))]);
         };
         see(100, Some(300));
         see(149, Some(300));
@@ -202,12 +202,12 @@ mod tests {
         let all = 3 * MOMENTS_MAX as u64;
         for n in 0..=all {
             let place = (n % 2) as u32;
-            moments.observe(&n.to_string(), standing((place, 600), (1 - place, 100), None), []);
+            moments.observe(&n.to_string(), race((place, 600), (1 - place, 100), None), []);
         }
-        let numbers: Vec<u64> = moments.told().map(|(number, _, _)| *number).collect();
+        let numbers: Vec<u64> = moments.reported().map(|(number, _, _)| *number).collect();
         assert_eq!(numbers, (all - MOMENTS_MAX as u64..all).collect::<Vec<_>>());
         moments.forget();
-        assert_eq!(moments.told().count(), 0);
+        assert_eq!(moments.reported().count(), 0);
         assert_eq!(moments.next, all);
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::live::Live;
-use super::moments::{Moments, Standing};
+use super::moments::{Moments, Race};
 use super::reader::{ReadError, Reader};
 use super::{PART, queries};
 
@@ -150,7 +150,7 @@ impl Poller<'_> {
         let found: Regions = shaped(&value)?;
         watch.see(&found);
         let Regions { regions_total, regions, .. } = found;
-        let told = watch.moments.told().map(|(number, at, moment)| {
+        let told = watch.moments.reported().map(|(number, at, moment)| {
             let mut told = object(json!(moment));
             told.insert("at".into(), at.as_str().into());
             (number.to_string(), Value::Object(told))
@@ -272,20 +272,20 @@ impl Watch {
         let Some(Total { registered, votes, valid }) = found.total else { return };
         let ahead = |rank: usize| found.ahead.get(rank).map(|ahead| (ahead.place, ahead.votes));
         let expected = found.expected_total;
-        let whole = Standing { votes, valid, first: ahead(0), second: ahead(1), registered, expected };
+        let whole = Race { votes, valid, first: ahead(0), second: ahead(1), registered, expected };
         let regions = found.regions.iter().flatten().map(|(region, counted)| {
             let expected = found.expected.as_ref().and_then(|expected| expected.get(region));
             let (registered, expected) = expected.copied().unwrap_or_default();
-            (region.clone(), counted.standing(registered, expected))
+            (region.clone(), counted.race(registered, expected))
         });
         self.moments.observe(&now(), whole, regions);
     }
 }
 
 impl Counted {
-    fn standing(self, registered: Option<u64>, expected: Option<u64>) -> Standing {
+    fn race(self, registered: Option<u64>, expected: Option<u64>) -> Race {
         let Counted(votes, valid, ..) = self;
-        Standing { votes, valid, first: self.2.zip(self.3), second: self.4.zip(self.5), registered, expected }
+        Race { votes, valid, first: self.2.zip(self.3), second: self.4.zip(self.5), registered, expected }
     }
 }
 

@@ -78,11 +78,13 @@ fn turnout_row() -> String {
     row(&format!("SELECT registered, votes, valid, blank, \"null\", turnout FROM turnout WHERE {OURS}"))
 }
 
-const REFUSALS_ROWS: &str = "SELECT reason, votes FROM refusals WHERE counter = $1::text ORDER BY votes DESC, reason";
+const REJECTIONS_ROWS: &str =
+    "SELECT reason, votes FROM rejections WHERE counter = $1::text ORDER BY votes DESC, reason";
 
-pub static REFUSALS: LazyLock<String> = LazyLock::new(|| about_count(&format!("'refusals', {}", array(REFUSALS_ROWS))));
+pub static REJECTIONS: LazyLock<String> =
+    LazyLock::new(|| about_count(&format!("'rejections', {}", array(REJECTIONS_ROWS))));
 
-const ACCOUNTING_ROW: &str = "SELECT received, counted, rejected, gaps, tallied, refused, holds
+const ACCOUNTING_ROW: &str = "SELECT received, counted, rejected, gaps, tallied, rejected_by_reason, holds
    FROM accounting WHERE counter = $1::text";
 
 pub static ACCOUNTING: LazyLock<String> = LazyLock::new(|| {
@@ -126,8 +128,8 @@ const AUDIT_ROW: &str = "SELECT rfc3339(audited_at) AS audited_at, recounted, di
    FROM last_audit WHERE counter = $1::text";
 
 /// Without the timeline, which is too large to be compared for every look; `scrutin status` and the audit do.
-const AGREEMENT_ROWS: &str = "SELECT counter, other, partitions_apart, votes_apart, refusals_apart,
-        partitions_apart = 0 AND votes_apart = 0 AND refusals_apart = 0 AS agree
+const AGREEMENT_ROWS: &str = "SELECT counter, other, partitions_apart, votes_apart, rejections_apart,
+        partitions_apart = 0 AND votes_apart = 0 AND rejections_apart = 0 AS agree
    FROM agreement WHERE comparable AND $1::text IN (counter, other) ORDER BY counter, other";
 
 pub static STATUS: LazyLock<String> = LazyLock::new(|| {

@@ -163,10 +163,10 @@ impl Reader {
                 ReadError::Unavailable(what.into())
             }
             Some(&SqlState::QUERY_CANCELED) => ReadError::Unavailable("PostgreSQL is too slow".into()),
-            _ if error.is_transient() => ReadError::Unavailable(error.told()),
+            _ if error.is_transient() => ReadError::Unavailable(error.public_message()),
             _ => match error {
-                StoreError::Query { .. } => ReadError::Failed(error.told()),
-                _ => ReadError::Unavailable(error.told()),
+                StoreError::Query { .. } => ReadError::Failed(error.public_message()),
+                _ => ReadError::Unavailable(error.public_message()),
             },
         }
     }

@@ -13,7 +13,7 @@ use scrutin_store::{CommitError, Database};
 use scrutin_telemetry::Telemetry;
 
 use super::clock::Clock;
-use super::ends::Ends;
+use super::end_offsets::EndOffsets;
 use super::job::{Job, Positions};
 use super::latencies::Latencies;
 use super::retry::Retry;
@@ -43,9 +43,9 @@ pub(super) struct Committer {
     /// Where each partition stands in the tables.
     positions: BTreeMap<u32, Position>,
     /// The same, for the group.
-    standing: Positions,
-    ends: Arc<Ends>,
-    session: Option<commit::Committer>,
+    published: Positions,
+    ends: Arc<EndOffsets>,
+    session: Option<commit::CommitSession>,
     /// Whether there has been a session before.
     was_connected: bool,
     finished: Vec<BatchRow>,
@@ -54,7 +54,12 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    pub fn new(job: &Job, positions: BTreeMap<u32, Position>, ends: Arc<Ends>, standing: Positions) -> Committer {
+    pub fn new(
+        job: &Job,
+        positions: BTreeMap<u32, Position>,
+        ends: Arc<EndOffsets>,
+        published: Positions,
+    ) -> Committer {
         Committer {
             database: job.database.clone(),
             counter: job.counter.clone(),
@@ -62,7 +67,7 @@ impl Committer {
             telemetry: Arc::clone(&job.telemetry),
             progress: Arc::clone(&job.progress),
             positions,
-            standing,
+            published,
             ends,
             session: None,
             was_connected: false,
@@ -77,7 +82,7 @@ impl Committer {
         let mut changes = Changes::new(&self.rules);
         let mut last_start = Instant::now();
         let mut usual = Duration::ZERO;
-        self.stand();
+        self.publish_positions();
         self.measure_lag();
         loop {
             let ended = shared.slots.iter().all(|slot| slot.ended.load(Ordering::SeqCst));
@@ -124,9 +129,9 @@ impl Committer {
     }
 
     /// Says where the partitions stand.
-    fn stand(&self) {
-        let standing = self.positions.iter().map(|(partition, position)| (*partition, position.next_offset)).collect();
-        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
+    fn publish_positions(&self) {
+        let published = self.positions.iter().map(|(partition, position)| (*partition, position.next_offset)).collect();
+        *self.published.lock().unwrap_or_else(PoisonError::into_inner) = published;
     }
 
     /// The ends of the log as last heard, and how far the count is behind them.
@@ -187,10 +192,16 @@ impl Committer {
         result
     }
 
-    async fn connect(&self) -> Result<commit::Committer, CommitError> {
+    async fn connect(&self) -> Result<commit::CommitSession, CommitError> {
         let elections: Vec<&str> = self.rules.elections.iter().map(|election| election.id.as_str()).collect();
-        commit::Committer::connect(&self.database, &self.counter, &elections, self.rules.partitions, &self.positions)
-            .await
+        commit::CommitSession::connect(
+            &self.database,
+            &self.counter,
+            &elections,
+            self.rules.partitions,
+            &self.positions,
+        )
+        .await
     }
 
     /// Notes a commit that is done.
@@ -205,13 +216,13 @@ impl Committer {
             counted += change.counted;
             rejected += change.rejected;
         }
-        self.stand();
+        self.publish_positions();
         self.measure_lag();
 
         let metrics = &self.telemetry.metrics;
         metrics.commits.inc();
         metrics.votes_counted.inc_by(counted);
-        metrics.roll_voters.inc_by(counted as i64);
+        metrics.poll_book_voters.inc_by(counted as i64);
         let mut by_reason: BTreeMap<Reason, u64> = BTreeMap::new();
         for ((reason, _), votes) in &changes.totals.rejections {
             *by_reason.entry(*reason).or_default() += votes;
@@ -256,7 +267,7 @@ impl Committer {
             }
             // It is only telemetry: at a stop it is let go.
             Err(CommitError::Store(error)) if error.is_transient() => {
-                self.telemetry.set_waiting(POSTGRESQL, error.told());
+                self.telemetry.set_waiting(POSTGRESQL, error.public_message());
                 if !shared.stop.is_asked() {
                     tracing::warn!("{error}; the count waits");
                 }

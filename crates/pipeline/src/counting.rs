@@ -12,7 +12,7 @@ use scrutin_store::positions::{self, Position};
 use scrutin_store::{CommitError, Role, StoreError, counters};
 use tokio::task::JoinHandle;
 
-use super::ends::Ends;
+use super::end_offsets::EndOffsets;
 use super::job::{Job, Positions};
 use super::retry::Retry;
 use super::round::Shared;
@@ -22,7 +22,7 @@ use super::{CountError, LOG, POSTGRESQL, Stop, WATCH_INTERVAL, blocking, committ
 /// How often the group is told how far its partitions are counted.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often a process that has drained its share looks how far the others are.
+/// How often a process that has drained its assignment looks how far the others are.
 const OTHERS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A process that was taken for dead finds its partitions taken over, and hears of it from the group within this time. If
@@ -40,8 +40,8 @@ pub(super) struct Counting {
 enum Ended {
     /// All that was wanted is done.
     Done,
-    /// The group wants the share changed.
-    ShareChanges,
+    /// The group wants the assignment changed.
+    Rebalance,
 }
 
 impl Counting {
@@ -51,11 +51,11 @@ impl Counting {
 
     pub async fn run(mut self, mut membership: Box<dyn Membership>) -> Result<(), CountError> {
         loop {
-            // The share may be none at all; it is known once the group has decided. Whether the log answers is asked
+            // The assignment may be none at all; it is known once the group has decided. Whether the log answers is asked
             // meanwhile: the group's decision comes from the same brokers.
             if membership.partitions().is_none() {
                 let (log, telemetry) = (Arc::clone(&self.job.log), Arc::clone(&self.job.telemetry));
-                let ends = Ends::watch(log, BTreeMap::new(), telemetry, Arc::default());
+                let ends = EndOffsets::watch(log, BTreeMap::new(), telemetry, Arc::default());
                 while membership.partitions().is_none() {
                     if self.job.stop.is_asked() {
                         return Ok(());
@@ -78,7 +78,7 @@ impl Counting {
                     }
                     _ => return Ok(()),
                 },
-                Ok(Ended::ShareChanges) => {}
+                Ok(Ended::Rebalance) => {}
                 Err(CountError::Commit(error @ CommitError::SetBack { .. })) => {
                     tracing::warn!("{error}");
                     self.recall_totals().await?;
@@ -104,7 +104,7 @@ impl Counting {
         }
     }
 
-    /// Its own share is counted up to `until`. Waits until the others have counted theirs, or the group deals anew, as when
+    /// Its own assignment is counted up to `until`. Waits until the others have counted theirs, or the group deals anew, as when
     /// one of them has died. Gives whether all is counted, or a stop was asked for.
     async fn wait_for_others(
         &self,
@@ -125,7 +125,7 @@ impl Counting {
                 Ok(_) => {
                     self.job.telemetry.set_ready(POSTGRESQL);
                     if !std::mem::replace(&mut is_told, true) {
-                        tracing::info!("this process has counted its share; it waits for the others");
+                        tracing::info!("this process has counted its assignment; it waits for the others");
                     }
                 }
                 Err(error) if error.is_transient() => retry.wait_for_postgresql(&error).await?,
@@ -145,7 +145,7 @@ impl Counting {
         }
     }
 
-    /// Counts the partitions that are the process's own, until a stop, or the share is to change.
+    /// Counts the partitions that are the process's own, until a stop, or the assignment is to change.
     async fn round(&mut self, membership: Box<dyn Membership>) -> (Box<dyn Membership>, Result<Ended, CountError>) {
         let partitions = membership.partitions().cloned().unwrap_or_default();
         let stop = Arc::new(Stop::default());
@@ -153,7 +153,7 @@ impl Counting {
         let is_over = Arc::new(AtomicBool::new(false));
         let watch = self.watch(membership, Arc::clone(&stop), Arc::clone(&positions), Arc::clone(&is_over));
         let over = Over(is_over);
-        let result = self.count_share(&partitions, &stop, &positions).await;
+        let result = self.count_assigned(&partitions, &stop, &positions).await;
         drop(over);
         let (membership, is_change_due) = joined(watch.await);
         if result.is_err() {
@@ -162,7 +162,7 @@ impl Counting {
         let ended = match (result, is_change_due) {
             (_, Err(error)) => Err(error.into()),
             // Nothing is lost: whoever takes the partitions over counts what was not committed.
-            (Ok(()) | Err(CountError::GaveUp(_)), Ok(true)) if !self.job.stop.is_asked() => Ok(Ended::ShareChanges),
+            (Ok(()) | Err(CountError::GaveUp(_)), Ok(true)) if !self.job.stop.is_asked() => Ok(Ended::Rebalance),
             (result, _) => result.map(|()| Ended::Done),
         };
         (membership, ended)
@@ -205,11 +205,11 @@ impl Counting {
         })
     }
 
-    async fn count_share(
+    async fn count_assigned(
         &mut self,
         partitions: &BTreeSet<u32>,
         stop: &Arc<Stop>,
-        standing: &Positions,
+        published: &Positions,
     ) -> Result<(), CountError> {
         if let Some(strange) = partitions.last().filter(|partition| **partition >= self.job.rules.partitions) {
             let (log, had) = (self.job.log.name(), self.job.rules.partitions);
@@ -225,19 +225,19 @@ impl Counting {
         }
         let positions = self.take(partitions, stop).await?;
         let ends = self.check_positions(&positions, stop).await?;
-        let shares = share_out(&positions, self.job.workers.clamp(1, partitions.len()));
-        let engines = self.resume_engines(&shares, stop).await?;
-        self.job.telemetry.metrics.roll_voters.set(engines.iter().map(Engine::voters).sum::<u64>() as i64);
+        let assignments = assign(&positions, self.job.workers.clamp(1, partitions.len()));
+        let engines = self.resume_engines(&assignments, stop).await?;
+        self.job.telemetry.metrics.poll_book_voters.set(engines.iter().map(Engine::voters).sum::<u64>() as i64);
         self.job.telemetry.set_ready(LOG);
         self.job.telemetry.set_ready(POSTGRESQL);
 
-        let shared = Arc::new(Shared::new(&self.job.rules, shares.len(), Arc::clone(stop)));
+        let shared = Arc::new(Shared::new(&self.job.rules, assignments.len(), Arc::clone(stop)));
         let mut workers = Vec::new();
-        for (slot, (engine, share)) in engines.into_iter().zip(shares).enumerate() {
+        for (slot, (engine, assignment)) in engines.into_iter().zip(assignments).enumerate() {
             let work = Work {
                 engine,
                 log: Arc::clone(&self.job.log),
-                share: share.into_iter().collect(),
+                assignment: assignment.into_iter().collect(),
                 until: self.job.until.clone(),
                 slot,
                 shared: Arc::clone(&shared),
@@ -251,9 +251,10 @@ impl Counting {
             })?;
             workers.push(worker);
         }
-        let ends = Ends::watch(Arc::clone(&self.job.log), ends, Arc::clone(&self.job.telemetry), Arc::clone(stop));
+        let ends =
+            EndOffsets::watch(Arc::clone(&self.job.log), ends, Arc::clone(&self.job.telemetry), Arc::clone(stop));
         witness::note(&ends, self.job.log.id(), self.job.database.clone(), Role::Counter);
-        let mut committer = committer::Committer::new(&self.job, positions, Arc::clone(&ends), Arc::clone(standing));
+        let mut committer = committer::Committer::new(&self.job, positions, Arc::clone(&ends), Arc::clone(published));
         let mut result = committer.run(&shared).await;
         shared.close();
         for worker in workers {
@@ -323,15 +324,19 @@ impl Counting {
         Ok(found.into_iter().map(|(partition, offsets)| (partition, offsets.end)).collect())
     }
 
-    async fn resume_engines(&mut self, shares: &[Vec<(u32, u64)>], stop: &Stop) -> Result<Vec<Engine>, CountError> {
+    async fn resume_engines(
+        &mut self,
+        assignments: &[Vec<(u32, u64)>],
+        stop: &Stop,
+    ) -> Result<Vec<Engine>, CountError> {
         let mut retry = Retry::new(&self.job.telemetry, stop);
         let mut kept = std::mem::take(&mut self.kept);
-        let mut engines = Vec::with_capacity(shares.len());
+        let mut engines = Vec::with_capacity(assignments.len());
         // All are read at once; those of a try that fails are read again.
         'again: loop {
             let mut tasks = Vec::new();
-            for share in shares.iter().skip(engines.len()) {
-                let share: Vec<(u32, u64, Option<Partition>)> = share
+            for assignment in assignments.iter().skip(engines.len()) {
+                let assignment: Vec<(u32, u64, Option<Partition>)> = assignment
                     .iter()
                     .map(|&(partition, next)| {
                         let as_left = kept.remove(&partition).filter(|kept| kept.next_offset == next);
@@ -342,8 +347,8 @@ impl Counting {
                     (self.job.database.clone(), self.job.counter.clone(), Arc::clone(&self.job.rules), self.job.seed);
                 tasks.push(tokio::spawn(async move {
                     let client = database.connect(Role::Counter).await?;
-                    let mut partitions = Vec::with_capacity(share.len());
-                    for (partition, next, as_left) in share {
+                    let mut partitions = Vec::with_capacity(assignment.len());
+                    for (partition, next, as_left) in assignment {
                         partitions.push(match as_left {
                             Some(as_left) => as_left,
                             None => resume::partition(&client, &counter, &rules, partition, next, seed).await?,
@@ -389,12 +394,12 @@ async fn changed(mut membership: Box<dyn Membership>, wait: Duration) -> Result<
 }
 
 /// Deals the partitions out to the workers, each with its next offset.
-fn share_out(positions: &BTreeMap<u32, Position>, workers: usize) -> Vec<Vec<(u32, u64)>> {
-    let mut shares = vec![Vec::new(); workers];
+fn assign(positions: &BTreeMap<u32, Position>, workers: usize) -> Vec<Vec<(u32, u64)>> {
+    let mut assignments = vec![Vec::new(); workers];
     for (place, (&partition, position)) in positions.iter().enumerate() {
-        shares[place % workers].push((partition, position.next_offset));
+        assignments[place % workers].push((partition, position.next_offset));
     }
-    shares
+    assignments
 }
 
 fn check_position(log: &dyn VoteLog, partition: u32, next: u64, start: u64, end: u64) -> Result<(), CountError> {

@@ -19,10 +19,10 @@ pub enum CountError {
 }
 
 impl CountError {
-    /// For those who look at the page: of PostgreSQL not everything, as [`StoreError::told`].
-    pub fn told(&self) -> String {
+    /// For those who look at the page: of PostgreSQL not everything, as [`StoreError::public_message`].
+    pub fn public_message(&self) -> String {
         match self {
-            CountError::Store(error) | CountError::Commit(CommitError::Store(error)) => error.told(),
+            CountError::Store(error) | CountError::Commit(CommitError::Store(error)) => error.public_message(),
             other => other.to_string(),
         }
     }

@@ -47,7 +47,7 @@ impl HeldBack {
             Some((partition, offset)) => {
                 let since = *self.since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= TELL_AFTER {
-                    let why = told(log, partition, offset);
+                    let why = describe(log, partition, offset);
                     if !std::mem::replace(&mut self.is_told, true) {
                         tracing::warn!("{why}");
                     }
@@ -73,7 +73,7 @@ impl Drop for HeldBack {
 }
 
 /// The report: what holds votes back, and what will end it.
-pub fn told(log: &dyn VoteLog, partition: u32, offset: u64) -> String {
+pub fn describe(log: &dyn VoteLog, partition: u32, offset: u64) -> String {
     format!(
         "an open transaction in the log at {} holds back what comes after offset {offset} of partition {partition}, until its \
          producer ends it or the brokers do (transaction.timeout.ms)",

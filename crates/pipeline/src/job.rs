@@ -21,7 +21,7 @@ pub(super) struct Job {
     pub stop: Arc<Stop>,
     /// Where to stop, by partition.
     pub until: Option<BTreeMap<u32, u64>>,
-    /// The rolls' own, unknown to those who cast votes.
+    /// The poll_books' own, unknown to those who cast votes.
     pub seed: [u64; 2],
 }
 

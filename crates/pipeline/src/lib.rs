@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! log ─▶ worker ─▶ pending changes ─▶ committer ─▶ PostgreSQL
-//!        (a thread per share of        (merged; one transaction holds tallies,
-//!         the partitions)               refusals, roll and positions)
+//!        (a thread per assignment of        (merged; one transaction holds tallies,
+//!         the partitions)               rejections, poll book and positions)
 //! ```
 //!
 //! Several processes may share the partitions out. A process counts in rounds: takes its partitions in PostgreSQL, which
-//! shuts out whoever counted them before, and counts until the share is to change; then it commits what is in hand
+//! shuts out whoever counted them before, and counts until the assignment is to change; then it commits what is in hand
 //! before it gives a partition up.
 //!
 //! While a commit is under way the workers count on. What waits for the next commit is bounded; a worker at the
@@ -17,7 +17,7 @@
 mod clock;
 mod committer;
 mod counting;
-mod ends;
+mod end_offsets;
 mod error;
 pub mod held_back;
 mod job;
@@ -43,7 +43,7 @@ use scrutin_store::{Database, Role, elections, positions};
 use scrutin_telemetry::Telemetry;
 
 pub use self::clock::Clock;
-pub use self::ends::Ends;
+pub use self::end_offsets::EndOffsets;
 pub use self::error::CountError;
 pub use self::latencies::Latencies;
 pub use self::stop::Stop;
@@ -79,7 +79,7 @@ pub struct CountOptions {
 pub struct CountProgress {
     /// Votes counted, earlier runs included.
     pub counted: AtomicU64,
-    /// Votes refused, earlier runs included.
+    /// Votes rejected, earlier runs included.
     pub rejected: AtomicU64,
     /// What earlier runs have received.
     pub received_before: AtomicU64,
@@ -89,7 +89,7 @@ pub struct CountProgress {
 }
 
 impl CountProgress {
-    /// Records counted or refused, earlier runs included.
+    /// Records counted or rejected, earlier runs included.
     pub fn received(&self) -> u64 {
         self.counted.load(Ordering::Relaxed) + self.rejected.load(Ordering::Relaxed)
     }
@@ -118,7 +118,7 @@ pub async fn enter(
             let is_counted = begun_with.contains(&election.id);
             if !is_counted {
                 tracing::warn!(
-                    "counter `{counter}` began without the election `{}` and refuses its votes; a new counter name counts both",
+                    "counter `{counter}` began without the election `{}` and rejects its votes; a new counter name counts both",
                     election.id
                 );
             }

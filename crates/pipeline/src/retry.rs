@@ -28,7 +28,7 @@ impl<'a> Retry<'a> {
 
     /// [`Retry::wait`] for PostgreSQL, of which not everybody is told everything.
     pub async fn wait_for_postgresql(&mut self, error: &StoreError) -> Result<(), CountError> {
-        self.wait_telling(POSTGRESQL, error, error.told()).await
+        self.wait_telling(POSTGRESQL, error, error.public_message()).await
     }
 
     async fn wait_telling(

@@ -2,7 +2,7 @@
 
 use scrutin_engine::{Changes, PartitionChange, Rules};
 use scrutin_store::commit::CommitRows;
-use scrutin_store::rows::{EvidenceRow, PositionRow, RejectionRow, RollRow, TallyRow, TimelineRow};
+use scrutin_store::rows::{PollBookRow, PositionRow, RejectedRecordRow, RejectionRow, TallyRow, TimelineRow};
 
 /// The rows of each table in the order of their keys.
 pub(super) fn rows_of<'a>(rules: &'a Rules, changes: &'a Changes) -> CommitRows<'a> {
@@ -11,7 +11,7 @@ pub(super) fn rows_of<'a>(rules: &'a Rules, changes: &'a Changes) -> CommitRows<
         let &PartitionChange { next_offset, gaps, counted, rejected, ref voters } = change;
         rows.positions.push(PositionRow { partition, next_offset, gaps, counted, rejected });
         for (election, voters) in rules.elections.iter().zip(voters).filter(|(_, voters)| !voters.is_empty()) {
-            rows.roll.push(RollRow { election: &election.id, partition, next_offset, voters });
+            rows.poll_book.push(PollBookRow { election: &election.id, partition, next_offset, voters });
         }
     }
     for (place, election) in rules.elections.iter().enumerate() {
@@ -37,7 +37,7 @@ pub(super) fn rows_of<'a>(rules: &'a Rules, changes: &'a Changes) -> CommitRows<
     rows.rejections =
         rejections.map(|(&(reason, bucket_ms), &votes)| RejectionRow { reason, bucket_ms, votes }).collect();
     rows.rejections.sort_unstable_by_key(|row| (row.reason.code(), row.bucket_ms));
-    let evidence = changes.totals.evidence.iter().map(|kept| EvidenceRow {
+    let rejected_records = changes.totals.rejected_records.iter().map(|kept| RejectedRecordRow {
         partition: kept.partition,
         offset: kept.offset,
         reason: kept.reason,
@@ -46,6 +46,6 @@ pub(super) fn rows_of<'a>(rules: &'a Rules, changes: &'a Changes) -> CommitRows<
         value: kept.value.as_deref(),
         value_bytes: kept.value_bytes,
     });
-    rows.evidence = evidence.collect();
+    rows.rejected_records = rejected_records.collect();
     rows
 }

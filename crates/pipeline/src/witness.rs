@@ -10,13 +10,13 @@ use std::time::Duration;
 use scrutin_store::{Database, Role, StoreError, log_end};
 use tokio_postgres::Client;
 
-use super::Ends;
+use super::EndOffsets;
 
 /// Far less than the minute after which the views take the end of the log as unknown.
 const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Notes the ends of the log with that id until they are dropped, as a counter or as the witness.
-pub fn note(ends: &Arc<Ends>, log: String, database: Database, role: Role) {
+pub fn note(ends: &Arc<EndOffsets>, log: String, database: Database, role: Role) {
     let ends = Arc::downgrade(ends);
     tokio::spawn(async move {
         let (mut client, mut is_told) = (None, false);

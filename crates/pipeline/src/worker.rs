@@ -1,4 +1,4 @@
-//! Reads its share of the partitions and counts it.
+//! Reads its assignment of the partitions and counts it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub(super) struct Work {
     pub engine: Engine,
     pub log: Arc<dyn VoteLog>,
     /// The partitions, each with its next offset.
-    pub share: BTreeMap<u32, u64>,
+    pub assignment: BTreeMap<u32, u64>,
     /// Where to stop, by partition.
     pub until: Option<BTreeMap<u32, u64>>,
     /// The place of its changes in `shared`.
@@ -50,8 +50,8 @@ pub(super) fn start(work: Work) -> std::io::Result<oneshot::Receiver<Ended>> {
     let (ended, end) = oneshot::channel();
     let name = format!("worker-{}", work.slot);
     let run = move || {
-        let Work { mut engine, log, share, until, slot, shared, telemetry } = work;
-        let mut reading = Reading::new(&*log, share, &telemetry);
+        let Work { mut engine, log, assignment, until, slot, shared, telemetry } = work;
+        let mut reading = Reading::new(&*log, assignment, &telemetry);
         let result = count(&mut engine, &mut reading, until, slot, &shared);
         if result.is_err() {
             shared.stop.ask();
@@ -134,8 +134,9 @@ impl<'a> Reading<'a> {
         let reader = match &mut self.reader {
             Some(reader) => reader,
             None => {
-                let share: Vec<(u32, u64)> = self.next.iter().map(|(partition, next)| (*partition, *next)).collect();
-                self.reader.insert(self.log.reader(&share)?)
+                let assignment: Vec<(u32, u64)> =
+                    self.next.iter().map(|(partition, next)| (*partition, *next)).collect();
+                self.reader.insert(self.log.reader(&assignment)?)
             }
         };
         let batch = reader.fetch(WAIT)?;

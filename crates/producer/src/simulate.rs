@@ -24,4 +24,4 @@ mod tests;
 pub use ballots::Ballots;
 pub use faults::FaultRates;
 pub use plan::{Plan, scaled};
-pub use run::{Delivery, Progress, Speed, run};
+pub use run::{Delivery, SendProgress, Speed, run};

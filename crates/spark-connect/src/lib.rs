@@ -42,7 +42,7 @@ pub use address::SparkAddress;
 pub use connection::SparkSettings;
 pub use error::{Failure, SparkError};
 pub use plan::{OutputMode, Relation, StreamWrite, Trigger};
-pub use query::{Observed, Progress, QueryStatus, SinkProgress, SourceProgress, StateProgress, StreamingQuery};
+pub use query::{Observed, QueryProgress, QueryStatus, SinkProgress, SourceProgress, StateProgress, StreamingQuery};
 pub use session::Session;
 
 type Result<T, E = SparkError> = std::result::Result<T, E>;

@@ -40,7 +40,7 @@ impl Relation {
     }
 
     /// With aggregates over the rows that pass through, as `count(*) AS n`, which change nothing of them: each batch of a
-    /// stream has its own in [`Progress::observed_metrics`](super::Progress), by this name.
+    /// stream has its own in [`QueryProgress::observed_metrics`](super::QueryProgress), by this name.
     #[must_use]
     pub fn observed(self, name: &str, aggregates: &[&str]) -> Relation {
         let expression = |sql: &&str| {

@@ -33,7 +33,7 @@ pub struct QueryStatus {
 /// What one batch has done. Source: `StreamingQueryProgress` of Spark, as JSON.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Progress {
+pub struct QueryProgress {
     pub batch_id: i64,
     /// When it began: `2027-04-11T08:31:12.345Z`.
     pub timestamp: String,
@@ -76,7 +76,7 @@ impl Observed {
     }
 }
 
-impl Progress {
+impl QueryProgress {
     /// From all sources together.
     pub fn num_input_rows(&self) -> u64 {
         self.sources.iter().map(|source| source.num_input_rows).sum()
@@ -151,16 +151,16 @@ impl StreamingQuery {
     }
 
     /// The last batch; none before the first.
-    pub async fn last_progress(&self) -> Result<Option<Progress>> {
+    pub async fn last_progress(&self) -> Result<Option<QueryProgress>> {
         Ok(self.progress(QueryCommand::LastProgress(true)).await?.pop())
     }
 
     /// The last batches, the oldest first: a hundred of them, unless the server is set to keep more.
-    pub async fn recent_progress(&self) -> Result<Vec<Progress>> {
+    pub async fn recent_progress(&self) -> Result<Vec<QueryProgress>> {
         self.progress(QueryCommand::RecentProgress(true)).await
     }
 
-    async fn progress(&self, command: QueryCommand) -> Result<Vec<Progress>> {
+    async fn progress(&self, command: QueryCommand) -> Result<Vec<QueryProgress>> {
         let action = "say how far a streaming query is";
         let Some(QueryResult::RecentProgress(it)) =
             self.ask(action, command, self.connection.settings().answer).await?
@@ -237,7 +237,7 @@ mod tests {
         let json = r#"{"id":"a","batchId":7,"timestamp":"2027-04-11T08:31:12.345Z","durationMs":{"triggerExecution":5},"stateOperators":[{"operatorName":"dedupe",
             "numRowsTotal":4,"memoryUsedBytes":9}],"sources":[{"description":"KafkaV2[Subscribe[votes]]",
             "startOffset":{"votes":{"0":1}},"endOffset":null,"numInputRows":3}],"sink":{"description":"noop","numOutputRows":-1}}"#;
-        let progress: Progress = serde_json::from_str(json).unwrap();
+        let progress: QueryProgress = serde_json::from_str(json).unwrap();
         assert_eq!((progress.batch_id, progress.num_input_rows()), (7, 3));
         assert_eq!(progress.duration_ms["triggerExecution"], 5);
         assert_eq!(progress.sources[0].start_offset["votes"]["0"], 1);

@@ -18,16 +18,16 @@ use std::time::{Duration, Instant};
 use scrutin_contract::election::Election;
 use scrutin_log::{KafkaLog, LogError, VoteLog};
 use scrutin_pipeline::{
-    self as pipeline, Clock, CountError, CountProgress, Ends, Entered, LOG, Latencies, POSTGRESQL, Stop,
+    self as pipeline, Clock, CountError, CountProgress, EndOffsets, Entered, LOG, Latencies, POSTGRESQL, Stop,
 };
 use scrutin_spark_connect::{
-    OutputMode, Progress, Relation, Session, SparkAddress, SparkError, SparkSettings, StreamWrite, StreamingQuery,
+    OutputMode, QueryProgress, Relation, Session, SparkAddress, SparkError, SparkSettings, StreamWrite, StreamingQuery,
     Trigger,
 };
 use scrutin_store::commit::BatchRow;
 use scrutin_store::counters::CountingEngine;
 use scrutin_store::positions::{self, Position};
-use scrutin_store::totals::{Reach, Reached, TotalsCommitter};
+use scrutin_store::totals::{Reach, Reached, TotalsSession};
 use scrutin_store::{CommitError, Database, Role, agreement};
 use scrutin_telemetry::{CounterLabel, Telemetry};
 use serde_json::Value;
@@ -89,7 +89,7 @@ pub struct SparkCountOptions {
 pub struct SparkProgress {
     /// What the last batch has taken, in milliseconds.
     pub batch_ms: AtomicU64,
-    /// What is remembered: voters who have voted, refused votes, and totals.
+    /// What is remembered: voters who have voted, rejected votes, and totals.
     pub state_rows: AtomicU64,
     pub state_bytes: AtomicU64,
 }
@@ -110,14 +110,14 @@ pub async fn count(
     let id = count_id(&log, &elections);
     let topic = log.totals(&options.tallies).await?;
     let all: BTreeSet<u32> = (0..log.partitions()).collect();
-    let taken = positions::take(&mut database.connect(Role::Counter).await?, &options.counter, &all).await?;
+    let positions = positions::take(&mut database.connect(Role::Counter).await?, &options.counter, &all).await?;
     telemetry.set_ready(LOG);
     telemetry.set_ready(POSTGRESQL);
 
     let ends = (0..).zip(offsets.iter().map(|offsets| offsets.end)).collect();
-    let ends = Ends::watch(Arc::clone(&votes), ends, Arc::clone(&telemetry), Arc::clone(&stop));
+    let ends = EndOffsets::watch(Arc::clone(&votes), ends, Arc::clone(&telemetry), Arc::clone(&stop));
     pipeline::witness::note(&ends, votes.id(), database.clone(), Role::Counter);
-    let counting = Counting {
+    let driver = Driver {
         tallies: Some(
             pipeline::blocking({
                 let id = id.clone();
@@ -135,7 +135,7 @@ pub async fn count(
         count,
         spark,
         stop,
-        taken,
+        positions,
         done: BTreeMap::new(),
         session: None,
         seen: None,
@@ -143,7 +143,7 @@ pub async fn count(
         clock: Clock::default(),
         failures: 0,
     };
-    counting.run().await
+    driver.run().await
 }
 
 /// Tells this count's totals from those of every other: who counts the same log by the same rules comes to the same.
@@ -156,7 +156,7 @@ fn count_id(log: &KafkaLog, elections: &[Election]) -> String {
     hasher.finalize().to_hex()[..16].to_owned()
 }
 
-struct Counting {
+struct Driver {
     id: String,
     log: KafkaLog,
     elections: Vec<Election>,
@@ -166,14 +166,14 @@ struct Counting {
     count: Arc<CountProgress>,
     spark: Arc<SparkProgress>,
     stop: Arc<Stop>,
-    ends: Arc<Ends>,
+    ends: Arc<EndOffsets>,
     /// Where the partitions stand in the tables, and by which number they are this process's.
-    taken: BTreeMap<u32, Position>,
+    positions: BTreeMap<u32, Position>,
     /// None while a thread reads it.
     tallies: Option<Tallies>,
     /// Offsets of the log behind the last batch that is known to be done.
     done: BTreeMap<u32, u64>,
-    session: Option<TotalsCommitter>,
+    session: Option<TotalsSession>,
     /// The last batch with votes that the query has told of.
     seen: Option<i64>,
     /// Of the batches since the last commit, when their records were appended: see [`job::appended`].
@@ -183,7 +183,7 @@ struct Counting {
     failures: u32,
 }
 
-impl Counting {
+impl Driver {
     async fn run(mut self) -> Result<(), SparkCountError> {
         let mut wait = WAIT_FIRST;
         loop {
@@ -200,7 +200,7 @@ impl Counting {
             };
             self.session = None;
             tracing::warn!("{error}; the count waits");
-            self.telemetry.set_waiting(part, error.told());
+            self.telemetry.set_waiting(part, error.public_message());
             if self.stop.is_asked() {
                 return Err(CountError::GaveUp(error.to_string()).into());
             }
@@ -238,7 +238,7 @@ impl Counting {
     /// Looks at what the database holds, which may be another server than before.
     async fn check_tables(&mut self) -> Result<(), SparkCountError> {
         let client = self.database.connect(Role::Counter).await?;
-        if !positions::check_taken(&client, &self.options.counter, &self.taken).await? {
+        if !positions::check_taken(&client, &self.options.counter, &self.positions).await? {
             tracing::warn!(
                 "the database has lost commits of `{}`, as when a standby takes over that had not received them; all totals \
                  are committed once more",
@@ -291,7 +291,7 @@ impl Counting {
             let look = Look::at(query, self.seen).await?;
             self.telemetry.set_ready(SPARK);
             // Without a vote nothing else would show that the server is gone.
-            if self.session.as_ref().is_some_and(TotalsCommitter::is_closed) {
+            if self.session.as_ref().is_some_and(TotalsSession::is_closed) {
                 self.session = None;
                 self.check_tables().await?;
             }
@@ -372,10 +372,10 @@ impl Counting {
     /// Whether there is a record behind the totals that the query must have counted.
     async fn has_skipped(&mut self) -> Result<bool, SparkCountError> {
         let reached = self.tallies_mut().totals.reached();
-        let (log, taken) = (self.log.clone(), self.taken.clone());
+        let (log, positions) = (self.log.clone(), self.positions.clone());
         let done = self.done.clone();
         let look = move || {
-            for (partition, position) in taken {
+            for (partition, position) in positions {
                 let end = done.get(&partition).copied().unwrap_or(0);
                 let next = reached.get(&partition).map_or(position.next_offset, |reached| reached.next_offset);
                 if next < end && holds_record(&log, partition, next..end)? {
@@ -417,7 +417,7 @@ impl Counting {
     fn measure_lag(&self) {
         let mut lag = 0;
         for (partition, end) in self.ends.latest() {
-            let behind = end.saturating_sub(self.taken.get(&partition).map_or(0, |position| position.next_offset));
+            let behind = end.saturating_sub(self.positions.get(&partition).map_or(0, |position| position.next_offset));
             self.telemetry.metrics.lag(partition, behind);
             lag += behind;
         }
@@ -445,7 +445,7 @@ impl Counting {
             return Ok(false);
         };
         let mut reached = tallies.totals.reached();
-        let is_behind = self.taken.iter().any(|(partition, position)| {
+        let is_behind = self.positions.iter().any(|(partition, position)| {
             reached.get(partition).is_some_and(|reached| reached.next_offset < position.next_offset)
         });
         let (counted, rejected) = sums(&reached);
@@ -475,15 +475,15 @@ impl Counting {
         };
         let session = match &mut self.session {
             Some(session) => session,
-            None => self.session.insert(TotalsCommitter::connect(&self.database, &self.options.counter).await?),
+            None => self.session.insert(TotalsSession::connect(&self.database, &self.options.counter).await?),
         };
         let changes = tallies.totals.changes();
-        let reach = Reach { taken: &self.taken, reached: &reached, ends: &ends };
+        let reach = Reach { positions: &self.positions, reached: &reached, ends: &ends };
         session.commit(&changes, &reach, (batch.received > 0).then_some(&batch)).await?;
         tallies.totals.committed();
         self.appended.clear();
         for (partition, reached) in reached {
-            if let Some(position) = self.taken.get_mut(&partition) {
+            if let Some(position) = self.positions.get_mut(&partition) {
                 self.telemetry.metrics.received(partition, reached.next_offset.saturating_sub(position.next_offset));
                 position.next_offset = reached.next_offset;
             }
@@ -510,7 +510,7 @@ impl Counting {
                 .set(apart);
             if apart != 0 {
                 tracing::warn!(
-                    "this count and `{other}` differ by {apart} votes and refusals; `scrutin status` says where"
+                    "this count and `{other}` differ by {apart} votes and rejections; `scrutin status` says where"
                 );
             }
         }
@@ -518,14 +518,14 @@ impl Counting {
     }
 }
 
-/// Votes counted and refused, of all partitions.
+/// Votes counted and rejected, of all partitions.
 fn sums(reached: &BTreeMap<u32, Reached>) -> (u64, u64) {
     let add =
         |(counted, rejected), it: &Reached| (counted + it.counted, rejected + it.received.saturating_sub(it.counted));
     reached.values().fold((0, 0), add)
 }
 
-/// Whether more was counted, or refused, before.
+/// Whether more was counted, or rejected, before.
 fn falls_short((counted, rejected): (u64, u64), before: &CountProgress) -> bool {
     counted < before.counted.load(Ordering::Relaxed) || rejected < before.rejected.load(Ordering::Relaxed)
 }
@@ -554,7 +554,7 @@ struct Look {
     is_idle: bool,
     batch: Option<i64>,
     /// Batches with votes that were done since the last look.
-    news: Vec<Progress>,
+    news: Vec<QueryProgress>,
     /// Offsets of the log behind the last batch.
     ends: Option<BTreeMap<u32, u64>>,
 }
@@ -566,7 +566,7 @@ impl Look {
         let last = query.last_progress().await?;
         let batch = last.as_ref().map(|progress| progress.batch_id);
         let ends = last.as_ref().and_then(ends);
-        let is_next = |progress: &Progress| seen.is_some_and(|seen| progress.batch_id <= seen + 1);
+        let is_next = |progress: &QueryProgress| seen.is_some_and(|seen| progress.batch_id <= seen + 1);
         let mut news = match last {
             Some(last) if is_next(&last) => vec![last],
             Some(_) => query.recent_progress().await?,
@@ -585,7 +585,7 @@ impl Look {
 }
 
 /// The offsets of the one topic that is read: `{"votes":{"0":17}}`, which Spark Connect gives as a text of JSON.
-fn ends(progress: &Progress) -> Option<BTreeMap<u32, u64>> {
+fn ends(progress: &QueryProgress) -> Option<BTreeMap<u32, u64>> {
     let end = &progress.sources.first()?.end_offset;
     let topics = match end {
         Value::String(text) => serde_json::from_str(text).ok()?,
@@ -603,7 +603,7 @@ mod tests {
     fn offsets_are_read_as_json_and_as_a_text_of_it() {
         for end in [r#"{"votes":{"0":17,"1":0}}"#, r#""{\"votes\":{\"0\":17,\"1\":0}}""#] {
             let json = format!(r#"{{"batchId":1,"timestamp":"","sources":[{{"endOffset":{end}}}]}}"#);
-            let progress: Progress = serde_json::from_str(&json).unwrap();
+            let progress: QueryProgress = serde_json::from_str(&json).unwrap();
             assert_eq!(ends(&progress), Some([(0, 17), (1, 0)].into()), "{end}");
         }
     }

@@ -14,10 +14,10 @@ pub enum SparkCountError {
 }
 
 impl SparkCountError {
-    /// For those who look at the page, as [`CountError::told`].
-    pub fn told(&self) -> String {
+    /// For those who look at the page, as [`CountError::public_message`].
+    pub fn public_message(&self) -> String {
         match self {
-            SparkCountError::Count(error) => error.told(),
+            SparkCountError::Count(error) => error.public_message(),
             SparkCountError::Spark(error) => error.to_string(),
         }
     }

@@ -12,7 +12,7 @@
 
 use scrutin_contract::election::Election;
 use scrutin_contract::vote::{BLANK, NULL};
-use scrutin_spark_connect::{Progress, Relation, Session, SparkError};
+use scrutin_spark_connect::{QueryProgress, Relation, Session, SparkError};
 use serde_json::json;
 
 const RECORDS: &str = include_str!("sql/records.sql");
@@ -27,7 +27,7 @@ const QUANTILES: u32 = 100;
 
 /// When the records of a batch were appended, in milliseconds since 1970 UTC, each time with a share of them: a hundred
 /// times as large as it is, so that it is whole.
-pub fn appended(batch: &Progress) -> Vec<(i64, u64)> {
+pub fn appended(batch: &QueryProgress) -> Vec<(i64, u64)> {
     let times = batch.observed_metrics.get(APPENDED).and_then(|observed| observed.get("at_ms")?.as_array());
     let share = batch.num_input_rows();
     times.into_iter().flatten().filter_map(|at| Some((at.as_i64()?, share))).collect()

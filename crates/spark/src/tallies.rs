@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use scrutin_log::{KafkaLog, LogError, LogReader, VoteLog};
 
-use super::totals::Totals;
+use super::totals::RunningTotals;
 
 /// How long one look for the next records may take, and how long there may be none where there should be.
 const WAIT: Duration = Duration::from_millis(100);
@@ -16,7 +16,7 @@ pub(super) struct Tallies {
     log: KafkaLog,
     reader: Box<dyn LogReader>,
     next: BTreeMap<u32, u64>,
-    pub totals: Totals,
+    pub totals: RunningTotals,
 }
 
 impl Tallies {
@@ -25,7 +25,7 @@ impl Tallies {
         let starts = (0..log.partitions()).map(|partition| Ok((partition, log.offsets(partition)?.start)));
         let from = starts.collect::<Result<Vec<_>, LogError>>()?;
         let reader = log.reader(&from)?;
-        Ok(Tallies { log, reader, next: from.into_iter().collect(), totals: Totals::new(count) })
+        Ok(Tallies { log, reader, next: from.into_iter().collect(), totals: RunningTotals::new(count) })
     }
 
     pub fn name(&self) -> String {

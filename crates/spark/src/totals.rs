@@ -2,7 +2,7 @@
 //!
 //! A batch of Spark's writes its totals one by one, and may write them again after a crash; the topic keeps the last of
 //! each. So what has been read of it may be a batch and a half. Two things tell a state that is one: all totals of a batch
-//! carry the same time, and in the sum over all partitions the records received are those that were counted and refused.
+//! carry the same time, and in the sum over all partitions the records received are those that were counted and rejected.
 //! Totals only grow, so the larger of two for the same group is the later one, and it does not matter how often one is
 //! read, in what order, or from which of several runs of the query.
 
@@ -75,7 +75,7 @@ impl Total {
 
 /// Totals of one count.
 #[derive(Debug)]
-pub struct Totals {
+pub struct RunningTotals {
     count: String,
     /// Of batches that are done.
     settled: HashMap<Group, Total>,
@@ -85,10 +85,15 @@ pub struct Totals {
     coming: BTreeMap<i64, HashMap<Group, Total>>,
 }
 
-impl Totals {
+impl RunningTotals {
     /// `count` stands in the key of each of its totals.
-    pub fn new(count: &str) -> Totals {
-        Totals { count: count.to_owned(), settled: HashMap::new(), changed: HashSet::new(), coming: BTreeMap::new() }
+    pub fn new(count: &str) -> RunningTotals {
+        RunningTotals {
+            count: count.to_owned(),
+            settled: HashMap::new(),
+            changed: HashSet::new(),
+            coming: BTreeMap::new(),
+        }
     }
 
     /// Takes in a record of the topic.
@@ -204,7 +209,7 @@ impl Totals {
             })
     }
 
-    /// What is settled and not committed, in the order of the groups; refusals by reason and append time, those of
+    /// What is settled and not committed, in the order of the groups; rejections by reason and append time, those of
     /// `already_voted` among them.
     pub fn changes(&self) -> TotalRows<'_> {
         let mut rows = TotalRows::default();
@@ -276,7 +281,7 @@ mod tests {
         RejectionRow { reason: Reason::AlreadyVoted, bucket_ms: 0, votes }
     }
 
-    fn take(totals: &mut Totals, rows: &[(String, String)]) {
+    fn take(totals: &mut RunningTotals, rows: &[(String, String)]) {
         for (key, value) in rows {
             totals.take(Some(key.as_bytes()), Some(value.as_bytes())).unwrap();
         }
@@ -284,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_seen_as_a_whole() {
-        let mut totals = Totals::new("c");
+        let mut totals = RunningTotals::new("c");
         take(&mut totals, &batch(5, 1));
         take(&mut totals, &batch(6, 2)[..3]);
         totals.settle_until(&[(0, 1), (1, 1)].into());
@@ -309,7 +314,7 @@ mod tests {
 
     #[test]
     fn what_reaches_further_waits() {
-        let mut totals = Totals::new("c");
+        let mut totals = RunningTotals::new("c");
         take(&mut totals, &batch(6, 2));
         totals.settle_until(&[(0, 1), (1, 2)].into());
         assert!(!totals.has_changed());
@@ -321,7 +326,7 @@ mod tests {
 
     #[test]
     fn what_is_no_total_of_this_count_is_told_or_passed_over() {
-        let mut totals = Totals::new("another");
+        let mut totals = RunningTotals::new("another");
         take(&mut totals, &batch(5, 1));
         totals.settle_all();
         assert!(!totals.has_changed());

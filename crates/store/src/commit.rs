@@ -4,19 +4,19 @@
 //!
 //! # Protocol
 //!
-//! A partition's position holds `next_offset`, where the count goes on, and `taken`, which every process that takes the
+//! A partition's position holds `next_offset`, where the count goes on, and `epoch`, which every process that takes the
 //! partition raises. A commit knows both as they were when it last read or wrote them. All of it is one transaction:
 //!
 //! 1. Wait for the turn: lock the counter's own row, until the transaction ends. Takeovers wait for it too. Nobody who only
 //!    reads may lock a row, so nobody else can keep the turn. The transaction is READ COMMITTED, so what follows sees all that
 //!    was committed while it waited.
-//! 2. Move each position from the expected `next_offset` to the new one, where `taken` is still the expected number.
+//! 2. Move each position from the expected `next_offset` to the new one, where `epoch` is still the expected number.
 //! 3. If every position has moved: write all the rest, and commit.
-//! 4. If none has moved, and each stands at the *new* offset with the expected `taken`: this commit was done before, and its
-//!    answer was lost. Roll back; it is done.
+//! 4. If none has moved, and each stands at the *new* offset with the expected `epoch`: this commit was done before, and its
+//!    answer was lost. PollBook back; it is done.
 //! 5. If one stands before where this process had committed it to, the database has lost commits, as when a standby takes
-//!    over that had not received them. Roll back; this process takes its partitions again and counts on from where they stand.
-//! 6. Otherwise another process has taken a partition. Roll back; this process must stop there.
+//!    over that had not received them. PollBook back; this process takes its partitions again and counts on from where they stand.
+//! 6. Otherwise another process has taken a partition. PollBook back; this process must stop there.
 //!
 //! An error before the answer to COMMIT leaves open whether it was done. The caller then commits the same changes again over
 //! a new connection. The server may still be at work on the first try, so only step 1 makes the answer of step 4 final. A new
@@ -33,8 +33,8 @@ use tokio_postgres::{Client, Statement, ToStatement, Transaction};
 use super::copy::CopyRows;
 use super::positions::{self, Position, TAKE_TURN, check_kept};
 use super::rows::{
-    EvidenceRow, PositionRow, RejectionColumns, RejectionRow, RollRow, TallyColumns, TallyRow, TimelineColumns,
-    TimelineRow,
+    PollBookRow, PositionRow, RejectedRecordRow, RejectionColumns, RejectionRow, TallyColumns, TallyRow,
+    TimelineColumns, TimelineRow,
 };
 use super::time::{millis, time};
 use super::{CommitError, Database, Role, StoreError};
@@ -46,8 +46,8 @@ pub struct CommitRows<'a> {
     pub tally: Vec<TallyRow<'a>>,
     pub timeline: Vec<TimelineRow<'a>>,
     pub rejections: Vec<RejectionRow>,
-    pub evidence: Vec<EvidenceRow<'a>>,
-    pub roll: Vec<RollRow<'a>>,
+    pub rejected_records: Vec<RejectedRecordRow<'a>>,
+    pub poll_book: Vec<PollBookRow<'a>>,
 }
 
 /// What one commit rests on, beside its rows.
@@ -77,17 +77,17 @@ pub struct BatchRow {
 /// How old rows of `batch` get.
 const BATCH_AGE: &str = "7 days";
 
-/// Every so many commits the small chunks of one partition's roll, each in its turn, are packed into one.
+/// Every so many commits the small chunks of one partition's poll book, each in its turn, are packed into one.
 const COMMITS_PER_COMPACTION: u32 = 16;
 
-/// Chunks of the roll of this size, in bytes, are left alone.
+/// Chunks of the poll book of this size, in bytes, are left alone.
 const CHUNK_BYTES: i32 = 64 << 10;
 
 /// At most so many chunks are packed at once, so that the commit that does it is hardly slower than others.
 const CHUNKS_PER_COMPACTION: i64 = 128;
 
 /// Writes one counter's commits over one connection.
-pub struct Committer {
+pub struct CommitSession {
     counter: String,
     client: Client,
     statements: Statements,
@@ -108,12 +108,12 @@ struct Statements {
     timeline_copy: Statement,
     rejections: Statement,
     evidence: Statement,
-    roll: Statement,
+    poll_book: Statement,
     compact: Statement,
     batches: Statement,
 }
 
-impl Committer {
+impl CommitSession {
     /// `elections` are the ids of those that the counter counts, `partitions` the number of the log's, `committed` where the
     /// process's own stood last.
     ///
@@ -125,12 +125,12 @@ impl Committer {
         elections: &[&str],
         partitions: u32,
         committed: &BTreeMap<u32, Position>,
-    ) -> Result<Committer, CommitError> {
+    ) -> Result<CommitSession, CommitError> {
         let client = database.connect(Role::Counter).await?;
         let stands = positions::positions(&client, counter).await?;
         committed.keys().try_for_each(|partition| check_kept(counter, *partition, committed, &stands))?;
         let statements = Statements::prepare(&client).await.map_err(StoreError::during("prepare the commit"))?;
-        let mut committer = Committer {
+        let mut committer = CommitSession {
             counter: counter.to_owned(),
             client,
             statements,
@@ -179,7 +179,7 @@ impl Committer {
     }
 
     async fn try_commit(&mut self, rows: &CommitRows<'_>, basis: CommitBasis<'_>) -> Result<(), CommitError> {
-        let Committer { counter, client, statements, known_buckets, .. } = self;
+        let CommitSession { counter, client, statements, known_buckets, .. } = self;
         let during = StoreError::during;
         let transaction = client.transaction().await.map_err(during("begin a commit"))?;
         transaction.execute(&statements.turn, &[counter]).await.map_err(during("take a turn to commit"))?;
@@ -191,13 +191,15 @@ impl Committer {
         write_timeline(&transaction, statements, counter, &rows.timeline, known_buckets)
             .await
             .map_err(during("write the timeline"))?;
-        write_refusals(&transaction, statements, counter, rows).await.map_err(during("write the refusals"))?;
-        write_roll(&transaction, statements, counter, &rows.roll).await.map_err(during("write the roll"))?;
+        write_rejections(&transaction, statements, counter, rows).await.map_err(during("write the rejections"))?;
+        write_poll_book(&transaction, statements, counter, &rows.poll_book)
+            .await
+            .map_err(during("write the poll book"))?;
         if self.commits.is_multiple_of(COMMITS_PER_COMPACTION) {
             let turn = (self.commits / COMMITS_PER_COMPACTION % self.partitions) as i32;
             let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
                 [counter, &turn, &CHUNK_BYTES, &CHUNKS_PER_COMPACTION];
-            transaction.execute(&statements.compact, &parameters).await.map_err(during("compact the roll"))?;
+            transaction.execute(&statements.compact, &parameters).await.map_err(during("compact the poll book"))?;
         }
         write_batches(&transaction, &statements.batches, counter, basis.finished)
             .await
@@ -259,15 +261,15 @@ impl Statements {
                             rejected = p.rejected + n.rejected, end_offset = n.end_offset, updated_at = now()
                        FROM unnest($2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
                                    $9::bigint[])
-                            AS n (partition, expected, next_offset, gaps, counted, rejected, end_offset, taken)
+                            AS n (partition, expected, next_offset, gaps, counted, rejected, end_offset, epoch)
                       WHERE p.counter = $1 AND p.partition = n.partition AND p.next_offset = n.expected
-                        AND p.taken = n.taken
+                        AND p.epoch = n.epoch
                   RETURNING p.partition",
                 )
                 .await?,
             reached: client
                 .prepare(
-                    "SELECT partition, next_offset, taken FROM position WHERE counter = $1 AND partition = ANY ($2::int[])",
+                    "SELECT partition, next_offset, epoch FROM position WHERE counter = $1 AND partition = ANY ($2::int[])",
                 )
                 .await?,
             tally: client
@@ -300,22 +302,22 @@ impl Statements {
                      SELECT $1, * FROM unnest($2::int[], $3::bigint[], $4::text[], $5::timestamptz[], $6::bytea[], $7::bytea[], $8::bigint[])",
                 )
                 .await?,
-            roll: client
-                .prepare("COPY roll (counter, election, partition, chunk, ids) FROM STDIN (FORMAT binary)")
+            poll_book: client
+                .prepare("COPY poll_book (counter, election, partition, chunk, ids) FROM STDIN (FORMAT binary)")
                 .await?,
             compact: client
                 .prepare(
                     "WITH small AS (
-                         SELECT election, chunk FROM roll
+                         SELECT election, chunk FROM poll_book
                           WHERE counter = $1 AND partition = $2 AND octet_length(ids) < $3
                           ORDER BY election, chunk LIMIT $4),
-                     taken AS (
-                         DELETE FROM roll r USING small s
+                     compacted AS (
+                         DELETE FROM poll_book r USING small s
                           WHERE r.counter = $1 AND r.partition = $2 AND r.election = s.election AND r.chunk = s.chunk
                          RETURNING r.election, r.chunk, r.ids)
-                     INSERT INTO roll (counter, election, partition, chunk, ids)
+                     INSERT INTO poll_book (counter, election, partition, chunk, ids)
                      SELECT $1, election, $2, max(chunk), string_agg(ids, ''::bytea ORDER BY chunk)
-                       FROM taken GROUP BY election",
+                       FROM compacted GROUP BY election",
                 )
                 .await?,
             batches: client.prepare(WRITE_BATCHES).await?,
@@ -343,14 +345,14 @@ async fn move_positions(
         |value: &dyn Fn(&PositionRow) -> u64| -> Vec<i64> { rows.iter().map(|row| value(row) as i64).collect() };
     let partitions: Vec<i32> = rows.iter().map(|row| row.partition as i32).collect();
     let from = column(&|row| expected[&row.partition].next_offset);
-    let taken = column(&|row| expected[&row.partition].taken);
+    let epochs = column(&|row| expected[&row.partition].epoch);
     let next = column(&|row| row.next_offset);
     let gaps = column(&|row| row.gaps);
     let counted = column(&|row| row.counted);
     let rejected = column(&|row| row.rejected);
     let end = column(&|row| ends.get(&row.partition).copied().unwrap_or(0).max(row.next_offset));
     let moved = transaction
-        .query(&statements.positions, &[&counter, &partitions, &from, &next, &gaps, &counted, &rejected, &end, &taken])
+        .query(&statements.positions, &[&counter, &partitions, &from, &next, &gaps, &counted, &rejected, &end, &epochs])
         .await
         .map_err(during("move the positions"))?;
     let moved: BTreeSet<i32> = moved.iter().map(|row| row.get(0)).collect();
@@ -420,7 +422,7 @@ async fn write_timeline(
     copy.send(transaction, &statements.timeline_copy).await
 }
 
-async fn write_refusals(
+async fn write_rejections(
     transaction: &Transaction<'_>,
     statements: &Statements,
     counter: &str,
@@ -432,7 +434,7 @@ async fn write_refusals(
     let RejectionColumns { reasons, buckets, votes } = RejectionColumns::of(&rows.rejections);
     transaction.execute(&statements.rejections, &[&counter, &reasons, &buckets, &votes]).await?;
 
-    let evidence = &rows.evidence;
+    let evidence = &rows.rejected_records;
     if evidence.is_empty() {
         return Ok(());
     }
@@ -452,18 +454,18 @@ async fn write_refusals(
         .map(drop)
 }
 
-async fn write_roll(
+async fn write_poll_book(
     transaction: &Transaction<'_>,
     statements: &Statements,
     counter: &str,
-    rows: &[RollRow<'_>],
+    rows: &[PollBookRow<'_>],
 ) -> SqlResult<()> {
     let mut copy = CopyRows::new();
     for row in rows {
         copy.row(5).text(counter).text(row.election).int4(row.partition as i32).int8(row.next_offset as i64);
         copy.bytes(row.voters.len() * 16, row.voters.iter().map(|voter| voter.0.to_be_bytes()));
     }
-    copy.send(transaction, &statements.roll).await
+    copy.send(transaction, &statements.poll_book).await
 }
 
 pub(super) const WRITE_BATCHES: &str =

@@ -10,7 +10,7 @@ use super::positions::take_turn;
 /// What counts under a counter's name, and what it keeps in the tables to go on with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CountingEngine {
-    /// The roll and the evidence.
+    /// The poll book and the evidence.
     Native,
     /// Nothing: that is in Spark's checkpoint.
     Spark,
@@ -160,7 +160,7 @@ pub async fn check_partitions(client: &Client, log: &CountedLog) -> Result<(), S
     }
 }
 
-/// How many votes the counter has counted and refused.
+/// How many votes the counter has counted and rejected.
 pub async fn totals(client: &Client, counter: &str) -> Result<(u64, u64), StoreError> {
     let row = client
         .query_one(
@@ -185,7 +185,9 @@ pub async fn forget(client: &mut Client, counter: &str) -> Result<(), StoreError
         .map_err(during("read the counter"))?;
     let (elections, log) =
         row.map_or_else(Default::default, |row| (row.get::<_, Vec<String>>(0), row.get::<_, String>(1)));
-    for table in ["tally", "timeline", "rejection", "rejected_vote", "roll", "position", "batch", "audit", "counter"] {
+    for table in
+        ["tally", "timeline", "rejection", "rejected_vote", "poll_book", "position", "batch", "audit", "counter"]
+    {
         let sql = format!("DELETE FROM {table} WHERE counter = $1");
         transaction.execute(&sql, &[&counter]).await.map_err(during("forget the counter"))?;
     }

@@ -60,7 +60,7 @@ impl StoreError {
     }
 
     /// For those who look at the page, who may be anybody: without hosts, users and what PostgreSQL said. The log has all.
-    pub fn told(&self) -> String {
+    pub fn public_message(&self) -> String {
         match self {
             StoreError::Unreachable { .. } => "cannot reach PostgreSQL".into(),
             StoreError::Silent { .. } => "PostgreSQL accepts no session".into(),

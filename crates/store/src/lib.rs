@@ -1,4 +1,4 @@
-//! The store: one PostgreSQL database, in which tallies, refusals, the roll and the positions commit together.
+//! The store: one PostgreSQL database, in which tallies, rejections, the poll book and the positions commit together.
 //!
 //! Here are the ways in: addresses, sessions and their roles. What the counters write is the pipeline's business.
 
@@ -10,11 +10,11 @@ pub mod elections;
 mod error;
 pub mod log_end;
 pub mod migrate;
+pub mod poll_book;
 mod pooler;
 pub mod positions;
 pub mod results;
 mod rights;
-pub mod roll;
 pub mod rows;
 mod time;
 pub mod totals;

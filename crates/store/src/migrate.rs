@@ -33,6 +33,7 @@ const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../../migrations/0011_local_candidates.sql"),
     },
     Migration { version: 12, name: "unknown", sql: include_str!("../../../migrations/0012_unknown.sql") },
+    Migration { version: 13, name: "names", sql: include_str!("../../../migrations/0013_names.sql") },
 ];
 
 /// Sets a database up, as the user of its address.

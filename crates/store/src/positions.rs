@@ -11,8 +11,8 @@ use super::{CommitError, StoreError};
 pub struct Position {
     /// The offset of the next record to be counted.
     pub next_offset: u64,
-    /// How often the partition has been taken. Whoever takes it shuts out all who did before.
-    pub taken: u64,
+    /// Raised whenever a process takes the partition; a commit of an earlier epoch is refused (a fencing token).
+    pub epoch: u64,
 }
 
 /// Commits of one counter take turns, so that no two of them can wait for each other. Entering the counter has made the row; a
@@ -36,8 +36,8 @@ pub async fn take(
     take_turn(&transaction, counter).await.map_err(during("take a turn to take partitions"))?;
     let rows = transaction
         .query(
-            "UPDATE position SET taken = taken + 1 WHERE counter = $1 AND partition = ANY ($2)
-             RETURNING partition, next_offset, taken",
+            "UPDATE position SET epoch = epoch + 1 WHERE counter = $1 AND partition = ANY ($2)
+             RETURNING partition, next_offset, epoch",
             &[&counter, &numbers],
         )
         .await
@@ -63,7 +63,7 @@ pub async fn check_taken(
     let mut is_kept = true;
     for (partition, found) in positions(client, counter).await? {
         let Some(was) = committed.get(&partition) else { continue };
-        if was.taken != found.taken {
+        if was.epoch != found.epoch {
             return Err(CommitError::Superseded { counter: counter.to_owned(), partition });
         }
         is_kept &= was.next_offset <= found.next_offset;
@@ -74,7 +74,7 @@ pub async fn check_taken(
 /// Of each partition that the counter has.
 pub(super) async fn positions(client: &Client, counter: &str) -> Result<BTreeMap<u32, Position>, StoreError> {
     let rows = client
-        .query("SELECT partition, next_offset, taken FROM position WHERE counter = $1", &[&counter])
+        .query("SELECT partition, next_offset, epoch FROM position WHERE counter = $1", &[&counter])
         .await
         .map_err(StoreError::during("read the positions"))?;
     Ok(positions_of(&rows))
@@ -83,7 +83,7 @@ pub(super) async fn positions(client: &Client, counter: &str) -> Result<BTreeMap
 /// From rows of partition, next offset and number.
 pub(super) fn positions_of(rows: &[Row]) -> BTreeMap<u32, Position> {
     let number = |row: &Row, column| row.get::<_, i64>(column) as u64;
-    let position = |row: &Row| Position { next_offset: number(row, 1), taken: number(row, 2) };
+    let position = |row: &Row| Position { next_offset: number(row, 1), epoch: number(row, 2) };
     rows.iter().map(|row| (row.get::<_, i32>(0) as u32, position(row))).collect()
 }
 
@@ -102,7 +102,7 @@ pub(super) fn check_kept(
 ) -> Result<(), CommitError> {
     let (Some(was), Some(stands)) = (committed.get(&partition), stands.get(&partition)) else { return Ok(()) };
     // Taken by another since, it stands wherever that one has come to.
-    let is_set_back = stands.taken < was.taken || (stands.taken == was.taken && stands.next_offset < was.next_offset);
+    let is_set_back = stands.epoch < was.epoch || (stands.epoch == was.epoch && stands.next_offset < was.next_offset);
     match is_set_back {
         false => Ok(()),
         true => Err(CommitError::SetBack {

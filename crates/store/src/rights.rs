@@ -7,7 +7,7 @@ use tokio_postgres::{Client, Transaction};
 
 use super::{SCHEMA, StoreError, migrate};
 
-const COUNTING_TABLES: &str = "counter, position, tally, timeline, rejection, rejected_vote, roll, batch";
+const COUNTING_TABLES: &str = "counter, position, tally, timeline, rejection, rejected_vote, poll_book, batch";
 const REFERENCE_TABLES: &str = "election, region, choice";
 /// Written by triggers only; the audit compares them with their rows.
 const SUM_TABLES: &str = "tally_sum, timeline_sum";

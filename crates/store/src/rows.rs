@@ -12,7 +12,7 @@ pub struct PositionRow {
     pub partition: u32,
     /// The offset of the next record to be counted.
     pub next_offset: u64,
-    /// Offsets without a record, records counted and records refused, since the last commit.
+    /// Offsets without a record, records counted and records rejected, since the last commit.
     pub gaps: u64,
     pub counted: u64,
     pub rejected: u64,
@@ -39,7 +39,7 @@ pub struct TimelineRow<'a> {
     pub votes: u64,
 }
 
-/// Refused votes, by the time of their append.
+/// Rejected votes, by the time of their append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RejectionRow {
     pub reason: Reason,
@@ -48,9 +48,9 @@ pub struct RejectionRow {
     pub votes: u64,
 }
 
-/// A refused record, kept to be looked at.
+/// A rejected record, kept to be looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EvidenceRow<'a> {
+pub struct RejectedRecordRow<'a> {
     pub partition: u32,
     pub offset: u64,
     pub reason: Reason,
@@ -65,7 +65,7 @@ pub struct EvidenceRow<'a> {
 
 /// Voters of a partition who have voted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RollRow<'a> {
+pub struct PollBookRow<'a> {
     pub election: &'a str,
     pub partition: u32,
     /// Where the partition stands once they are in: no other row of it stands there.

@@ -13,7 +13,7 @@ use super::rows::{RejectionColumns, RejectionRow, TallyColumns, TallyRow, Timeli
 use super::{CommitError, Database, Role, StoreError};
 
 /// Writes one counter's totals over one connection.
-pub struct TotalsCommitter {
+pub struct TotalsSession {
     counter: String,
     client: Client,
 }
@@ -37,16 +37,16 @@ pub struct Reached {
 
 /// Where the totals of a commit reach.
 pub struct Reach<'a> {
-    pub taken: &'a BTreeMap<u32, Position>,
+    pub positions: &'a BTreeMap<u32, Position>,
     /// Of the partitions that have a record.
     pub reached: &'a BTreeMap<u32, Reached>,
     /// Ends of the log.
     pub ends: &'a BTreeMap<u32, u64>,
 }
 
-impl TotalsCommitter {
-    pub async fn connect(database: &Database, counter: &str) -> Result<TotalsCommitter, StoreError> {
-        Ok(TotalsCommitter { counter: counter.to_owned(), client: database.connect(Role::Counter).await? })
+impl TotalsSession {
+    pub async fn connect(database: &Database, counter: &str) -> Result<TotalsSession, StoreError> {
+        Ok(TotalsSession { counter: counter.to_owned(), client: database.connect(Role::Counter).await? })
     }
 
     pub fn is_closed(&self) -> bool {
@@ -60,14 +60,14 @@ impl TotalsCommitter {
         reach: &Reach<'_>,
         batch: Option<&BatchRow>,
     ) -> Result<(), CommitError> {
-        let TotalsCommitter { counter, client } = self;
+        let TotalsSession { counter, client } = self;
         let during = StoreError::during;
         let transaction = client.transaction().await.map_err(during("begin a commit"))?;
         take_turn(&transaction, counter).await.map_err(during("take a turn to commit"))?;
         move_positions(&transaction, counter, reach).await?;
         raise_tally(&transaction, counter, &rows.tally).await.map_err(during("write the tally"))?;
         raise_timeline(&transaction, counter, &rows.timeline).await.map_err(during("write the timeline"))?;
-        raise_refusals(&transaction, counter, &rows.rejections).await.map_err(during("write the refusals"))?;
+        raise_rejections(&transaction, counter, &rows.rejections).await.map_err(during("write the rejections"))?;
         commit::write_batches(&transaction, commit::WRITE_BATCHES, counter, batch.map_or(&[], std::slice::from_ref))
             .await
             .map_err(during("write the batches"))?;
@@ -78,12 +78,12 @@ impl TotalsCommitter {
 
 async fn move_positions(transaction: &Transaction<'_>, counter: &str, reach: &Reach<'_>) -> Result<(), CommitError> {
     let mut partitions: Vec<i32> = Vec::new();
-    let (mut taken, mut next, mut received, mut counted, mut ends) = (vec![], vec![], vec![], vec![], vec![]);
-    for (&partition, position) in reach.taken {
+    let (mut epochs, mut next, mut received, mut counted, mut ends) = (vec![], vec![], vec![], vec![], vec![]);
+    for (&partition, position) in reach.positions {
         let reached = reach.reached.get(&partition).copied().unwrap_or_default();
         let end = reach.ends.get(&partition).copied().unwrap_or(0);
         partitions.push(partition as i32);
-        taken.push(position.taken as i64);
+        epochs.push(position.epoch as i64);
         // One without a record stays where it is.
         next.push(if reached.received == 0 { position.next_offset } else { reached.next_offset } as i64);
         received.push(reached.received as i64);
@@ -97,10 +97,10 @@ async fn move_positions(transaction: &Transaction<'_>, counter: &str, reach: &Re
                     rejected = n.received - n.counted, end_offset = greatest(n.end_offset, n.next_offset),
                     updated_at = CASE WHEN p.next_offset < n.next_offset THEN now() ELSE p.updated_at END
                FROM unnest($2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
-                    AS n (partition, taken, next_offset, received, counted, end_offset)
-              WHERE p.counter = $1 AND p.partition = n.partition AND p.taken = n.taken AND p.next_offset <= n.next_offset
+                    AS n (partition, epoch, next_offset, received, counted, end_offset)
+              WHERE p.counter = $1 AND p.partition = n.partition AND p.epoch = n.epoch AND p.next_offset <= n.next_offset
           RETURNING p.partition",
-            &[&counter, &partitions, &taken, &next, &received, &counted, &ends],
+            &[&counter, &partitions, &epochs, &next, &received, &counted, &ends],
         )
         .await
         .map_err(StoreError::during("move the positions"))?;
@@ -133,7 +133,7 @@ async fn raise_timeline(transaction: &Transaction<'_>, counter: &str, rows: &[Ti
     transaction.execute(sql, &[&counter, &elections, &buckets, &regions, &choices, &votes]).await.map(drop)
 }
 
-async fn raise_refusals(transaction: &Transaction<'_>, counter: &str, rows: &[RejectionRow]) -> SqlResult {
+async fn raise_rejections(transaction: &Transaction<'_>, counter: &str, rows: &[RejectionRow]) -> SqlResult {
     let RejectionColumns { reasons, buckets, votes } = RejectionColumns::of(rows);
     let sql = "INSERT INTO rejection AS r (counter, reason, bucket, votes)
                SELECT $1, * FROM unnest($2::text[], $3::timestamptz[], $4::bigint[])

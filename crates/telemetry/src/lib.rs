@@ -38,7 +38,7 @@ pub struct Metrics {
     pub commits: Counter,
     pub commit_seconds: Histogram,
     pub append_to_visible_seconds: Histogram,
-    pub roll_voters: Gauge,
+    pub poll_book_voters: Gauge,
     pub page_clients: Gauge,
     pub database_reconnects: Counter,
     pub rebalances: Counter,
@@ -74,7 +74,7 @@ impl Metrics {
             commits: Counter::default(),
             commit_seconds: seconds(),
             append_to_visible_seconds: seconds(),
-            roll_voters: Gauge::default(),
+            poll_book_voters: Gauge::default(),
             page_clients: Gauge::default(),
             database_reconnects: Counter::default(),
             rebalances: Counter::default(),
@@ -87,7 +87,7 @@ impl Metrics {
         let m = &metrics;
         registry.register("votes_received", "Records read from the log and committed", m.votes_received.clone());
         registry.register("votes_counted", "Votes counted and committed", m.votes_counted.clone());
-        registry.register("votes_rejected", "Votes refused and committed, by reason", m.votes_rejected.clone());
+        registry.register("votes_rejected", "Votes rejected and committed, by reason", m.votes_rejected.clone());
         registry.register("lag_votes", "Votes in the log that are not committed yet", m.lag_votes.clone());
         registry.register("commits", "Transactions that committed votes", m.commits.clone());
         registry.register("commit_seconds", "Seconds from begin to commit of a transaction", m.commit_seconds.clone());
@@ -96,13 +96,13 @@ impl Metrics {
             "Seconds from the append of a vote to its commit",
             m.append_to_visible_seconds.clone(),
         );
-        registry.register("roll_voters", "Voters on the roll held in memory", m.roll_voters.clone());
+        registry.register("poll_book_voters", "Voters in the poll book held in memory", m.poll_book_voters.clone());
         registry.register("page_clients", "Viewers that follow the page live", m.page_clients.clone());
         registry.register("database_reconnects", "Connections to PostgreSQL made anew", m.database_reconnects.clone());
         registry.register("rebalances", "Changes of this process's share of the partitions", m.rebalances.clone());
         registry.register(
             "counters_apart_votes",
-            "Votes and refusals in which another counter at the same positions differs from this one",
+            "Votes and rejections in which another counter at the same positions differs from this one",
             m.counters_apart_votes.clone(),
         );
         registry.register("spark_batch_seconds", "Seconds that Spark took for a batch", m.spark_batch_seconds.clone());
@@ -212,11 +212,11 @@ mod tests {
         assert!(!telemetry.is_ready(), "nothing is known yet");
         telemetry.set_ready("log");
         assert!(telemetry.is_ready());
-        telemetry.set_waiting("database", "connection refused");
+        telemetry.set_waiting("database", "connection rejected");
         assert!(!telemetry.is_ready());
         let parts = telemetry.parts();
         assert_eq!(parts.iter().map(|part| part.name).collect::<Vec<_>>(), ["database", "log"]);
-        assert_eq!(parts[0].problem.as_deref(), Some("connection refused"));
+        assert_eq!(parts[0].problem.as_deref(), Some("connection rejected"));
         telemetry.set_ready("database");
         assert!(telemetry.is_ready());
     }
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn since_is_kept_while_the_state_is_the_same() {
         let telemetry = Telemetry::new();
-        telemetry.set_waiting("database", "connection refused");
+        telemetry.set_waiting("database", "connection rejected");
         telemetry.parts.lock().unwrap().get_mut("database").unwrap().since_ms = 1;
         telemetry.set_waiting("database", "starting up");
         assert_eq!(telemetry.parts()[0].since_ms, 1);

@@ -135,7 +135,7 @@ async fn alerts_fire_when_they_should_and_only_then() {
     assert_eq!(fire(gone).await, none);
 
     let refused = "INSERT INTO batch VALUES ('spark', now(), 20000, 10000, 10000, 0)";
-    assert_eq!(fire(refused).await, ["scrutin-refusals spark"]);
+    assert_eq!(fire(refused).await, ["scrutin-rejections spark"]);
 }
 
 #[test]

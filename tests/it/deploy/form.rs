@@ -105,9 +105,9 @@ fn election_night_has_the_words_of_a_newsroom() {
             _ => {}
         }
     }
-    let refusals = list(board("trust"), "panels").iter().find(|it| it["title"] == "Refusals over time").unwrap();
+    let rejections = list(board("trust"), "panels").iter().find(|it| it["title"] == "Rejections over time").unwrap();
     // Beside it is the sum of all day, which may be another.
-    assert!(text(&refusals["fieldConfig"]["defaults"], "noValue").contains("in this time range"));
+    assert!(text(&rejections["fieldConfig"]["defaults"], "noValue").contains("in this time range"));
 }
 
 /// A figure has a unit; words have none.

@@ -51,7 +51,7 @@ async fn counts_that_come_and_go_share_the_partitions_and_lose_nothing() {
     first.interrupted().ok();
     assert_eq!(until_it_has(second.page(), 4).len(), 4, "what it leaves is taken over");
     second.interrupted().ok();
-    assert!(stage.figure("SELECT min(taken) FROM lag").await >= 3);
+    assert!(stage.figure("SELECT min(epoch) FROM lag").await >= 3);
     stage.place.ok("audit --truth scrutin-data/truth.json");
     assert_eq!(stage.topic.group_offsets("scrutin-native", 4), stage.positions("native").await);
 }
@@ -154,7 +154,7 @@ async fn a_session_that_the_brokers_refuse_is_told() {
 /// Waits until a partition of that counter has been taken so many times.
 async fn until_taken(stage: &Stage, counter: &str, times: i64) {
     let deadline = Instant::now() + PATIENCE;
-    let sql = format!("SELECT coalesce(max(taken), 0)::bigint FROM lag WHERE counter = '{counter}'");
+    let sql = format!("SELECT coalesce(max(epoch), 0)::bigint FROM lag WHERE counter = '{counter}'");
     while stage.figure(&sql).await < times {
         assert!(Instant::now() < deadline, "{counter} takes no partition");
         tokio::time::sleep(Duration::from_millis(10)).await;

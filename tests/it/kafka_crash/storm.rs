@@ -227,7 +227,7 @@ impl Storm {
     async fn raises_no_alarm(&mut self, kind: Kind) {
         let wrong = "SELECT count(*) FROM scrutin.accounting WHERE NOT holds";
         let wrong = until("PostgreSQL answers", || self.night.number(wrong)).await;
-        assert_eq!(wrong, 0, "{kind:?}: what was received is not what was counted and refused");
+        assert_eq!(wrong, 0, "{kind:?}: what was received is not what was counted and rejected");
         // An hour that the clock was set by is no delay.
         let slow = "SELECT count(*) FROM scrutin.batch WHERE latency_ms_p99 > 1000000";
         let slow = until("PostgreSQL answers", || self.night.number(slow)).await;

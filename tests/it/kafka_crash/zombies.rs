@@ -5,7 +5,7 @@ use crate::broker::Broker;
 use crate::kit::Kit;
 
 /// The times that partitions were taken.
-const TAKEN: &str = "SELECT sum(taken)::bigint FROM scrutin.position";
+const EPOCHS: &str = "SELECT sum(epoch)::bigint FROM scrutin.position";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_counter_frozen_past_its_session_changes_nothing_when_it_wakes() {
@@ -17,12 +17,12 @@ async fn a_counter_frozen_past_its_session_changes_nothing_when_it_wakes() {
         night.counts_on(100..500).await;
         night.moment(200).await;
         let frozen = &mut counters[time % 2];
-        let taken = night.number(TAKEN).await.unwrap();
+        let taken = night.number(EPOCHS).await.unwrap();
         frozen.freeze();
         // The other takes all four, and counts them.
         night.taken_past(taken + 3).await;
         night.counts_on(200..500).await;
-        let taken = night.number(TAKEN).await.unwrap();
+        let taken = night.number(EPOCHS).await.unwrap();
         frozen.signal(Signal::SIGCONT);
         // It is a member again, and has a share.
         night.taken_past(taken + 1).await;
@@ -55,7 +55,7 @@ async fn a_counter_frozen_in_the_middle_of_a_commit_changes_nothing_when_it_wake
     let other = night.counter();
     night.counts_on(200..500).await;
     assert!(night.received().await.unwrap() > before);
-    let taken = night.number(TAKEN).await.unwrap();
+    let taken = night.number(EPOCHS).await.unwrap();
     frozen.signal(Signal::SIGCONT);
     // Whether it tries the commit again first, and is refused, or hears from the group first: it is a member again.
     night.taken_past(taken + 1).await;
@@ -71,7 +71,7 @@ async fn partitions_taken_by_one_that_then_died_are_taken_back() {
     let counter = night.counter();
     night.counts_on(1..500).await;
     // As one does that wakes, takes what it has long lost, and dies before the group hears of it.
-    kit.owner().await.batch_execute("UPDATE scrutin.position SET taken = taken + 1 WHERE partition = 2").await.unwrap();
+    kit.owner().await.batch_execute("UPDATE scrutin.position SET epoch = epoch + 1 WHERE partition = 2").await.unwrap();
     let counter = tokio::task::spawn_blocking(move || {
         counter.says("partition 2 was taken over by another count named `native`");
         counter
@@ -85,6 +85,6 @@ async fn partitions_taken_by_one_that_then_died_are_taken_back() {
 impl Night {
     /// Waits until partitions have been taken more often than that.
     async fn taken_past(&self, times: u64) {
-        until("partitions are taken", async || self.number(TAKEN).await.filter(|taken| *taken > times)).await;
+        until("partitions are taken", async || self.number(EPOCHS).await.filter(|taken| *taken > times)).await;
     }
 }

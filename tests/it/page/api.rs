@@ -49,13 +49,12 @@ async fn the_api_gives_exact_figures() {
     assert_eq!((&coarse["step_seconds"], &coarse["points"]), (&json!(180), &json!(4)));
     assert_eq!(coarse["series"][0], json!({"choice": "A", "name": "Candidate A", "votes": [4]}));
 
-    let refusals = page.ok("/api/v1/refusals").await;
+    let rejections = page.ok("/api/v1/rejections").await;
     let expected = json!([{"reason": "already_voted", "votes": 2}, {"reason": "malformed", "votes": 1}]);
-    assert_eq!(refusals["refusals"], expected);
+    assert_eq!(rejections["rejections"], expected);
 
     let accounting = page.ok("/api/v1/accounting").await;
-    let expected =
-        json!({"received": 13, "counted": 10, "rejected": 3, "gaps": 1, "tallied": 10, "refused": 3, "holds": true});
+    let expected = json!({"received": 13, "counted": 10, "rejected": 3, "gaps": 1, "tallied": 10, "rejected_by_reason": 3, "holds": true});
     assert_eq!(accounting["total"], expected);
     assert_eq!(accounting["partitions"][1]["next_offset"], 5);
 
@@ -86,9 +85,9 @@ async fn counters_of_the_same_log_are_compared() {
     owner.batch_execute(copy).await.unwrap();
     let page = Page::start(kit.db()).await;
     let found = async || page.ok("/api/v1/status").await["agreement"].clone();
-    let twin = |agree: bool, partitions: u32, votes: u32, refusals: u32| {
+    let twin = |agree: bool, partitions: u32, votes: u32, rejections: u32| {
         json!([{"counter": "native", "other": "twin", "partitions_apart": partitions, "votes_apart": votes,
-                "refusals_apart": refusals, "agree": agree}])
+                "rejections_apart": rejections, "agree": agree}])
     };
     assert_eq!(found().await, twin(true, 0, 0, 0));
     owner.execute("UPDATE rejection SET votes = 0 WHERE counter = 'twin' AND reason = 'malformed'", &[]).await.unwrap();
@@ -182,7 +181,7 @@ async fn the_api_says_why_its_figures_can_be_trusted() {
     let native = &health["health"][0];
     assert_eq!((&native["counter"], &native["counted_by"]), (&json!("native"), &json!("native")));
     assert_eq!((&native["holds"], &native["waiting"]), (&json!(true), &json!(2)));
-    assert!((native["refused_share"].as_f64().unwrap() - 3.0 / 13.0).abs() < 1e-12, "{health}");
+    assert!((native["rejected_share"].as_f64().unwrap() - 3.0 / 13.0).abs() < 1e-12, "{health}");
     assert!(health["health"][1].is_null(), "{health}");
     page.stop().await;
 }

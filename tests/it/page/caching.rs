@@ -32,12 +32,12 @@ async fn an_answer_that_is_held_is_not_sent_again() {
 async fn a_changed_figure_changes_the_name() {
     let kit = kit_with_votes().await;
     let page = Page::start_with(kit.db(), PageOptions { requests_per_second: 0, ..PageOptions::default() }).await;
-    let before = page.request("GET", "/api/v1/refusals", &[]).await;
+    let before = page.request("GET", "/api/v1/rejections", &[]).await;
     kit.owner().await.execute("UPDATE rejection SET votes = votes + 1 WHERE reason = 'malformed'", &[]).await.unwrap();
     // The old one is given for a second.
     let tag = before.header("etag").unwrap();
     let after = loop {
-        let after = page.request("GET", "/api/v1/refusals", &[("If-None-Match", tag)]).await;
+        let after = page.request("GET", "/api/v1/rejections", &[("If-None-Match", tag)]).await;
         if after.status == 200 {
             break after;
         }
@@ -74,7 +74,7 @@ async fn what_is_compressed_has_a_name_of_its_own() {
         assert_eq!((again.status, again.header("etag")), (304, Some(zipped_tag)), "{path}");
     }
     // A short one stays as it is, and so does a stream.
-    let short = page.request("GET", "/api/v1/refusals", &[("Accept-Encoding", "gzip")]).await;
+    let short = page.request("GET", "/api/v1/rejections", &[("Accept-Encoding", "gzip")]).await;
     assert_eq!((short.status, short.header("content-encoding"), short.header("vary")), (200, None, None));
     page.stop().await;
 }

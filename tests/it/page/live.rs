@@ -147,7 +147,7 @@ async fn the_state_has_all_that_the_page_shows() {
     let owner = kit.owner().await;
     let evidence = r#"INSERT INTO rejected_vote VALUES ('native', 0, 3, 'already_voted', to_timestamp(1800000000), NULL,
             '{"election":"mayor","region":"N"}', 33);
-        INSERT INTO roll VALUES ('native', 'mayor', 0, 0, decode(repeat('00', 160), 'hex'));
+        INSERT INTO poll_book VALUES ('native', 'mayor', 0, 0, decode(repeat('00', 160), 'hex'));
         UPDATE region SET expected_turnout = 0.5 WHERE region = 'S'"#;
     owner.batch_execute(evidence).await.unwrap();
     let page = Page::start(kit.db()).await;
@@ -165,9 +165,8 @@ async fn the_state_has_all_that_the_page_shows() {
     assert_eq!(state["turnout"]["registered"], 1500);
     assert_eq!(state["regions"], json!({"N": [6, 6, 0, 4, 1, 2], "S": [4, 3, 2, 3, null, null]}));
     assert_eq!(state["regions_total"], 2);
-    assert_eq!(state["refusals"], json!({"already_voted": 2, "malformed": 1}));
-    let books =
-        json!({"received": 13, "counted": 10, "rejected": 3, "gaps": 1, "tallied": 10, "refused": 3, "holds": true});
+    assert_eq!(state["rejections"], json!({"already_voted": 2, "malformed": 1}));
+    let books = json!({"received": 13, "counted": 10, "rejected": 3, "gaps": 1, "tallied": 10, "rejected_by_reason": 3, "holds": true});
     assert_eq!(state["accounting"], books);
     assert_eq!((&state["lag"]["votes"], &state["lag"]["partitions"]["1"]["next_offset"]), (&json!(2), &json!(5)));
     let timeline = json!({
@@ -179,7 +178,7 @@ async fn the_state_has_all_that_the_page_shows() {
     assert_eq!((&second["received"], &second["latency_ms_p99"]), (&json!(13), &json!(40)));
     assert_eq!(state["last_audit"]["differences"], 0);
     assert_eq!(state["health"]["native"]["waiting"], 2);
-    assert_eq!(state["roll"], json!({"voters": 10, "bytes": 160, "chunks": 1}));
+    assert_eq!(state["poll_book"], json!({"voters": 10, "bytes": 160, "chunks": 1}));
     assert_eq!(state["double_votes"], json!({"N": 1}));
     assert_eq!(state["parts"]["page"]["ready"], true);
     Document::read().check("/components/schemas/State", state);
@@ -207,10 +206,9 @@ async fn what_changed_is_pushed_and_nothing_else() {
     // One statement, one picture: all figures are of the same commit.
     assert_eq!(patch["results"][0]["votes"], 7);
     assert_eq!(patch["turnout"], json!({"votes": 13, "valid": 12}));
-    let books =
-        json!({"received": 16, "counted": 13, "rejected": 3, "gaps": 1, "tallied": 13, "refused": 3, "holds": true});
+    let books = json!({"received": 16, "counted": 13, "rejected": 3, "gaps": 1, "tallied": 13, "rejected_by_reason": 3, "holds": true});
     assert_eq!(viewer.state["accounting"], books);
-    assert_eq!(patch["refusals"], Value::Null, "no refusal came");
+    assert_eq!(patch["rejections"], Value::Null, "no refusal came");
     let state = viewer.until(|state| state["regions"]["N"][0] == 9).await;
     assert_eq!(state["regions"]["S"][0], 4);
     viewer.until(|state| state["timeline"]["votes"]["0"] == json!([[6, 2, 0], 0, 0, 0])).await;

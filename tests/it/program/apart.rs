@@ -74,7 +74,7 @@ fn grouped(number: u64) -> String {
 /// Key and value of a record; none: it has none.
 type Record = (Option<Vec<u8>>, Option<Vec<u8>>);
 
-/// Every refused record is exported, once, byte for byte as it is in the log.
+/// Every rejected record is exported, once, byte for byte as it is in the log.
 fn check_rejected(place: &Place, truth: &Value) {
     let log = EmbeddedLog::open_existing(&place.path("data/log")).unwrap();
     let mut records: HashMap<(u64, u64), Record> = HashMap::new();

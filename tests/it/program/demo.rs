@@ -21,7 +21,7 @@ fn counts(page: Page) {
     });
 }
 
-/// Every record of the truth has been counted or refused, and the log says the same.
+/// Every record of the truth has been counted or rejected, and the log says the same.
 fn check_whole(place: &Place, out: &str) {
     let truth = place.json("data/truth.json");
     let audit = place.ok("audit --truth data/truth.json --data-dir data");

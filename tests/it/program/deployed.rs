@@ -67,7 +67,7 @@ async fn each_role_logs_in_with_a_password_of_its_own() {
         ("SELECT * FROM results", None),
         ("SELECT * FROM health", None),
         ("SELECT * FROM tally", Some("42501")),
-        ("SELECT ids FROM roll", Some("42501")),
+        ("SELECT ids FROM poll_book", Some("42501")),
         ("SELECT value FROM rejected_vote", Some("42501")),
         ("INSERT INTO audit VALUES ('native', now(), 1, 0, '')", Some("25006")),
         ("BEGIN READ WRITE; INSERT INTO audit VALUES ('native', now(), 1, 0, '')", Some("42501")),

@@ -143,7 +143,7 @@ impl PartitionWriter {
             )));
         }
         if self.position >= self.segment_bytes {
-            self.roll()?;
+            self.poll_book()?;
         }
         // Append time never goes back, even if the clock does.
         self.last_append_ms = self.last_append_ms.max(now_ms);
@@ -166,7 +166,7 @@ impl PartitionWriter {
         self.durable.write_all_at(&mark, 0).map_err(|error| self.write_error(error))
     }
 
-    fn roll(&mut self) -> Result<()> {
+    fn poll_book(&mut self) -> Result<()> {
         self.sync()?;
         self.segment_path = segment::path(&self.folder, self.next_offset);
         self.segment = open_file(&self.segment_path)?;

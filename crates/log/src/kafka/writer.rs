@@ -149,7 +149,7 @@ impl Writer {
                     count,
                 )
             };
-            // After a refused record librdkafka goes on with the next, but for a full queue: then it takes none behind it.
+            // After a rejected record librdkafka goes on with the next, but for a full queue: then it takes none behind it.
             let is_refused =
                 |code: Code| !matches!(code, Code::RD_KAFKA_RESP_ERR_NO_ERROR | Code::RD_KAFKA_RESP_ERR__QUEUE_FULL);
             match rest.iter().map(|message| message.err).find(|code| is_refused(*code)) {

@@ -14,10 +14,10 @@
 //   #moments > li[data-kind][data-moment], #closest > li[data-region]
 //   #find, #regions tbody tr[data-region][data-votes], th[aria-sort] button[data-sort], button[data-page=before|next]
 //   dialog#region[data-region] tr[data-choice][data-votes], button[data-close]
-//   #equation[data-holds], #partitions tr[data-partition], #refusals li[data-reason][data-votes], #double li[data-region][data-votes]
+//   #equation[data-holds], #partitions tr[data-partition], #rejections li[data-reason][data-votes], #double li[data-region][data-votes]
 //   #agreement li[data-agree], #audit[data-differences]
 //   [data-failed]                      a part that could not be shown; there must be none
-//   #rate, #lag[data-value], #roll[data-value], #lags tr[data-partition], #parts tr[data-part][data-ready]
+//   #rate, #lag[data-value], #poll book[data-value], #lags tr[data-partition], #parts tr[data-part][data-ready]
 
 import { html, nothing, render } from "./vendor/lit-html/lit-html.js";
 import { announce } from "./announce.js";

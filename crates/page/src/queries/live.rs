@@ -5,7 +5,7 @@
 use std::sync::LazyLock;
 
 use super::{
-    ACCOUNTING_ROW, AGREEMENT_ROWS, AUDIT_ROW, CHOICES_SHOWN, HEAD, OURS, REFUSALS_ROWS, array, object, ours, row,
+    ACCOUNTING_ROW, AGREEMENT_ROWS, AUDIT_ROW, CHOICES_SHOWN, HEAD, OURS, REJECTIONS_ROWS, array, object, ours, row,
 };
 
 /// Cheap enough to be asked several times a second.
@@ -34,7 +34,7 @@ pub static FIGURES: LazyLock<String> = LazyLock::new(|| {
         &ranked,
         &format!(
             "{HEAD}, 'fingerprint', fingerprint, 'results', {results}, 'others', {others}, 'turnout', {},
-             'refusals', (SELECT json_object_agg(reason, votes) FROM ({REFUSALS_ROWS}) r), 'accounting', {},
+             'rejections', (SELECT json_object_agg(reason, votes) FROM ({REJECTIONS_ROWS}) r), 'accounting', {},
              'lag', ({lag}), 'throughput', ({seconds})",
             turnout_of("ranked"),
             row(ACCOUNTING_ROW)
@@ -93,21 +93,21 @@ pub static REGIONS: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// What changes slowly or costs more: whether counters agree, how each is doing, how many are on the roll.
+/// What changes slowly or costs more: whether counters agree, how each is doing, how many are in the poll book.
 pub static CHECKS: LazyLock<String> = LazyLock::new(|| {
     let health = "SELECT json_object_agg(counter, json_build_object('counted_by', counted_by, 'holds', holds, 'waiting', waiting,
-            'idle_seconds', idle_seconds, 'refused_share', refused_share, 'last_commit', rfc3339(last_commit)))
+            'idle_seconds', idle_seconds, 'rejected_share', rejected_share, 'last_commit', rfc3339(last_commit)))
        FROM health";
-    let roll = "SELECT sum(voters)::bigint AS voters, sum(bytes)::bigint AS bytes, sum(chunks)::bigint AS chunks
-       FROM roll_size WHERE counter = $1::text AND election = e.election HAVING count(*) > 0";
+    let poll_book = "SELECT sum(voters)::bigint AS voters, sum(bytes)::bigint AS bytes, sum(chunks)::bigint AS chunks
+       FROM poll_book_size WHERE counter = $1::text AND election = e.election HAVING count(*) > 0";
     let double_votes = format!("SELECT json_object_agg(region, votes) FROM double_votes_by_region WHERE {OURS}");
     object(
         "",
         &format!(
-            "'last_audit', {}, 'agreement', {}, 'health', ({health}), 'roll', {}, 'double_votes', ({double_votes})",
+            "'last_audit', {}, 'agreement', {}, 'health', ({health}), 'poll_book', {}, 'double_votes', ({double_votes})",
             row(AUDIT_ROW),
             array(AGREEMENT_ROWS),
-            row(roll)
+            row(poll_book)
         ),
     )
 });

@@ -21,7 +21,7 @@ pub static AUDITS: LazyLock<String> = LazyLock::new(|| {
 pub static HEALTH: LazyLock<String> = LazyLock::new(|| {
     let rows = array(
         "SELECT counter, counted_by, holds, waiting, idle_seconds, rfc3339(last_commit) AS last_commit, lag_growth,
-                received_recently, refused_share, rfc3339(log_seen_at) AS log_seen_at
+                received_recently, rejected_share, rfc3339(log_seen_at) AS log_seen_at
            FROM health ORDER BY counter",
     );
     format!("SELECT json_build_object('health', {rows})::text")

@@ -14,7 +14,7 @@ use scrutin_contract::vote::Vote;
 use scrutin_log::{EmbeddedLog, VoteLog};
 
 use super::*;
-use crate::simulate::{Delivery, FaultRates, Plan, Progress, Speed, run};
+use crate::simulate::{Delivery, FaultRates, Plan, SendProgress, Speed, run};
 
 pub(super) fn about() -> About {
     About {
@@ -254,7 +254,7 @@ fn local_candidates_of_many_regions_are_all_told_apart() {
 fn sent<B: crate::simulate::Ballots>(ballots: &B) -> (Vec<(String, String, i64)>, Truth) {
     let dir = tempfile::tempdir().unwrap();
     let log = EmbeddedLog::open(dir.path(), 3).unwrap();
-    let (progress, stop) = (Progress::default(), AtomicBool::new(false));
+    let (progress, stop) = (SendProgress::default(), AtomicBool::new(false));
     let delivery = Delivery { log: &log, speed: Speed::Max, threads: 2, progress: &progress, stop: &stop };
     let truth = run(ballots, &FaultRates::none(), &delivery).unwrap().unwrap();
     let mut votes = Vec::new();
@@ -338,7 +338,7 @@ fn a_file_that_changes_while_it_is_replayed_is_an_error() {
     for text in ["id,precinct,vote,kind\na,P1,Ann,\n", "id,precinct,vote,kind\na,P1,Ann,\nb,P1,Cleo,\n"] {
         written(dir.path(), "cvr.csv", text);
         let log = EmbeddedLog::open(&dir.path().join("log"), 1).unwrap();
-        let (progress, stop) = (Progress::default(), AtomicBool::new(false));
+        let (progress, stop) = (SendProgress::default(), AtomicBool::new(false));
         let delivery = Delivery { log: &log, speed: Speed::Max, threads: 1, progress: &progress, stop: &stop };
         let error = run(&file, &FaultRates::none(), &delivery).unwrap_err().to_string();
         assert!(error.contains("has changed while it was read"), "{error}");
@@ -354,7 +354,7 @@ fn ballots_go_on_where_the_log_ends() {
     let path = written(dir.path(), "cvr.csv", &text);
     let file = BallotFile::open(&path, layout(), &about(), [7; 32], 1).unwrap();
     let faults = FaultRates { delay: 0.2, double_vote: 0.2, ..FaultRates::none() };
-    let (progress, stop) = (Progress::default(), AtomicBool::new(false));
+    let (progress, stop) = (SendProgress::default(), AtomicBool::new(false));
     let run_on = |log: &EmbeddedLog| {
         let delivery = Delivery { log, speed: Speed::Max, threads: 2, progress: &progress, stop: &stop };
         run(&file, &faults, &delivery).unwrap().unwrap()

@@ -41,16 +41,16 @@ pub struct Ballot {
     pub cast_at_ms: i64,
     /// What chance decides about this ballot.
     pub salt: u64,
-    pub standing: Standing,
+    pub turn: Turn,
 }
 
 /// How a ballot stands to the others of its voter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum Turn {
     /// The only one.
     Once,
     /// The first of several.
     First,
-    /// Not the first: it will be refused.
+    /// Not the first: it will be rejected.
     Repeated,
 }

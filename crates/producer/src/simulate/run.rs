@@ -36,7 +36,7 @@ pub enum Speed {
 
 /// How a run is doing; read it from another thread.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct SendProgress {
     /// Ballots in all, without faults.
     pub ballots: AtomicU64,
     /// Records that were in the log at the start.
@@ -56,7 +56,7 @@ pub struct Delivery<'a> {
     pub speed: Speed,
     /// At least 1; more than there are partitions have nothing to do.
     pub threads: usize,
-    pub progress: &'a Progress,
+    pub progress: &'a SendProgress,
     /// Set it to stop soon, with all that was made so far in the log.
     pub stop: &'a AtomicBool,
 }

@@ -12,7 +12,7 @@ use std::collections::BinaryHeap;
 use scrutin_contract::vote::{Reason, VoterId};
 use scrutin_files::FileError;
 
-use super::ballots::{Ballot, Ballots, Source, Standing};
+use super::ballots::{Ballot, Ballots, Source, Turn};
 use super::cells::Cells;
 use super::faults::{Fault, FaultDraw, FaultRates};
 use super::random::{Kind, Random, VoterIds, derive, mix};
@@ -32,7 +32,7 @@ pub struct Event {
     pub salt: u64,
     pub form: Form,
     /// None: it counts.
-    pub refused: Option<Reason>,
+    pub rejected: Option<Reason>,
 }
 
 /// In what a record differs from a plain vote.
@@ -146,13 +146,13 @@ impl<'a, S: Source> Schedule<'a, S> {
                 cast_at_ms: ballot.cast_at_ms,
                 salt: ballot.salt,
                 form: Form::Plain,
-                refused: None,
+                rejected: None,
             };
-            match ballot.standing {
-                Standing::Repeated => return Ok(Some(Event { refused: Some(Reason::AlreadyVoted), ..event })),
+            match ballot.turn {
+                Turn::Repeated => return Ok(Some(Event { rejected: Some(Reason::AlreadyVoted), ..event })),
                 // Were it delayed, a later one of the same voter would count in its place.
-                Standing::First => return Ok(Some(event)),
-                Standing::Once => {}
+                Turn::First => return Ok(Some(event)),
+                Turn::Once => {}
             }
             match self.draw.pick((ballot.salt >> 32) as u32) {
                 None => return Ok(Some(event)),
@@ -176,7 +176,7 @@ impl<'a, S: Source> Schedule<'a, S> {
                 // Mostly soon, at times much later.
                 let after = day >> (3 + random.below(10));
                 let arrives_at_ms = self.later(ballot, 1 + random.below(after + 1));
-                self.wait(Event { arrives_at_ms, refused: Some(Reason::AlreadyVoted), ..ballot });
+                self.wait(Event { arrives_at_ms, rejected: Some(Reason::AlreadyVoted), ..ballot });
                 Some(ballot)
             }
             Fault::DoubleVote => {
@@ -187,7 +187,7 @@ impl<'a, S: Source> Schedule<'a, S> {
                 let step = 1 + random.below(others) as u32;
                 let cell = region.start + (ballot.cell - region.start + step) % (others as u32 + 1);
                 let cast_at_ms = arrives_at_ms.min(self.closes_at_ms - 1);
-                self.wait(Event { arrives_at_ms, cell, cast_at_ms, refused: Some(Reason::AlreadyVoted), ..ballot });
+                self.wait(Event { arrives_at_ms, cell, cast_at_ms, rejected: Some(Reason::AlreadyVoted), ..ballot });
                 Some(ballot)
             }
             Fault::Delay => {
@@ -213,13 +213,13 @@ impl<'a, S: Source> Schedule<'a, S> {
         }
     }
 
-    /// Sends a record that is refused just before a ballot. Half of them are of the ballot's own voter, whose
+    /// Sends a record that is rejected just before a ballot. Half of them are of the ballot's own voter, whose
     /// vote they must not use up; the others of somebody who never votes.
-    fn before(&mut self, ballot: Event, refused: Event, form: Form, reason: Reason) -> Option<Event> {
+    fn before(&mut self, ballot: Event, rejected: Event, form: Form, reason: Reason) -> Option<Event> {
         self.beside = Some(ballot);
         let salt = mix(ballot.salt);
         let voter = if salt & 1 == 0 { ballot.voter } else { self.stranger() };
-        Some(Event { form, refused: Some(reason), voter, salt, ..refused })
+        Some(Event { form, rejected: Some(reason), voter, salt, ..rejected })
     }
 
     fn stranger(&mut self) -> VoterId {
@@ -268,7 +268,7 @@ impl<'a, S: Source> Schedule<'a, S> {
             cast_at_ms: self.closes_at_ms + late,
             salt,
             form: Form::Plain,
-            refused: Some(Reason::Closed),
+            rejected: Some(Reason::Closed),
         })
     }
 }

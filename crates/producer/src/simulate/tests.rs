@@ -62,7 +62,7 @@ fn small_plan(voters: u64, seed: u64) -> Plan {
 
 /// Runs on a log to the end, or until so many records have been appended or more.
 fn run_on(log: &dyn VoteLog, plan: &Plan, faults: &FaultRates, threads: usize) -> anyhow::Result<Truth> {
-    let (progress, stop) = (Progress::default(), AtomicBool::new(false));
+    let (progress, stop) = (SendProgress::default(), AtomicBool::new(false));
     let delivery = Delivery { log, speed: Speed::Max, threads, progress: &progress, stop: &stop };
     let truth = run(plan, faults, &delivery)?.expect("nobody stopped it");
     assert!(progress.done.load(Ordering::Relaxed));
@@ -337,9 +337,9 @@ fn each_fault_has_its_reason() {
         assert_eq!(count, Count::expected(&truth), "{faults:?}");
         assert_eq!(count.tally.values().sum::<u64>(), plan.total(), "{faults:?}");
         assert_eq!(count.rejected.keys().map(String::as_str).collect::<Vec<_>>(), Vec::from_iter(reason), "{faults:?}");
-        let refused: u64 = count.rejected.values().sum();
+        let rejected: u64 = count.rejected.values().sum();
         let expected = if reason.is_some() { plan.total() as f64 * rate } else { 0.0 };
-        assert!((refused as f64 - expected).abs() <= expected / 5.0, "{refused} for {expected}: {faults:?}");
+        assert!((rejected as f64 - expected).abs() <= expected / 5.0, "{rejected} for {expected}: {faults:?}");
     }
 }
 
@@ -360,7 +360,7 @@ fn a_delayed_ballot_counts_though_it_comes_after_the_day() {
     let mut schedule = Schedule::new(&plan, &FaultRates { delay: 0.3, ..FaultRates::none() }).unwrap();
     let (mut after_hours, mut after_the_day) = (0, 0);
     while let Some(event) = schedule.next().unwrap() {
-        assert!(event.refused.is_none() && event.cast_at_ms < plan.election().closes_at_ms);
+        assert!(event.rejected.is_none() && event.cast_at_ms < plan.election().closes_at_ms);
         after_hours += u32::from(event.arrives_at_ms - event.cast_at_ms > HOUR_MS);
         after_the_day += u32::from(event.arrives_at_ms > plan.election().closes_at_ms);
     }
@@ -386,7 +386,7 @@ fn a_paced_run_stops_when_told_and_goes_on_later() {
     let log = log_in(dir.path(), 2);
     let plan = small_plan(20_000, 5);
     let faults = FaultRates { redelivery: 0.01, delay: 0.05, ..FaultRates::none() };
-    let (progress, stop) = (Progress::default(), AtomicBool::new(false));
+    let (progress, stop) = (SendProgress::default(), AtomicBool::new(false));
     // A day of twelve hours would take as long.
     let paced = Delivery { log: &log, speed: Speed::Times(1000.0), threads: 2, progress: &progress, stop: &stop };
     let stopped = std::thread::scope(|scope| {
@@ -414,7 +414,7 @@ fn pace_changes_no_byte() {
     let mut election = small_election(3000);
     election.closes_at_ms = election.opens_at_ms + 2000;
     let plan = Plan::draw(election, 5).unwrap();
-    let (progress, stop) = (Progress::default(), AtomicBool::new(false));
+    let (progress, stop) = (SendProgress::default(), AtomicBool::new(false));
     let (paced, fast) = (log_in(&dir.path().join("paced"), 2), log_in(&dir.path().join("fast"), 2));
     let delivery = Delivery { log: &paced, speed: Speed::Times(10.0), threads: 2, progress: &progress, stop: &stop };
     let truth = run(&plan, &FaultRates::demo(), &delivery).unwrap().unwrap();
@@ -433,7 +433,7 @@ fn wrong_rates_and_speeds_are_refused() {
     assert!(FaultRates { delay: f64::NAN, ..none }.check().is_err());
     let dir = tempfile::tempdir().unwrap();
     let log = log_in(dir.path(), 1);
-    let (progress, stop) = (Progress::default(), AtomicBool::new(false));
+    let (progress, stop) = (SendProgress::default(), AtomicBool::new(false));
     let delivery = Delivery { log: &log, speed: Speed::Times(0.0), threads: 1, progress: &progress, stop: &stop };
     let error = run(&small_plan(10, 1), &none, &delivery).unwrap_err().to_string();
     assert_eq!(error, "speed 0; expected a number above 0, or max");

@@ -45,7 +45,7 @@ impl TruthCount {
 
     #[inline]
     pub fn add(&mut self, event: &Event) {
-        if let Some(reason) = event.refused {
+        if let Some(reason) = event.rejected {
             self.rejected[reason as usize] += 1;
             return;
         }

@@ -20,7 +20,7 @@ WITH looked_up AS (
       LEFT JOIN choices c ON c.election = p.election AND c.choice = p.choice
 )
 SELECT partition, offset, appended_at, outcome,
-       -- A record that is refused uses up nobody's vote.
+       -- A record that is rejected uses up nobody's vote.
        CASE WHEN outcome = 'counted' THEN voter || ' ' || election ELSE partition || ' ' || offset END AS claim,
        CASE WHEN outcome = 'counted' THEN election END AS election,
        CASE WHEN outcome = 'counted' THEN region END AS region,

@@ -1,6 +1,6 @@
 -- Running totals, as the keyed records of a compacted topic: the totals of each group that a batch of votes has changed.
 -- `judged` has only the first vote of each claim here, so `received` counts what it leaves out too: of the votes of an
--- append time, those that are neither counted nor refused for another reason came from voters who had voted.
+-- append time, those that are neither counted nor rejected for another reason came from voters who had voted.
 WITH outcomes AS (
     SELECT outcome, partition, offset, appended_at, election, region, choice, channel, bucket_ms FROM first_claims
     UNION ALL
@@ -23,5 +23,5 @@ SELECT to_json(struct('{count}' AS count, kind, election, region, choice, channe
        to_json(struct(votes, CASE WHEN kind = 'position' THEN next_offset END AS next_offset,
                       unix_millis(current_timestamp()) AS batch_at_ms)) AS value
   FROM totals
- -- Refused votes are in no tally.
+ -- Rejected votes are in no tally.
  WHERE kind IN ('outcome', 'position') OR election IS NOT NULL

@@ -64,13 +64,13 @@ export function throughput(columns) {
   const series = [
     { label: t("pipe.received"), color: theme.ink, values: columns.received, width: 1.5, dash: [6, 4] },
     { label: t("pipe.counted"), color: theme.accent, values: columns.counted, width: 2.5 },
-    { label: t("pipe.refused"), color: theme.warn, values: columns.rejected },
+    { label: t("pipe.rejected"), color: theme.warn, values: columns.rejected },
   ];
-  const [received, counted, refused] = series.map(({ values }) => Math.round(lately(values) ?? 0));
+  const [received, counted, rejected] = series.map(({ values }) => Math.round(lately(values) ?? 0));
   return html`
     <section class="card" aria-labelledby="throughput-title">
       <h2 id="throughput-title">${t("pipe.throughput")}</h2>
-      ${lines("throughput", columns, series, { write: compact, least: 10, note: t("pipe.throughput.note"), summary: t("pipe.throughput.summary", { received, counted, refused }) })}
+      ${lines("throughput", columns, series, { write: compact, least: 10, note: t("pipe.throughput.note"), summary: t("pipe.throughput.summary", { received, counted, rejected }) })}
     </section>`;
 }
 

@@ -23,7 +23,7 @@ function gauges(state, columns) {
   const rate = lately(columns.received) ?? 0;
   const batches = lately(columns.batches) ?? 0;
   const lag = state.lag?.votes ?? 0;
-  const roll = state.roll;
+  const poll book = state.poll book;
   const gauge = (name, id, value, text, note) => html`
     <div><dt>${name}</dt><dd><b id=${id} data-value=${value}>${text}</b><small>${note}</small></dd></div>`;
   return html`
@@ -34,7 +34,7 @@ function gauges(state, columns) {
         ${gauge(t("pipe.lag"), "lag", lag, count(lag), state.lag?.updated_at ? second(Date.parse(state.lag.updated_at)) : "–")}
         ${gauge(t("pipe.latency"), "latency", worst(columns.p99) ?? "", `${millis(lately(columns.p50))} / ${millis(worst(columns.p99))}`, t("pipe.recent"))}
         ${gauge(t("pipe.batches"), "batches", batches, decimal(batches), t("pipe.recent"))}
-        ${gauge(t("pipe.roll"), "roll", roll?.voters ?? "", count(roll?.voters), roll ? t("pipe.roll.bytes", { bytes: bytes(roll.bytes), n: roll.chunks }) : t("pipe.roll.none"))}
+        ${gauge(t("pipe.poll book"), "poll book", poll book?.voters ?? "", count(poll book?.voters), poll book ? t("pipe.poll book.bytes", { bytes: bytes(poll book.bytes), n: poll book.chunks }) : t("pipe.poll book.none"))}
       </dl>
     </section>`;
 }
@@ -88,10 +88,10 @@ function counters({ health }, now) {
       <div class="scroll" tabindex="0" role="group" aria-labelledby="health-title">
         <table id="health" class="plain">
           <thead><tr><th scope="col">${t("pipe.counter")}</th><th scope="col">${t("pipe.by")}</th><th scope="col">${t("pipe.waiting")}</th>
-            <th scope="col">${t("pipe.refused.share")}</th><th scope="col">${t("pipe.idle.for")}</th><th scope="col">${t("pipe.books")}</th></tr></thead>
-          <tbody>${rows.map(([name, { counted_by, holds, waiting, refused_share, last_commit }]) => html`
+            <th scope="col">${t("pipe.rejected.share")}</th><th scope="col">${t("pipe.idle.for")}</th><th scope="col">${t("pipe.books")}</th></tr></thead>
+          <tbody>${rows.map(([name, { counted_by, holds, waiting, rejected_share, last_commit }]) => html`
             <tr data-counter=${name}>
-              <th scope="row">${name}</th><td>${counted_by ?? "–"}</td><td>${count(waiting)}</td><td>${percent(refused_share, 2)}</td>
+              <th scope="row">${name}</th><td>${counted_by ?? "–"}</td><td>${count(waiting)}</td><td>${percent(rejected_share, 2)}</td>
               <td>${last_commit ? second(Date.parse(last_commit)) : "–"}${last_commit ? html`<small>${ago(now - Date.parse(last_commit))}</small>` : nothing}</td>
               <td class=${holds === false ? "bad" : "good"}>${holds === false ? `✗ ${t("trust.no")}` : `✓ ${t("trust.yes")}`}</td>
             </tr>`)}</tbody>

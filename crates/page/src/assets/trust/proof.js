@@ -16,13 +16,13 @@ export const proof = ({ state }) => html`
     ${audit(state.last_audit)}
   </section>`;
 
-function verdict({ counter, other, partitions_apart, votes_apart, refusals_apart, agree }) {
+function verdict({ counter, other, partitions_apart, votes_apart, rejections_apart, agree }) {
   const pair = { a: counter, b: other };
   const text = agree
     ? t("trust.agreement.agree", pair)
     : partitions_apart > 0
       ? t("trust.agreement.behind", { ...pair, n: partitions_apart })
-      : t("trust.agreement.differ", { ...pair, votes: votes_apart, refusals: refusals_apart });
+      : t("trust.agreement.differ", { ...pair, votes: votes_apart, rejections: rejections_apart });
   const kind = agree ? "good" : partitions_apart > 0 ? "soft" : "bad";
   return html`<li data-agree=${agree} class=${kind}><i aria-hidden="true">${agree ? "✓" : partitions_apart > 0 ? "…" : "✗"}</i> ${text}</li>`;
 }

@@ -1,10 +1,10 @@
-// The view of trust: do the books balance, what was refused and why, and how to check it oneself.
+// The view of trust: do the books balance, what was rejected and why, and how to check it oneself.
 
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { count } from "../format.js";
 import { t } from "../i18n.js";
 import { books, keepBooks } from "./partitions.js";
-import { doubleVotes, refusals } from "./refusals.js";
+import { doubleVotes, rejections } from "./rejections.js";
 import { proof } from "./proof.js";
 import { safely } from "../safely.js";
 
@@ -14,7 +14,7 @@ export function trust(context) {
   return html`
     ${safely("identity", () => identity(state))}
     <div class="columns half">
-      ${safely("refusals", () => refusals(state))}
+      ${safely("rejections", () => rejections(state))}
       <div class="stack">${safely("proof", () => proof(context))} ${safely("double", () => doubleVotes(context))}</div>
     </div>
     ${safely("partitions", partitions)}
@@ -22,7 +22,7 @@ export function trust(context) {
 }
 
 function identity({ accounting }) {
-  const { received = 0, counted = 0, rejected = 0, gaps = 0, tallied = 0, refused = 0, holds = true } = accounting ?? {};
+  const { received = 0, counted = 0, rejected = 0, gaps = 0, tallied = 0, rejected_by_reason = 0, holds = true } = accounting ?? {};
   const term = (value, name, id) => html`<span class="term" id=${id} data-value=${value}><b>${count(value)}</b><small>${name}</small></span>`;
   const verdict = received === 0 ? t("trust.none") : holds ? t("trust.holds") : t("trust.broken");
   return html`
@@ -30,10 +30,10 @@ function identity({ accounting }) {
       <h2 id="identity-title">${t("trust.identity")}</h2>
       <p class="equation" id="equation" data-holds=${holds}>
         ${term(received, t("trust.received"), "received")}<span class="sign">${received === counted + rejected ? "=" : "≠"}</span>
-        ${term(counted, t("trust.counted"), "counted-votes")}<span class="sign">+</span>${term(rejected, t("trust.refused"), "refused-votes")}
+        ${term(counted, t("trust.counted"), "counted-votes")}<span class="sign">+</span>${term(rejected, t("trust.rejected"), "rejected-votes")}
         <span class="verdict"><i aria-hidden="true">${holds ? "✓" : "✗"}</i> ${verdict}</span>
       </p>
-      <p class="note">${t("trust.tables", { tallied, refused })} ${gaps ? t("trust.gaps", { n: gaps }) : nothing}</p>
+      <p class="note">${t("trust.tables", { tallied, rejected: rejected_by_reason })} ${gaps ? t("trust.gaps", { n: gaps }) : nothing}</p>
     </section>`;
 }
 
@@ -49,7 +49,7 @@ function partitions() {
               <thead><tr>
                 <th scope="col">${t("trust.partition")}</th><th scope="col">${t("trust.offsets")}</th><th scope="col">${t("trust.gaps.short")}</th>
                 <th scope="col">${t("trust.received")}</th><th scope="col"><span class="hidden">=</span></th><th scope="col">${t("trust.counted")}</th>
-                <th scope="col"><span class="hidden">+</span></th><th scope="col">${t("trust.refused")}</th><th scope="col">${t("trust.balance")}</th>
+                <th scope="col"><span class="hidden">+</span></th><th scope="col">${t("trust.rejected")}</th><th scope="col">${t("trust.balance")}</th>
               </tr></thead>
               <tbody>${rows.map(partition)}</tbody>
             </table>

@@ -16,7 +16,7 @@ use super::{LOG, Stop};
 const INTERVAL: Duration = Duration::from_millis(250);
 
 /// The ends of some partitions as last heard, by partition. The log is asked until this is dropped.
-pub struct Ends {
+pub struct EndOffsets {
     latest: Mutex<BTreeMap<u32, u64>>,
     /// Whether the log has answered since this was last asked.
     has_answered: AtomicBool,
@@ -24,7 +24,7 @@ pub struct Ends {
     broken: Mutex<Option<LogError>>,
 }
 
-impl Ends {
+impl EndOffsets {
     /// `first` are the partitions to ask for, and what is known of them. Tells `telemetry` whether the log answers, and
     /// asks for a stop if it is not the log any more that was opened.
     pub fn watch(
@@ -32,10 +32,13 @@ impl Ends {
         first: BTreeMap<u32, u64>,
         telemetry: Arc<Telemetry>,
         stop: Arc<Stop>,
-    ) -> Arc<Ends> {
+    ) -> Arc<EndOffsets> {
         let partitions: Vec<u32> = first.keys().copied().collect();
-        let ends =
-            Arc::new(Ends { latest: Mutex::new(first), has_answered: AtomicBool::default(), broken: Mutex::default() });
+        let ends = Arc::new(EndOffsets {
+            latest: Mutex::new(first),
+            has_answered: AtomicBool::default(),
+            broken: Mutex::default(),
+        });
         let watched = Arc::downgrade(&ends);
         // A thread of its own, which nobody waits for: a log that is away keeps it for seconds.
         let watch = move || {

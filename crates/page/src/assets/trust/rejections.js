@@ -1,4 +1,4 @@
-// Refused votes by reason, each reason explained, and second votes by region.
+// Rejected votes by reason, each reason explained, and second votes by region.
 
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
@@ -9,17 +9,17 @@ import { follow, link } from "../url.js";
 
 const REGIONS_MOST = 12;
 
-export function refusals({ refusals, accounting }) {
-  const reasons = Object.entries(refusals ?? {}).sort(([a, x], [b, y]) => y - x || (a < b ? -1 : 1));
+export function rejections({ rejections, accounting }) {
+  const reasons = Object.entries(rejections ?? {}).sort(([a, x], [b, y]) => y - x || (a < b ? -1 : 1));
   const total = reasons.reduce((sum, [, votes]) => sum + votes, 0);
   const received = accounting?.received ?? 0;
   const most = Math.max(1, ...reasons.map(([, votes]) => votes));
   return html`
-    <section class="card" aria-labelledby="refusals-title">
-      <h2 id="refusals-title">${t("trust.refusals")}</h2>
+    <section class="card" aria-labelledby="rejections-title">
+      <h2 id="rejections-title">${t("trust.rejections")}</h2>
       ${total === 0
-        ? html`<p class="note">${t("trust.refusals.none")}</p>`
-        : html`<ul class="reasons" id="refusals">
+        ? html`<p class="note">${t("trust.rejections.none")}</p>`
+        : html`<ul class="reasons" id="rejections">
               ${repeat(reasons, ([reason]) => reason, ([reason, votes]) => html`
                 <li data-reason=${reason} data-votes=${votes}>
                   <span class="what">${has(`reason.${reason}`) ? t(`reason.${reason}`) : reason}</span><b>${count(votes)}</b>
@@ -27,14 +27,14 @@ export function refusals({ refusals, accounting }) {
                   ${has(`reason.${reason}.why`) ? html`<small>${t(`reason.${reason}.why`)} <code>${reason}</code></small>` : nothing}
                 </li>`)}
             </ul>
-            <p class="note">${t("trust.refusals.note", { n: total, received, share: percent(received ? total / received : null, 2) })}</p>`}
+            <p class="note">${t("trust.rejections.note", { n: total, received, share: percent(received ? total / received : null, 2) })}</p>`}
     </section>`;
 }
 
 export function doubleVotes({ state, election }) {
   const rows = Object.entries(state.double_votes ?? {}).sort(([a, x], [b, y]) => y - x || (a < b ? -1 : 1));
   const placed = rows.reduce((sum, [, votes]) => sum + votes, 0);
-  const total = state.refusals?.already_voted ?? 0;
+  const total = state.rejections?.already_voted ?? 0;
   const most = Math.max(1, ...rows.map(([, votes]) => votes));
   return html`
     <section class="card" aria-labelledby="double-title">

@@ -6,8 +6,12 @@ use tokio_postgres::Client;
 
 use super::StoreError;
 
-/// How many refused records of each reason are kept of a partition.
-pub async fn evidence(client: &Client, counter: &str, partition: u32) -> Result<Vec<(Reason, u32)>, StoreError> {
+/// How many rejected records of each reason are kept of a partition.
+pub async fn rejected_records(
+    client: &Client,
+    counter: &str,
+    partition: u32,
+) -> Result<Vec<(Reason, u32)>, StoreError> {
     let rows = client
         .query(
             "SELECT reason, count(*) FROM rejected_vote WHERE counter = $1 AND partition = $2 GROUP BY reason",
@@ -24,21 +28,21 @@ pub async fn evidence(client: &Client, counter: &str, partition: u32) -> Result<
 }
 
 /// The voters of one partition who have voted in one election.
-pub struct StoredRoll<'a> {
+pub struct StoredPollBook<'a> {
     pub counter: &'a str,
     pub election: &'a str,
     pub partition: u32,
 }
 
-impl StoredRoll<'_> {
+impl StoredPollBook<'_> {
     /// How many they are.
     pub async fn len(&self, client: &Client) -> Result<u64, StoreError> {
-        let sql = "SELECT coalesce(sum(octet_length(ids)), 0)::bigint FROM roll
+        let sql = "SELECT coalesce(sum(octet_length(ids)), 0)::bigint FROM poll_book
                     WHERE counter = $1 AND election = $2 AND partition = $3";
         let row = client
             .query_one(sql, &[&self.counter, &self.election, &(self.partition as i32)])
             .await
-            .map_err(StoreError::during("read the size of the roll"))?;
+            .map_err(StoreError::during("read the size of the poll book"))?;
         Ok(row.get::<_, i64>(0) as u64 / 16)
     }
 
@@ -49,12 +53,12 @@ impl StoredRoll<'_> {
         mut take: impl FnMut(&mut dyn Iterator<Item = VoterId>),
     ) -> Result<(), StoreError> {
         let during = StoreError::during;
-        let sql = "SELECT ids FROM roll WHERE counter = $1 AND election = $2 AND partition = $3";
+        let sql = "SELECT ids FROM poll_book WHERE counter = $1 AND election = $2 AND partition = $3";
         let partition = self.partition as i32;
         let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&self.counter, &self.election, &partition];
-        let rows = client.query_raw(sql, parameters).await.map_err(during("read the roll"))?;
+        let rows = client.query_raw(sql, parameters).await.map_err(during("read the poll book"))?;
         pin_mut!(rows);
-        while let Some(row) = rows.try_next().await.map_err(during("read the roll"))? {
+        while let Some(row) = rows.try_next().await.map_err(during("read the poll book"))? {
             let (ids, _) = row.get::<_, &[u8]>(0).as_chunks::<16>();
             take(&mut ids.iter().map(|id| VoterId(u128::from_be_bytes(*id))));
         }

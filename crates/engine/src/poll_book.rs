@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use scrutin_contract::vote::VoterId;
 
 #[derive(Debug)]
-pub struct Roll {
+pub struct PollBook {
     seed: [u64; 2],
     shards: Vec<Shard>,
     /// The nil id, which marks an empty slot in the shards.
@@ -27,11 +27,11 @@ struct Shard {
 const SHARD_BITS: u32 = 8;
 const SLOTS_MIN: usize = 16;
 
-impl Roll {
-    /// An empty roll. The seed must not be known to those who cast votes, or they could make it slow.
-    pub fn new(seed: [u64; 2]) -> Roll {
+impl PollBook {
+    /// An empty poll book. The seed must not be known to those who cast votes, or they could make it slow.
+    pub fn new(seed: [u64; 2]) -> PollBook {
         let shards = core::iter::repeat_with(Shard::default).take(1 << SHARD_BITS).collect();
-        Roll { seed, shards, has_nil: false, len: 0 }
+        PollBook { seed, shards, has_nil: false, len: 0 }
     }
 
     /// Makes room for so many voters more.
@@ -75,7 +75,7 @@ impl Roll {
         self.insert_hashed(voter, self.hash(voter))
     }
 
-    /// [`Roll::insert`] with the voter's hash at hand.
+    /// [`PollBook::insert`] with the voter's hash at hand.
     #[inline]
     pub fn insert_hashed(&mut self, voter: VoterId, hash: u64) -> bool {
         let new = match voter.0 {
@@ -193,27 +193,27 @@ mod tests {
     proptest! {
         #[test]
         fn is_a_set(seed in any::<[u64; 2]>(), ids in proptest::collection::vec(0_u128..5000, 0..6000), reserve in 0_usize..5000) {
-            let mut roll = Roll::new(seed);
-            roll.reserve(reserve);
+            let mut poll_book = PollBook::new(seed);
+            poll_book.reserve(reserve);
             let mut naive = HashSet::new();
             for id in ids {
                 // Small ids and ids that differ in one half only are as good as any.
                 for id in [id, id << 64, id << 64 | id] {
-                    prop_assert_eq!(roll.insert(VoterId(id)), naive.insert(id));
+                    prop_assert_eq!(poll_book.insert(VoterId(id)), naive.insert(id));
                 }
             }
-            prop_assert_eq!(roll.len(), naive.len());
+            prop_assert_eq!(poll_book.len(), naive.len());
         }
     }
 
     #[test]
     fn takes_less_than_32_bytes_a_voter() {
-        let mut roll = Roll::new([1, 2]);
+        let mut poll_book = PollBook::new([1, 2]);
         for id in 1..=3_000_000_u128 {
-            roll.insert(VoterId(id.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)));
+            poll_book.insert(VoterId(id.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)));
             if id > 100_000 && id % 50_021 == 0 {
-                let bytes: usize = roll.shards.iter().map(|shard| shard.slots.len() * 16).sum();
-                assert!(bytes < 32 * roll.len(), "{bytes} bytes for {} voters", roll.len());
+                let bytes: usize = poll_book.shards.iter().map(|shard| shard.slots.len() * 16).sum();
+                assert!(bytes < 32 * poll_book.len(), "{bytes} bytes for {} voters", poll_book.len());
             }
         }
     }
