@@ -23,7 +23,7 @@ function gauges(state, columns) {
   const rate = lately(columns.received) ?? 0;
   const batches = lately(columns.batches) ?? 0;
   const lag = state.lag?.votes ?? 0;
-  const poll book = state.poll book;
+  const book = state.poll_book;
   const gauge = (name, id, value, text, note) => html`
     <div><dt>${name}</dt><dd><b id=${id} data-value=${value}>${text}</b><small>${note}</small></dd></div>`;
   return html`
@@ -34,7 +34,7 @@ function gauges(state, columns) {
         ${gauge(t("pipe.lag"), "lag", lag, count(lag), state.lag?.updated_at ? second(Date.parse(state.lag.updated_at)) : "–")}
         ${gauge(t("pipe.latency"), "latency", worst(columns.p99) ?? "", `${millis(lately(columns.p50))} / ${millis(worst(columns.p99))}`, t("pipe.recent"))}
         ${gauge(t("pipe.batches"), "batches", batches, decimal(batches), t("pipe.recent"))}
-        ${gauge(t("pipe.poll book"), "poll book", poll book?.voters ?? "", count(poll book?.voters), poll book ? t("pipe.poll book.bytes", { bytes: bytes(poll book.bytes), n: poll book.chunks }) : t("pipe.poll book.none"))}
+        ${gauge(t("pipe.poll_book"), "poll_book", book?.voters ?? "", count(book?.voters), book ? t("pipe.poll_book.bytes", { bytes: bytes(book.bytes), n: book.chunks }) : t("pipe.poll_book.none"))}
       </dl>
     </section>`;
 }
