@@ -1,6 +1,6 @@
-//! An election: what may be voted for, where, how and when.
+//! An election: what can be voted for, where, how and when.
 //!
-//! A folder of `election.toml`, `regions.csv` and `choices.csv`, or made by a replay from its file.
+//! Loaded from a folder with `election.toml`, `regions.csv` and `choices.csv`, or made by a replay from its file.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -12,10 +12,10 @@ use serde::Deserialize;
 
 use crate::vote::{BLANK, NULL};
 
-/// A longer code is refused: a vote must fit the contract's 4 KiB whatever it names.
+/// Longer codes are refused: a vote must fit the contract's 4 KiB whatever it names.
 pub const CODE_BYTES_MAX: usize = 64;
 
-/// More than these no election has; it keeps an index of a cell within 32 bits.
+/// No election has more than these; they keep the index of a cell within 32 bits.
 pub const REGIONS_MAX: usize = 100_000;
 pub const CHOICES_MAX: usize = 100_000;
 pub const CHANNELS_MAX: usize = 64;
@@ -28,12 +28,12 @@ pub struct Election {
     pub opens_at_ms: i64,
     /// Milliseconds since 1970 UTC. A vote cast at this moment is too late.
     pub closes_at_ms: i64,
-    /// An IANA name, for showing times.
+    /// An IANA name, used to display times.
     pub time_zone: String,
     pub channels: Vec<String>,
     /// Width of the timeline's buckets.
     pub bucket_seconds: u32,
-    /// Which share of the registered is expected to vote, in (0, 1]. Only for showing what is still to come.
+    /// The expected share of the registered who vote, in (0, 1]. Only used to display what is still to come.
     pub expected_turnout: Option<f64>,
     pub regions: Vec<Region>,
     pub choices: Vec<Choice>,
@@ -43,9 +43,9 @@ pub struct Election {
 pub struct Region {
     pub code: String,
     pub name: String,
-    /// None: nobody has said how many.
+    /// None if unknown.
     pub registered: Option<u64>,
-    /// As the election's, where this region's is another.
+    /// Overrides the election's expected turnout in this region.
     pub expected_turnout: Option<f64>,
     /// Latitude and longitude, in degrees.
     pub point: Option<(f64, f64)>,
@@ -59,7 +59,7 @@ pub struct Choice {
     pub name: String,
     /// `#rrggbb`.
     pub color: String,
-    /// The only region it stands in; none: it stands everywhere.
+    /// The only region where it stands; none if it stands everywhere.
     pub region: Option<String>,
 }
 
@@ -69,14 +69,18 @@ fn is_turnout(share: f64) -> bool {
     share > 0.0 && share <= 1.0
 }
 
-/// Whether a text can be a code: 1 to 64 bytes, nothing unprintable, no space around it.
+/// Checks that a text can be a code: 1 to 64 bytes, no unprintable characters, no surrounding whitespace.
+///
+/// # Errors
+///
+/// If it cannot be a code.
 pub fn check_code(code: &str) -> Result<(), String> {
     if code.is_empty() {
         Err("is empty; expected a code".into())
     } else if code.len() > CODE_BYTES_MAX {
         Err(format!("`{code}` has {} bytes; expected a code of at most {CODE_BYTES_MAX}", code.len()))
     } else if code.trim() != code || code.chars().any(is_unprintable) {
-        Err(format!("`{}` has unprintable characters or space around it; expected a plain code", escaped(code)))
+        Err(format!("`{}` has unprintable characters or surrounding space; expected a plain code", escaped(code)))
     } else {
         Ok(())
     }
@@ -84,6 +88,10 @@ pub fn check_code(code: &str) -> Result<(), String> {
 
 impl Election {
     /// Reads an election folder.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read or breaks a rule.
     pub fn load(folder: &Path) -> Result<Election, FileError> {
         let mut election = read_toml(&folder.join("election.toml"))?;
         election.regions = read_regions(&folder.join("regions.csv"))?;
@@ -107,7 +115,11 @@ impl Election {
         built.expect("the built-in election is tested")
     }
 
-    /// Rules over the whole, for every way an election comes about.
+    /// Checks the rules for the whole election, however it was made.
+    ///
+    /// # Errors
+    ///
+    /// If a rule is broken.
     pub fn check(&self) -> Result<(), String> {
         self.check_settings().map_err(|(key, what)| format!("{key} {what}"))?;
         if self.regions.is_empty() || self.regions.len() > REGIONS_MAX {
@@ -120,7 +132,7 @@ impl Election {
         regions.chain(self.choices.iter().map(|choice| &choice.name)).try_for_each(|name| check_name(name))
     }
 
-    /// Rules over what stands in election.toml; an error names the key.
+    /// Checks the values of election.toml; an error names the key.
     fn check_settings(&self) -> Result<(), (&'static str, String)> {
         check_code(&self.id).map_err(|what| ("id", what))?;
         check_name(&self.title).map_err(|what| ("title", what))?;
@@ -147,7 +159,7 @@ impl Election {
         Ok(())
     }
 
-    /// A digest of all that decides how votes are counted.
+    /// A digest of everything that affects how votes are counted.
     pub fn fingerprint(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         let mut add = |text: &str| {
@@ -169,7 +181,7 @@ impl Election {
         hasher.finalize().to_hex().to_string()
     }
 
-    /// Registered voters over all regions; none if those of a region are unknown.
+    /// Registered voters over all regions; none if those of any region are unknown.
     pub fn registered(&self) -> Option<u64> {
         self.regions.iter().map(|region| region.registered).sum()
     }
@@ -219,7 +231,7 @@ fn parse_toml(path: &Path, text: &str) -> Result<Election, FileError> {
         parsed.map(jiff::Timestamp::as_millisecond).map_err(|_| {
             error_at(
                 key,
-                format!("found `{time}`, expected a date, a time and an offset, as 2027-04-11T08:00:00+02:00"),
+                format!("found `{time}`, expected a date, a time and an offset, such as 2027-04-11T08:00:00+02:00"),
             )
         })
     };
@@ -261,7 +273,7 @@ fn regions_of(mut file: Table) -> Result<Vec<Region>, FileError> {
         let region = file.text(code).to_owned();
         check_code(&region).map_err(|what| file.error(code, what))?;
         if let Some(line) = lines.insert(region.clone(), file.line()) {
-            return Err(file.error(code, format!("`{region}` stands on line {line} already; expected each code once")));
+            return Err(file.error(code, format!("`{region}` is already on line {line}; expected each code once")));
         }
         let degrees = |column: Option<_>, most: f64| match column {
             None => Ok(None),
@@ -322,7 +334,7 @@ fn choices_of(mut file: Table, regions: &[Region]) -> Result<Vec<Choice>, FileEr
         let choice = file.text(code).to_owned();
         check_code(&choice).map_err(|what| file.error(code, what))?;
         if choice == BLANK || choice == NULL {
-            return Err(file.error(code, format!("`{choice}` is on every ballot already; expected another code")));
+            return Err(file.error(code, format!("`{choice}` is already on every ballot; expected another code")));
         }
         let only = region.map(|column| file.text(column)).filter(|text| !text.is_empty()).map(str::to_owned);
         if let (Some(column), Some(only)) = (region, &only)
@@ -332,19 +344,19 @@ fn choices_of(mut file: Table, regions: &[Region]) -> Result<Vec<Choice>, FileEr
         }
         if let Some(line) = lines.insert((choice.clone(), only.clone()), file.line()) {
             return Err(
-                file.error(code, format!("`{choice}` stands on line {line} already; expected each code once a region"))
+                file.error(code, format!("`{choice}` is already on line {line}; expected each code once per region"))
             );
         }
         if *everywhere.entry(choice.clone()).or_insert(only.is_none()) != only.is_none() {
             return Err(
-                file.error(code, format!("`{choice}` stands everywhere by one row and in one region by another"))
+                file.error(code, format!("`{choice}` stands everywhere in one row and in one region in another"))
             );
         }
         let color = match color.map(|column| (column, file.text(column))) {
             None | Some((_, "")) => default_color(choices.len()),
             Some((_, text)) if is_color(text) => text.to_owned(),
             Some((column, text)) => {
-                return Err(file.error(column, format!("found `{text}`, expected a colour as #1a2b3c")));
+                return Err(file.error(column, format!("found `{text}`, expected a colour such as #1a2b3c")));
             }
         };
         choices.push(Choice { name: plain(&file, name)?, code: choice, color, region: only });
@@ -359,7 +371,7 @@ fn is_color(text: &str) -> bool {
     text.len() == 7 && text.starts_with('#') && text[1..].bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// A colour for the n-th choice that has none of its own: hues a golden angle apart.
+/// The default colour of the n-th choice: hues a golden angle apart.
 pub fn default_color(place: usize) -> String {
     let hue = (place as f64 * 137.508 + 212.0) % 360.0;
     let (saturation, lightness) = [(0.62, 0.46), (0.55, 0.60), (0.70, 0.36)][place / 8 % 3];

@@ -2,8 +2,8 @@
 
 /// The partition of a key: murmur2 of its bytes, made positive, modulo the number of partitions.
 ///
-/// The same as `BuiltInPartitioner.partitionForKey` of Apache Kafka's Java client, so that every client
-/// in its default setting (librdkafka: `partitioner=murmur2_random`) agrees.
+/// The same as `BuiltInPartitioner.partitionForKey` in Apache Kafka's Java client, so that every client with default
+/// settings (librdkafka: `partitioner=murmur2_random`) agrees.
 pub fn partition_of(key: &[u8], partitions: u32) -> u32 {
     (murmur2(key) & 0x7fff_ffff) % partitions
 }

@@ -1,20 +1,20 @@
-//! Records as they pass between the log and those who read and write it.
+//! Records, as log readers and writers exchange them.
 
-/// A record as it lies in the log.
+/// A record in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     pub offset: u64,
-    /// The log's own time of the append, in milliseconds since 1970 UTC.
+    /// The time when the log appended it, in milliseconds since 1970 UTC.
     pub appended_at_ms: i64,
     pub key: Option<&'a [u8]>,
     pub value: Option<&'a [u8]>,
 }
 
-/// Records of one partition, read together.
+/// Records of one partition that were read together.
 #[derive(Debug, Default)]
 pub struct Batch {
     pub partition: u32,
-    /// The offset that follows the batch, gaps at its end included.
+    /// The offset after the batch, including gaps at its end.
     pub next_offset: u64,
     bytes: Vec<u8>,
     entries: Vec<Entry>,
@@ -28,7 +28,7 @@ struct Entry {
     value: Span,
 }
 
-/// A range of `Batch::bytes`; `start == u32::MAX` stands for an absent field.
+/// A range of `Batch::bytes`; `start == u32::MAX` marks an absent field.
 #[derive(Clone, Copy, Debug)]
 struct Span {
     start: u32,
@@ -48,7 +48,7 @@ impl Batch {
         (0..self.entries.len()).map(|place| self.record(place))
     }
 
-    /// The record at a place from 0.
+    /// The record at an index, from 0.
     pub fn record(&self, place: usize) -> Record<'_> {
         let entry = &self.entries[place];
         Record {
@@ -64,7 +64,7 @@ impl Batch {
         Batch { partition, ..Batch::default() }
     }
 
-    /// Empties it, to be filled with records of that partition.
+    /// Empties the batch and assigns it to a partition.
     pub fn restart(&mut self, partition: u32) {
         self.partition = partition;
         self.next_offset = 0;
@@ -72,7 +72,7 @@ impl Batch {
         self.entries.clear();
     }
 
-    /// Adds a record behind the others.
+    /// Appends a record.
     pub fn push(&mut self, record: Record<'_>) {
         let mut keep = |field: Option<&[u8]>| match field {
             None => Span::ABSENT,
@@ -87,16 +87,17 @@ impl Batch {
         self.next_offset = record.offset + 1;
     }
 
-    /// Where packed records are put, in the form of [`RecordBuffer`], before [`find_packed`](Batch::find_packed).
+    /// The buffer for packed records, in the format of [`RecordBuffer`]. Fill it before
+    /// [`find_packed`](Batch::find_packed).
     pub fn packed_mut(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
-    /// Finds that many records in what was [put there](Batch::packed_mut), one offset each from the first on, and leaves out
-    /// those before `from`.
+    /// Indexes `count` records in the [packed bytes](Batch::packed_mut). Their offsets are consecutive, starting at
+    /// `first`; records before `from` are left out.
     ///
     /// # Errors
-    /// What is wrong, where the bytes are not so many records.
+    /// If the bytes are not exactly `count` records.
     pub fn find_packed(&mut self, first: u64, count: u32, appended_at_ms: i64, from: u64) -> Result<(), &'static str> {
         self.entries.clear();
         self.entries.reserve(count as usize);
@@ -146,8 +147,8 @@ fn take_span(bytes: &[u8], at: &mut usize, length: u32) -> Option<Span> {
     (*at <= bytes.len()).then_some(Span { start: start as u32, len })
 }
 
-/// Records that wait to be appended together, packed as they will lie in the log:
-/// for key and value each a LEB128 length plus one (zero: absent), then the two fields' bytes.
+/// Records that wait to be appended together, packed as in the log: for key and value each a LEB128 length plus one
+/// (zero: absent), then the two fields' bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecordBuffer {
     bytes: Vec<u8>,
@@ -163,7 +164,7 @@ impl RecordBuffer {
         self.count += 1;
     }
 
-    /// A record whose value is given in parts, so that it need not be put together elsewhere first.
+    /// Adds a record whose value is given in parts, to avoid assembling it elsewhere first.
     #[inline]
     pub fn push_parts<const PARTS: usize>(&mut self, key: &[u8], value: [&[u8]; PARTS]) {
         let value_len: usize = value.iter().map(|part| part.len()).sum();
@@ -190,7 +191,7 @@ impl RecordBuffer {
         self.bytes.push(rest as u8);
     }
 
-    /// Key and value of each record, in their order.
+    /// Key and value of each record, in order.
     pub fn records(&self) -> impl Iterator<Item = (Option<&[u8]>, Option<&[u8]>)> {
         let mut rest = self.bytes.as_slice();
         std::iter::repeat_with(move || {
@@ -201,12 +202,12 @@ impl RecordBuffer {
         .take(self.count as usize)
     }
 
-    /// The records as they are packed.
+    /// The packed bytes.
     pub fn packed(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Number of records.
+    /// The number of records.
     pub fn len(&self) -> usize {
         self.count as usize
     }
@@ -215,7 +216,7 @@ impl RecordBuffer {
         self.count == 0
     }
 
-    /// Size in bytes.
+    /// The size in bytes.
     pub fn size(&self) -> usize {
         self.bytes.len()
     }
@@ -226,7 +227,7 @@ impl RecordBuffer {
     }
 }
 
-/// A LEB128 number that was packed by [`RecordBuffer`].
+/// Reads a LEB128 number that [`RecordBuffer`] wrote.
 #[inline]
 fn take_field_length(rest: &mut &[u8]) -> usize {
     let mut number = 0;
@@ -240,7 +241,7 @@ fn take_field_length(rest: &mut &[u8]) -> usize {
     number
 }
 
-/// A field whose packed length is one more than its own; zero: absent.
+/// Reads a field whose packed length is its own plus one; zero means absent.
 #[inline]
 fn take_field<'a>(rest: &mut &'a [u8], packed_len: usize) -> Option<&'a [u8]> {
     let len = packed_len.checked_sub(1)?;

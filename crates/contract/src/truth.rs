@@ -1,4 +1,4 @@
-//! What a count of generated votes must come to, as it lies in the ground-truth file.
+//! The ground-truth file: what a count of generated votes must come to.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,37 +8,37 @@ use std::path::Path;
 use scrutin_files::FileError;
 use serde::{Deserialize, Serialize};
 
-/// The expected count of a whole run, as it lies in the ground-truth file.
+/// The expected count of a whole run, as stored in the ground-truth file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Truth {
     pub election: String,
     pub seed: u64,
-    /// Records in all: `counted` plus the sum of `rejected`.
+    /// Total number of records: `counted` plus the sum of `rejected`.
     pub records: u64,
     pub counted: u64,
-    /// Rejected votes by reason; a reason without any is left out.
+    /// Rejected votes by reason; reasons without any are omitted.
     pub rejected: BTreeMap<String, u64>,
     pub bucket_seconds: u32,
     pub channels: Vec<String>,
-    /// Codes of region and choice; the rows of `tally` and the numbers in `timeline` stand for these.
+    /// Region and choice of each cell; `tally` and `timeline` refer to cells by index.
     pub cells: Vec<(String, String)>,
-    /// Counted votes: by cell, in it by channel.
+    /// Counted votes per cell and, within it, per channel.
     pub tally: Vec<Vec<u64>>,
-    /// In order of time; buckets without a vote are left out.
+    /// In chronological order; buckets without a vote are omitted.
     pub timeline: Vec<Bucket>,
 }
 
 /// The counted votes that were cast in one bucket of the timeline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bucket {
-    /// Start of the bucket, in milliseconds since 1970 UTC; a whole multiple of its width.
+    /// Start of the bucket, in milliseconds since 1970 UTC; a multiple of the bucket's width.
     pub start_ms: i64,
-    /// Cell and votes, in order of cells, those with a vote only.
+    /// Cell and votes, in order of cells; cells without a vote are omitted.
     pub votes: Vec<(u32, u64)>,
 }
 
 impl Truth {
-    /// The tally row by row: region, choice, channel, votes; those with a vote only.
+    /// The tally row by row: region, choice, channel, votes. Rows without a vote are omitted.
     pub fn tally_rows(&self) -> impl Iterator<Item = (&str, &str, &str, u64)> {
         self.cells.iter().zip(&self.tally).flat_map(move |((region, choice), votes)| {
             let by_channel = self.channels.iter().zip(votes).filter(|(_, votes)| **votes > 0);
@@ -56,10 +56,10 @@ impl Truth {
         })
     }
 
-    /// Writes the file, whole or not at all.
+    /// Writes the file atomically.
     ///
     /// # Errors
-    /// Where the folder takes no file.
+    /// If the file cannot be created, written or renamed.
     pub fn write(&self, path: &Path) -> std::io::Result<()> {
         let mut draft = path.as_os_str().to_owned();
         draft.push(".new");
@@ -72,9 +72,9 @@ impl Truth {
     }
 
     /// Reads the file, and checks that it is consistent in itself.
-    ///
+    /// Reads the file and checks that it is consistent.
     /// # Errors
-    /// Where it cannot be read, is no such file, or does not add up.
+    /// If the file cannot be read, is not a ground-truth file, or does not add up.
     pub fn read(path: &Path) -> Result<Truth, FileError> {
         let text = fs::read(path).map_err(|source| FileError::Unreadable { path: path.to_owned(), source })?;
         let whole = |what| FileError::Whole { path: path.to_owned(), what };

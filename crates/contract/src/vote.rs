@@ -1,6 +1,6 @@
-//! The vote, as the contract has it (version 1; `schema/vote.v1.schema.json`), and why one is rejected.
+//! The vote as the contract defines it (version 1; `schema/vote.v1.schema.json`), and the reasons to reject one.
 //!
-//! Parses and writes single votes. Knows no election: whether the codes exist is the engine's to say.
+//! Parses and writes single votes. Knows nothing about elections: the engine checks whether the codes exist.
 
 mod fast;
 mod time;
@@ -13,10 +13,10 @@ use serde::Deserialize;
 
 pub use time::{MILLIS_LEN, format_millis, parse_millis, write_millis};
 
-/// A longer message is malformed.
+/// Longer messages are malformed.
 pub const VALUE_BYTES_MAX: usize = 4096;
 
-/// The codes every election has besides its candidates': turnout, but not valid votes.
+/// The codes that every election has in addition to its own choices. They count as turnout, not as valid votes.
 pub const BLANK: &str = "BLANK";
 pub const NULL: &str = "NULL";
 
@@ -28,7 +28,7 @@ impl VoterId {
     /// Length of the canonical text.
     pub const TEXT_LEN: usize = 36;
 
-    /// Reads the canonical lower-case form only: another spelling would hash to another partition.
+    /// Parses the canonical lower-case form only: another spelling would hash to another partition.
     pub fn parse(text: &[u8]) -> Option<VoterId> {
         let text: &[u8; Self::TEXT_LEN] = text.try_into().ok()?;
         if text[8] != b'-' || text[13] != b'-' || text[18] != b'-' || text[23] != b'-' {
@@ -62,11 +62,11 @@ impl fmt::Display for VoterId {
     }
 }
 
-/// The number that eight lower-case hexadecimal digits stand for, the first in the lowest byte.
+/// Parses eight lower-case hexadecimal digits, the first in the lowest byte.
 #[inline(always)]
 fn hex_value(digits: u64) -> Option<u32> {
     const ONES: u64 = 0x0101_0101_0101_0101;
-    // The high bit of each byte: whether the digit is at or above the one, and not above the other.
+    // The high bit of each byte says whether the digit is between `least` and `most`.
     let within = |least: u8, most: u8| {
         let at_least = digits + ONES * u64::from(0x80 - least);
         let above = digits + ONES * u64::from(0x7f - most);
@@ -92,7 +92,7 @@ const HEX_PAIR: [[u8; 2]; 256] = {
     table
 };
 
-/// A well-formed vote. Its codes need not exist.
+/// A well-formed vote. Its codes may not exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vote<'a> {
     pub election: Cow<'a, str>,
@@ -109,7 +109,11 @@ pub struct Vote<'a> {
 pub struct Malformed;
 
 impl<'a> Vote<'a> {
-    /// Reads a record's value. Gives what [`Vote::parse_any`] gives, sooner where the form is the usual one.
+    /// Parses a record's value. Same result as [`Vote::parse_any`], but faster for the usual form.
+    ///
+    /// # Errors
+    ///
+    /// If the value is not a vote.
     pub fn parse(value: &'a [u8]) -> Result<Vote<'a>, Malformed> {
         match fast::parse(value) {
             Some(vote) if value.len() <= VALUE_BYTES_MAX => Ok(vote),
@@ -117,8 +121,12 @@ impl<'a> Vote<'a> {
         }
     }
 
-    /// Reads a record's value by the letter of the contract: a JSON object (RFC 8259, UTF-8, no byte order
-    /// mark) with each of the six fields once, as a string; other fields are ignored.
+    /// Parses a record's value exactly as the contract defines it: a JSON object (RFC 8259, UTF-8, no byte order mark)
+    /// with each of the six fields once, as a string; other fields are ignored.
+    ///
+    /// # Errors
+    ///
+    /// If the value is not a vote.
     pub fn parse_any(value: &'a [u8]) -> Result<Vote<'a>, Malformed> {
         #[derive(Deserialize)]
         struct Fields<'a> {
@@ -138,9 +146,9 @@ impl<'a> Vote<'a> {
         if value.len() > VALUE_BYTES_MAX {
             return Err(Malformed);
         }
-        // The whole text must be UTF-8: serde_json does not look into strings that it skips.
+        // The whole text must be UTF-8: serde_json does not check strings that it skips.
         let text = std::str::from_utf8(value).map_err(|_| Malformed)?;
-        // A struct may also be read from an array, which the contract does not allow.
+        // serde would also accept an array for a struct, which the contract does not allow.
         if !text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{') {
             return Err(Malformed);
         }
@@ -155,7 +163,7 @@ impl<'a> Vote<'a> {
         })
     }
 
-    /// Appends the vote as the contract writes it.
+    /// Appends the vote in the contract's canonical form.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"election\":");
         write_json_string(&self.election, out);
@@ -173,7 +181,7 @@ impl<'a> Vote<'a> {
     }
 }
 
-/// Appends the text as a JSON string, quotes included.
+/// Appends the text as a JSON string, including the quotes.
 pub fn write_json_string(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("a string is always written to memory");
 }
@@ -182,7 +190,7 @@ pub fn write_json_string(text: &str, out: &mut Vec<u8>) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Reason {
-    /// Not a vote by the contract; a null value too.
+    /// Not a vote as the contract defines it, or a null value.
     Malformed,
     /// The key is not the voter, or the partition is not the one that the key belongs to.
     Misrouted,
@@ -195,7 +203,7 @@ pub enum Reason {
     NotOpen,
     /// Cast at or after the closing.
     Closed,
-    /// A vote of this voter in this election has been counted.
+    /// A vote of this voter in this election has already been counted.
     AlreadyVoted,
 }
 
@@ -226,22 +234,22 @@ impl Reason {
         }
     }
 
-    /// What it means, for who wonders why a vote was rejected.
+    /// Explains the reason to someone whose vote was rejected.
     pub const fn explanation(self) -> &'static str {
         match self {
-            Reason::Malformed => "not a vote by schema/vote.v1.schema.json, or longer than 4096 bytes",
+            Reason::Malformed => "not a vote according to schema/vote.v1.schema.json, or longer than 4096 bytes",
             Reason::Misrouted => {
-                "the key is not the voter's id, or the partition is not the one that Kafka's default partitioner gives \
-                 the key (murmur2); librdkafka's own default is CRC32, so kcat and Python's client need \
+                "the key is not the voter's id, or the partition is not the one that Kafka's default partitioner \
+                 assigns to the key (murmur2); librdkafka's own default is CRC32, so kcat and Python's client need \
                  partitioner=murmur2_random"
             }
-            Reason::UnknownElection => "no election of that id was there when the count began",
-            Reason::UnknownRegion => "the election has no region of that code",
-            Reason::UnknownChoice => "the election has no choice of that code, or it does not stand in that region",
-            Reason::UnknownChannel => "the election has no channel of that name",
+            Reason::UnknownElection => "no election with that id existed when the count began",
+            Reason::UnknownRegion => "the election has no region with that code",
+            Reason::UnknownChoice => "the election has no choice with that code, or it does not stand in that region",
+            Reason::UnknownChannel => "the election has no channel with that name",
             Reason::NotOpen => "cast before the election opened",
-            Reason::Closed => "cast when the election was closed, or later",
-            Reason::AlreadyVoted => "an earlier vote of this voter in this election has been counted",
+            Reason::Closed => "cast at or after the election's closing time",
+            Reason::AlreadyVoted => "an earlier vote of this voter in this election was counted",
         }
     }
 }
@@ -259,7 +267,7 @@ impl FromStr for Reason {
         Reason::ALL
             .into_iter()
             .find(|reason| reason.code() == text)
-            .ok_or_else(|| format!("no such reason; one of {}", Reason::ALL.map(Reason::code).join(", ")))
+            .ok_or_else(|| format!("no such reason; expected one of {}", Reason::ALL.map(Reason::code).join(", ")))
     }
 }
 
@@ -280,7 +288,7 @@ mod tests {
         }
 
         #[test]
-        fn any_other_byte_makes_it_no_id(id in any::<u128>(), place in 0..36_usize, byte in any::<u8>()) {
+        fn a_wrong_byte_makes_a_voter_id_invalid(id in any::<u128>(), place in 0..36_usize, byte in any::<u8>()) {
             let mut text = VoterId(id).text();
             text[place] = byte;
             let is_dash = [8, 13, 18, 23].contains(&place);

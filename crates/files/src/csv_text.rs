@@ -1,27 +1,34 @@
-//! CSV being written. [`table`](crate::table) reads it.
+//! Writes CSV. [`table`](crate::table) reads it.
 
 use std::borrow::Cow;
 
 use serde_json::Value;
 
-/// A CSV file being written into memory: RFC 4180, with a bare line feed.
+/// Builds a CSV file in memory: RFC 4180, but with bare line feeds.
 ///
-/// A text is written as it is, also one that a spreadsheet takes for a formula. Names come from the election's own files
-/// and never from a vote, and whoever compares a file with those must find the same names. What is in votes goes by
-/// [`CsvText::of_votes`].
+/// Text is written verbatim, even if a spreadsheet would take it for a formula: names come from the election's own
+/// files, never from votes, and must stay comparable with those files. Use [`CsvText::of_votes`] for text from votes.
 pub struct CsvText {
     writer: csv::Writer<Vec<u8>>,
     is_of_votes: bool,
 }
 
 impl CsvText {
-    /// One with this header.
+    /// A file with this header.
+    ///
+    /// # Errors
+    ///
+    /// If the header cannot be written.
     pub fn new(columns: &[&str]) -> Result<CsvText, csv::Error> {
         CsvText::with(csv::WriterBuilder::new(), columns, false)
     }
 
-    /// One whose texts come from anybody: each is in quotes, and an apostrophe before it keeps a spreadsheet from running it
-    /// as a formula (OWASP, CSV injection).
+    /// A file for untrusted text: every text is quoted, and a leading apostrophe keeps a spreadsheet from running it as
+    /// a formula (OWASP, CSV injection).
+    ///
+    /// # Errors
+    ///
+    /// If the header cannot be written.
     pub fn of_votes(columns: &[&str]) -> Result<CsvText, csv::Error> {
         let mut builder = csv::WriterBuilder::new();
         builder.quote_style(csv::QuoteStyle::NonNumeric);
@@ -34,7 +41,11 @@ impl CsvText {
         Ok(CsvText { writer, is_of_votes })
     }
 
-    /// Adds a row; an error if it has another number of values than the header.
+    /// Adds a row.
+    ///
+    /// # Errors
+    ///
+    /// If the number of values differs from the header's.
     pub fn push(&mut self, values: &[Value]) -> Result<(), csv::Error> {
         let is_formula = |text: &str| text.starts_with(['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠']);
         self.writer.write_record(values.iter().map(|value| match value {
@@ -43,18 +54,23 @@ impl CsvText {
         }))
     }
 
-    /// So far, but for the last few KiB.
+    /// Bytes written so far, except for the last few KiB, which are still buffered.
     pub fn byte_count(&self) -> usize {
         self.writer.get_ref().len()
     }
 
+    /// Returns the whole file.
+    ///
+    /// # Errors
+    ///
+    /// If the last buffered rows cannot be written.
     pub fn finish(self) -> Result<String, csv::Error> {
         let bytes = self.writer.into_inner().map_err(|error| csv::Error::from(error.into_error()))?;
         String::from_utf8(bytes).map_err(|error| csv::Error::from(std::io::Error::other(error)))
     }
 }
 
-/// A value as it stands in a table: a text without quotes, nothing for null.
+/// A value as a table shows it: text without quotes, nothing for null.
 pub fn text_of(value: &Value) -> Cow<'_, str> {
     match value {
         Value::String(text) => Cow::Borrowed(text),

@@ -1,8 +1,8 @@
-//! What is wrong in a file that a user gave, and where.
+//! Errors in files that users supply.
 
 use std::path::PathBuf;
 
-/// What is wrong in a file that a user gave: where, what was found, what was expected.
+/// An error in a file that a user supplied: where it is, what was found, and what was expected.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     #[error("cannot read {}: {source}", path.display())]
@@ -11,7 +11,7 @@ pub enum FileError {
     At { path: PathBuf, line: u64, column: Option<String>, what: String },
     #[error("{}: {what}", path.display())]
     Whole { path: PathBuf, what: String },
-    /// All that has to be settled, a line each.
+    /// Several errors, displayed one per line.
     #[error("{}", lines(.0))]
     Several(Vec<FileError>),
 }

@@ -1,8 +1,8 @@
-//! Files that people bring, and files that are written for them. Knows nothing of votes.
+//! Reads files that users supply and writes files for them. Knows nothing about votes.
 //!
-//! [`table`] reads tables as they come: encodings, separators, packed files and spreadsheets. [`FileError`] says what is wrong
-//! in a file, and where; [`csv_text`] writes CSV. [`printable`] keeps names from being obeyed by terminals, and [`private`]
-//! files from being read by others.
+//! [`table`] reads tables in any common encoding, separator, compression or spreadsheet format. [`FileError`] reports
+//! what is wrong in a file, and where. [`csv_text`] writes CSV. [`printable`] keeps control characters in names away
+//! from terminals, and [`private`] keeps files from other users.
 
 pub mod csv_text;
 mod error;

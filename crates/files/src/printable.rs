@@ -1,16 +1,20 @@
-//! Characters that are not seen themselves, and change what a terminal, a page or a file shows around them.
+//! Detects and escapes invisible characters that change how a terminal, a page or a file displays the text around them.
 //!
-//! A name with one of them is refused. What comes from elsewhere, a vote above all, is shown escaped.
+//! Names that contain one are refused. Text from elsewhere, above all from votes, is displayed escaped.
 
 use std::borrow::Cow;
 
-/// Control characters (the line feed among them), ends of lines and paragraphs, and marks of direction.
+/// Whether `c` is a control character (including line feed), a line or paragraph separator, or a bidirectional mark.
 pub fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Refuses a name that has one.
+/// Refuses a name with unprintable characters.
+///
+/// # Errors
+///
+/// If the name contains an unprintable character.
 pub fn check_name(name: &str) -> Result<(), String> {
     match name.chars().any(is_unprintable) {
         true => Err(format!("`{}` has unprintable characters; expected a plain text", escaped(name))),
@@ -18,12 +22,12 @@ pub fn check_name(name: &str) -> Result<(), String> {
     }
 }
 
-/// The text with each of them written as `\u{1b}`.
+/// Returns the text with each unprintable character escaped, as in `\u{1b}`.
 pub fn escaped(text: &str) -> Cow<'_, str> {
     escaped_but(text, '\0')
 }
 
-/// [`escaped`], but for the ends of lines.
+/// Like [`escaped`], but keeps line feeds.
 pub fn escaped_lines(text: &str) -> Cow<'_, str> {
     escaped_but(text, '\n')
 }
@@ -48,10 +52,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_changes_the_text_around_it_is_escaped() {
+    fn unprintable_characters_are_escaped() {
         assert_eq!(escaped("a\u{1b}[2J\n\u{9b}\u{202e}\0"), "a\\u{1b}[2J\\u{a}\\u{9b}\\u{202e}\\u{0}");
         assert_eq!(escaped_lines("a\nb\r"), "a\nb\\u{d}");
-        // The space of thousands, joiners of scripts and emoji, and accents are what they seem.
+        // Narrow and no-break spaces, joiners in scripts and emoji, and accents are printable.
         for plain in ["35\u{202f}923\u{a0}707", "Ünïcode", "نام\u{200c}ها", "👩\u{200d}🌾", "e\u{301}"] {
             assert!(matches!(escaped(plain), Cow::Borrowed(_)), "{plain}");
             assert_eq!(check_name(plain), Ok(()));

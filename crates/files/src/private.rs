@@ -1,18 +1,22 @@
-//! Files and folders for one user of the machine: others can neither read them nor hold their locks.
+//! Files and folders for a single user of the machine: other users can neither read them nor hold their locks.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-/// How to open a file that is made private if it is made; for reading and writing.
+/// Options to open a file for reading and writing; a file created with them is private.
 pub fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
     options
 }
 
-/// A file to be locked, made if need be. One that an earlier version left open to others is closed to them.
+/// Opens a lock file, creating it if necessary. Closes a file that an earlier version left open to other users.
+///
+/// # Errors
+///
+/// If the file cannot be opened, or its permissions cannot be changed.
 pub fn lock_file(path: &Path) -> io::Result<File> {
     let file = options().create(true).truncate(false).open(path)?;
     if file.metadata()?.permissions().mode() & 0o077 != 0 {
@@ -21,12 +25,20 @@ pub fn lock_file(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Makes a folder, and those above it that are missing.
+/// Creates a private folder, and any missing parents.
+///
+/// # Errors
+///
+/// If a folder cannot be created.
 pub fn create_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Closes a folder to all but its user and, where somebody has let it in, its group.
+/// Revokes access for everyone but the owner and, if it already had access, the group.
+///
+/// # Errors
+///
+/// If the permissions cannot be read or changed.
 pub fn close_folder(path: &Path) -> io::Result<()> {
     let mode = std::fs::metadata(path)?.permissions().mode();
     if mode & 0o007 == 0 {

@@ -1,9 +1,9 @@
-//! Tables that people bring: text with separators in any usual encoding, packed or not, and spreadsheets, read strictly.
+//! Strictly reads tables that users supply: delimited text in any common encoding, compressed or not, and spreadsheets.
 //!
-//! What a file leaves open is found out only where it is certain ([`Form`] says the rest), and nothing is passed over
-//! silently: a row is as long as the header, a quote that opens closes on its line, and a column that is used stands once.
+//! The format of a file is detected only where it is certain; [`Form`] states the rest. Nothing is skipped silently:
+//! every row is as long as the header, every quote closes on its line, and every column in use occurs once.
 //!
-//! Holds one row at a time in memory, but for spreadsheets, which are read as a whole and have a bound.
+//! Keeps one row at a time in memory. Spreadsheets are the exception: they are read whole, up to a size limit.
 
 mod decode;
 mod form;
@@ -27,25 +27,25 @@ use crate::FileError;
 use input::Rows;
 use peek::Header;
 
-/// A table being read, row by row.
+/// A table, read row by row.
 pub struct Table {
     path: PathBuf,
     rows: Rows,
     row: Row,
     columns: Vec<String>,
-    /// The rows of the header, where it has several, from top to bottom, for each column.
+    /// The header's rows from top to bottom, for each column, if it has several.
     parts: Vec<Vec<String>>,
     uses: Vec<Use>,
-    /// Rows may go on behind the header, as files with repeated groups do.
+    /// Whether rows may be longer than the header, as in files with repeated groups.
     goes_on: bool,
     found: Found,
 }
 
-/// A column of a [`Table`], by its place.
+/// The index of a column in a [`Table`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Column(pub usize);
 
-/// What is done with a column.
+/// How a column is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Use {
     Unused,
@@ -54,27 +54,35 @@ enum Use {
     Lines,
 }
 
-/// How a file turned out to be written.
+/// The detected format of a file.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Found {
-    /// In what it is packed, as `gzip`; none: in nothing.
+    /// The compression, such as `gzip`; none if uncompressed.
     pub packed: Option<String>,
-    /// As `UTF-8`; none for a spreadsheet.
+    /// Such as `utf-8`; none for a spreadsheet.
     pub encoding: Option<String>,
     /// None for a spreadsheet.
     pub separator: Option<Separator>,
     pub sheet: Option<String>,
-    /// Where the header begins, from 1.
+    /// The line where the header begins, from 1.
     pub header_line: u64,
 }
 
 impl Table {
-    /// Opens a file whose header has the columns `wanted`; where those are found tells separator and header line.
+    /// Opens a file whose header has the columns `wanted`. These locate the header line and determine the separator.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, or its format or header is uncertain.
     pub fn open(path: &Path, form: &Form, wanted: &[String]) -> Result<Table, FileError> {
         Input::open(path, form)?.table(form, wanted)
     }
 
-    /// Reads the header of bytes that are there already.
+    /// Reads the header of a table that is already in memory.
+    ///
+    /// # Errors
+    ///
+    /// If the format or the header is uncertain.
     pub fn of(path: &Path, bytes: &'static [u8], wanted: &[String]) -> Result<Table, FileError> {
         let form = Form::default();
         Input::of(path, bytes, &form)?.table(&form, wanted)
@@ -86,7 +94,7 @@ impl Table {
         Table { path, rows, row: Row::default(), parts: header.parts, uses, goes_on: false, columns, found }
     }
 
-    /// Lets rows be longer than the header.
+    /// Allows rows to be longer than the header.
     pub fn go_on(&mut self) {
         self.goes_on = true;
     }
@@ -99,17 +107,21 @@ impl Table {
         &self.found
     }
 
-    /// The names of the columns, in their order.
+    /// The column names, in order.
     pub fn columns(&self) -> &[String] {
         &self.columns
     }
 
-    /// What the rows of the header say of a column.
+    /// A column's cells in each row of the header.
     pub fn parts(&self, column: Column) -> &[String] {
         self.parts.get(column.0).map_or(&[], Vec::as_slice)
     }
 
-    /// The column of that name or, as `#3`, of that place; none if there is none, an error if there are several.
+    /// The column with that name, or at that position if given as `#3`; none if there is no such column.
+    ///
+    /// # Errors
+    ///
+    /// If several columns have that name.
     pub fn find(&mut self, name: &str) -> Result<Option<Column>, FileError> {
         let place = name.strip_prefix('#').and_then(|place| place.parse::<usize>().ok());
         if let Some(place) = place.filter(|place| (1..=self.columns.len()).contains(place)) {
@@ -124,8 +136,8 @@ impl Table {
             [first, second, ..] => {
                 let (name, other) = (&self.columns[*first], &self.columns[*second]);
                 let what = format!(
-                    "the column `{name}` stands twice: `{name}` is column {}, `{other}` is column {}; name the right one by \
-                     its place, as #{}",
+                    "the column `{name}` occurs twice: `{name}` is column {}, `{other}` is column {}; name the right \
+                     one by its place, as #{}",
                     first + 1,
                     second + 1,
                     second + 1
@@ -142,7 +154,7 @@ impl Table {
         Column(place)
     }
 
-    /// Lets a cell of the column have several lines.
+    /// Allows cells of the column to have several lines.
     pub fn allow_lines(&mut self, column: Column) {
         self.uses[column.0] = Use::Lines;
     }
@@ -151,12 +163,16 @@ impl Table {
         self.uses[column.0] != Use::Unused
     }
 
-    /// Marks a column that was not found by its name as used.
+    /// Marks a column as used that was not looked up by name.
     pub fn use_column(&mut self, column: Column) {
         self.using(column.0);
     }
 
-    /// The column of that name, or an error that lists those there are.
+    /// The column with that name.
+    ///
+    /// # Errors
+    ///
+    /// If no column, or more than one, has that name; the error lists the columns.
     pub fn column(&mut self, name: &str) -> Result<Column, FileError> {
         match self.find(name)? {
             Some(column) => Ok(column),
@@ -164,7 +180,11 @@ impl Table {
         }
     }
 
-    /// Columns that are needed: all that are missing are told at once.
+    /// Looks up required columns.
+    ///
+    /// # Errors
+    ///
+    /// If a column is missing or occurs twice. One error lists all that are missing.
     pub fn needed<const N: usize>(&mut self, names: [&str; N]) -> Result<[Column; N], FileError> {
         let mut found = [Column(0); N];
         let mut missing = Vec::new();
@@ -177,7 +197,7 @@ impl Table {
         if missing.is_empty() { Ok(found) } else { Err(self.missing(&missing)) }
     }
 
-    /// An error that says which columns are missing, which are there, and which are nearest.
+    /// An error that lists the missing columns, the existing ones, and the closest matches.
     pub fn missing(&self, names: &[&str]) -> FileError {
         if self.columns.iter().all(String::is_empty) {
             let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
@@ -187,13 +207,17 @@ impl Table {
         self.header_error(names::missing(names, &self.columns))
     }
 
-    /// An error of the header's line.
+    /// An error at the header's line.
     pub fn header_error(&self, what: impl Into<String>) -> FileError {
         let line = self.found.header_line;
         FileError::At { path: self.path.clone(), line, column: None, what: what.into() }
     }
 
-    /// Goes to the next row; false at the end. Rows without any text are passed over.
+    /// Advances to the next row; false at the end. Skips blank rows.
+    ///
+    /// # Errors
+    ///
+    /// If the row cannot be read, is not as long as the header, or breaks a line within a field in use.
     pub fn next_row(&mut self) -> Result<bool, FileError> {
         loop {
             if !self.rows.next(&mut self.row).map_err(|error| error.at(&self.path, &self.columns))? {
@@ -216,7 +240,7 @@ impl Table {
         }
     }
 
-    /// A spreadsheet makes dates of texts as `1-2`, and shows errors in cells.
+    /// Refuses dates, which spreadsheets make of texts like `1-2`, and cells that contain an error.
     fn check_cells(&self) -> Result<(), FileError> {
         for (place, is_used) in self.uses.iter().enumerate() {
             let text = self.row.text(place);
@@ -233,18 +257,18 @@ impl Table {
 
     fn check_length(&self, len: usize, expected: usize) -> Result<(), FileError> {
         let is_long = len > expected && (self.goes_on || (expected..len).all(|place| self.row.text(place).is_empty()));
-        // Spreadsheets leave the empty end of a row out.
+        // Spreadsheets omit the empty cells at the end of a row.
         let is_short = len < expected
             && (self.rows.is_sheet() || self.columns[len..].iter().all(String::is_empty) && !self.row.has_lines());
         if len == expected || is_long && !self.row.has_lines() || is_short {
             return Ok(());
         }
-        let hint = if len == 1 { "; is another separator used there?" } else { "" };
+        let hint = if len == 1 { "; does this line use another separator?" } else { "" };
         let what = format!("found {len} fields, expected {expected} as in the header{hint}");
         Err(FileError::At { path: self.path.clone(), line: self.row.line(), column: None, what })
     }
 
-    /// A line break in a cell that cannot have one.
+    /// Refuses line breaks in columns that do not allow them.
     fn check_lines(&self) -> Result<(), FileError> {
         for (place, is_used) in self.uses.iter().enumerate() {
             if *is_used == Use::Used && self.row.is_broken(place) {
@@ -255,22 +279,26 @@ impl Table {
         Ok(())
     }
 
-    /// The line on which the row begins, from 1.
+    /// The line where the row begins, from 1.
     pub fn line(&self) -> u64 {
         self.row.line()
     }
 
-    /// How many fields the row has.
+    /// The number of fields in the row.
     pub fn row_len(&self) -> usize {
         self.row.len()
     }
 
-    /// The text in a column of this row, without surrounding space.
+    /// The row's text in a column, trimmed.
     pub fn text(&self, column: Column) -> &str {
         self.row.text(column.0)
     }
 
-    /// The text in a column, which must not be empty.
+    /// The row's text in a column that must not be empty.
+    ///
+    /// # Errors
+    ///
+    /// If the text is empty.
     pub fn required(&self, column: Column) -> Result<&str, FileError> {
         match self.text(column) {
             "" => Err(self.error(column, "is empty; expected a value")),
@@ -278,7 +306,11 @@ impl Table {
         }
     }
 
-    /// A number of that type, or none where the text is empty.
+    /// Parses the text as a number; none if it is empty.
+    ///
+    /// # Errors
+    ///
+    /// If the text is not such a number.
     pub fn number<T: std::str::FromStr>(&self, column: Column, expected: &str) -> Result<Option<T>, FileError> {
         match self.text(column) {
             "" => Ok(None),
@@ -289,14 +321,14 @@ impl Table {
         }
     }
 
-    /// An error at a column of this row.
+    /// An error in a column of this row.
     pub fn error(&self, column: Column, what: impl Into<String>) -> FileError {
         let name = self.columns.get(column.0).cloned().unwrap_or_else(|| format!("#{}", column.0 + 1));
         let line = self.row.line_of(column.0);
         FileError::At { path: self.path.clone(), line, column: Some(name), what: what.into() }
     }
 
-    /// An error of the file as a whole.
+    /// An error in the file as a whole.
     pub fn whole_error(&self, what: impl Into<String>) -> FileError {
         FileError::Whole { path: self.path.clone(), what: what.into() }
     }

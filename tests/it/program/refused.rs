@@ -137,7 +137,7 @@ fn a_broken_election_folder_is_3() {
         "regions.csv",
         Some("code,name,registered\nN,North,1\nN,South,2\n"),
         expect![[r#"
-        scrutin: mayor/regions.csv, line 3, column `code`: `N` stands on line 2 already; expected each code once
+        scrutin: mayor/regions.csv, line 3, column `code`: `N` is already on line 2; expected each code once
     "#]],
     );
     check_with(
@@ -151,7 +151,7 @@ fn a_broken_election_folder_is_3() {
         "choices.csv",
         Some("code,name,color\nA,Ada,#1b6ca\n"),
         expect![[r#"
-        scrutin: mayor/choices.csv, line 2, column `color`: found `#1b6ca`, expected a colour as #1a2b3c
+        scrutin: mayor/choices.csv, line 2, column `color`: found `#1b6ca`, expected a colour such as #1a2b3c
     "#]],
     );
     check_with(
@@ -173,7 +173,7 @@ fn a_broken_election_folder_is_3() {
         "election.toml",
         Some(&toml("T20:00:00+02:00", "T20:00:00")),
         expect![[r#"
-        scrutin: mayor/election.toml, line 4, column `closes_at`: found `2027-04-11T20:00:00`, expected a date, a time and an offset, as 2027-04-11T08:00:00+02:00
+        scrutin: mayor/election.toml, line 4, column `closes_at`: found `2027-04-11T20:00:00`, expected a date, a time and an offset, such as 2027-04-11T08:00:00+02:00
     "#]],
     );
     check_with(
@@ -314,7 +314,7 @@ fn a_broken_file_of_ballots_is_3() {
     check_with(
         b"id,ward,mayor,mark\n1,W1,Ann,\n2,W1,\xff\xfe,\n",
         expect![[r#"
-            scrutin: b.csv, line 3, column `mayor`: the byte 0xff is not UTF-8; if the file is in the encoding of Western Europe, say --encoding windows-1252 (or latin-1)
+            scrutin: b.csv, line 3, column `mayor`: the byte 0xff is not UTF-8; if the file is in a Western European encoding, use --encoding windows-1252 (or latin-1)
         "#]],
     );
     check_with(

@@ -1,4 +1,4 @@
-//! The built-in election is whole, and a broken folder says where it is broken and what was expected.
+//! The built-in election is complete, and a broken folder is refused with the place and what was expected.
 
 use std::collections::HashSet;
 
@@ -30,7 +30,7 @@ fn built_in_election_is_whole() {
     let colors: HashSet<_> = election.choices.iter().map(|choice| &choice.color).collect();
     assert_eq!(colors.len(), election.choices.len(), "no two choices share a colour");
 
-    // Only the French abroad have no place on the map.
+    // Only the region of the French abroad has no place on the map.
     let without_point: Vec<_> = election.regions.iter().filter(|region| region.point.is_none()).collect();
     assert_eq!(without_point.len(), 1);
     assert_eq!(without_point[0].code, "ZZ");
@@ -112,7 +112,7 @@ fn broken_regions() {
     );
     check_regions(
         "code,name,registered\nN,North,5\nN,North,5\n",
-        expect!["folder/regions.csv, line 3, column `code`: `N` stands on line 2 already; expected each code once"],
+        expect!["folder/regions.csv, line 3, column `code`: `N` is already on line 2; expected each code once"],
     );
     check_regions(
         "code,name,registered\n,North,5\n",
@@ -145,13 +145,13 @@ fn broken_choices() {
     check_choices(
         "code,name\nA,Ada\nA,Ben\n",
         expect![
-            "folder/choices.csv, line 3, column `code`: `A` stands on line 2 already; expected each code once a region"
+            "folder/choices.csv, line 3, column `code`: `A` is already on line 2; expected each code once per region"
         ],
     );
     check_choices(
         "code,name,region\nA,Ada,N\nA,Ada,\n",
         expect![
-            "folder/choices.csv, line 3, column `code`: `A` stands everywhere by one row and in one region by another"
+            "folder/choices.csv, line 3, column `code`: `A` stands everywhere in one row and in one region in another"
         ],
     );
     check_choices(
@@ -162,11 +162,11 @@ fn broken_choices() {
     );
     check_choices(
         "code,name,color\nA,Ada,blue\n",
-        expect!["folder/choices.csv, line 2, column `color`: found `blue`, expected a colour as #1a2b3c"],
+        expect!["folder/choices.csv, line 2, column `color`: found `blue`, expected a colour such as #1a2b3c"],
     );
     check_choices(
         "code,name\nBLANK,Nobody\n",
-        expect!["folder/choices.csv, line 2, column `code`: `BLANK` is on every ballot already; expected another code"],
+        expect!["folder/choices.csv, line 2, column `code`: `BLANK` is already on every ballot; expected another code"],
     );
     check_regions(
         "code,name,registered,expected_turnout\nN,North,10,0.7\nS,South,10,70\n",
@@ -196,7 +196,7 @@ fn broken_toml() {
         "08:00:00+02:00",
         "08:00:00",
         expect![
-            "folder/election.toml, line 3, column `opens_at`: found `2027-04-11T08:00:00`, expected a date, a time and an offset, as 2027-04-11T08:00:00+02:00"
+            "folder/election.toml, line 3, column `opens_at`: found `2027-04-11T08:00:00`, expected a date, a time and an offset, such as 2027-04-11T08:00:00+02:00"
         ],
     );
     check_toml(

@@ -10,7 +10,7 @@ fn field() -> impl Strategy<Value = Option<Vec<u8>>> {
 
 proptest! {
     #[test]
-    fn a_buffer_gives_back_what_was_put_in(records in proptest::collection::vec((field(), field()), 0..20)) {
+    fn a_buffer_returns_the_records_pushed_into_it(records in proptest::collection::vec((field(), field()), 0..20)) {
         let mut buffer = RecordBuffer::default();
         for (key, value) in &records {
             buffer.push(key.as_deref(), value.as_deref());

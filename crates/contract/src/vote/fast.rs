@@ -1,7 +1,7 @@
-//! The usual form of a vote, read in one pass: an object of plain strings.
+//! Parses the usual form of a vote, an object of plain strings, in one pass.
 //!
-//! Says `None` to everything it is not sure of (an escape, a byte that is not plain ASCII, a field it does not know),
-//! and must never say more than [`Vote::parse_any`](super::Vote::parse_any) does.
+//! Returns `None` for anything it cannot handle (an escape, a byte that is not plain ASCII, an unknown field). Must
+//! never accept anything that [`Vote::parse_any`](super::Vote::parse_any) rejects.
 
 use std::borrow::Cow;
 
@@ -80,9 +80,9 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// How many bytes come before the first that is a quote, a backslash, a control character or not ASCII.
-/// Eight at a time: a byte's high bit is set in `stop` where it is such a byte (a borrow can only set
-/// bits above a true stop, so the lowest is right).
+/// The number of bytes before the first quote, backslash, control character or non-ASCII byte. Scans eight bytes at a
+/// time: `stop` has the high bit of a byte set if the byte is one of these. (A borrow can only set bits above a true
+/// stop, so the lowest is right.)
 #[inline(always)]
 fn plain_len(bytes: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
@@ -116,13 +116,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn plain_len_is_that_of_the_naive_scan(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+        fn plain_len_agrees_with_a_naive_scan(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
             let naive = bytes.iter().take_while(|b| !matches!(b, b'"' | b'\\' | 0..0x20 | 0x80..)).count();
             prop_assert_eq!(plain_len(&bytes), naive);
         }
 
         #[test]
-        fn plain_len_of_text_is_that_of_the_naive_scan(text in "[ -~]{0,40}") {
+        fn plain_len_of_text_agrees_with_a_naive_scan(text in "[ -~]{0,40}") {
             let naive = text.bytes().take_while(|b| !matches!(b, b'"' | b'\\')).count();
             prop_assert_eq!(plain_len(text.as_bytes()), naive);
         }

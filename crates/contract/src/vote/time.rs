@@ -1,11 +1,11 @@
-//! `cast_at`: RFC 3339, UTC, with milliseconds, and nothing else: `2027-04-11T08:31:12.345Z`.
+//! Parses and writes `cast_at`: RFC 3339 in UTC, with exactly three decimals: `2027-04-11T08:31:12.345Z`.
 
 /// Length of the text.
 pub const MILLIS_LEN: usize = 24;
 
 const MS_PER_DAY: i64 = 86_400_000;
 
-/// Reads the one accepted form; milliseconds since 1970 UTC. Years 0000 to 9999; no leap second.
+/// Parses the one accepted form into milliseconds since 1970 UTC. Years 0000 to 9999; no leap seconds.
 pub fn parse_millis(text: &[u8]) -> Option<i64> {
     let t: &[u8; MILLIS_LEN] = text.try_into().ok()?;
     let shape = t[4] == b'-'
@@ -65,7 +65,7 @@ fn days_from_civil(year: i64, month: u32, day: u32) -> i64 {
     era * 146_097 + day_of_era - 719_468
 }
 
-/// Appends the text of a time of the years 0000 to 9999; an earlier or later one becomes the nearest of them.
+/// Appends the text of a time. Times outside the years 0000 to 9999 are clamped to them.
 pub fn write_millis(millis: i64, out: &mut Vec<u8>) {
     const FIRST: i64 = -62_167_219_200_000;
     const LAST: i64 = 253_402_300_799_999;

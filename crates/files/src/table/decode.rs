@@ -1,4 +1,4 @@
-//! Bytes into UTF-8.
+//! Decodes text to UTF-8.
 
 use std::io::{self, Read};
 
@@ -6,7 +6,7 @@ use encoding_rs::{Decoder, DecoderResult, UTF_16BE, UTF_16LE, WINDOWS_1252};
 
 use super::form::Encoding;
 
-/// The encoding that a byte order mark tells, and how long the mark is.
+/// The encoding that a byte order mark indicates, and the length of the mark.
 pub fn of_mark(head: &[u8]) -> Option<(Encoding, usize)> {
     match head {
         [0xef, 0xbb, 0xbf, ..] => Some((Encoding::Utf8, 3)),
@@ -16,7 +16,7 @@ pub fn of_mark(head: &[u8]) -> Option<(Encoding, usize)> {
     }
 }
 
-/// Whether a text without a mark is UTF-16 all the same: every second byte of what is ASCII there is 0.
+/// Whether text without a byte order mark looks like UTF-16: ASCII text then has 0 as every second byte.
 pub fn is_unmarked_utf16(head: &[u8]) -> Option<Encoding> {
     let zeros = |at: usize| head.iter().skip(at).step_by(2).filter(|byte| **byte == 0).count();
     let (even, odd, half) = (zeros(0), zeros(1), head.len() / 2);
@@ -27,7 +27,7 @@ pub fn is_unmarked_utf16(head: &[u8]) -> Option<Encoding> {
     }
 }
 
-/// Whether it has letters beyond ASCII, and all of them are UTF-8. (The last one may be cut off.)
+/// Whether the text has non-ASCII characters and is valid UTF-8. (The last character may be cut off.)
 pub fn is_certainly_utf8(head: &[u8]) -> bool {
     let valid = match std::str::from_utf8(head) {
         Ok(_) => true,
@@ -36,7 +36,7 @@ pub fn is_certainly_utf8(head: &[u8]) -> bool {
     valid && !head.is_ascii()
 }
 
-/// Reads as UTF-8 what is written in another encoding.
+/// Decodes text in any encoding to UTF-8.
 pub fn decoded(input: Box<dyn Read + Send>, encoding: Encoding) -> Box<dyn Read + Send> {
     let decoder = match encoding {
         Encoding::Utf8 => return input,
@@ -73,7 +73,7 @@ impl Read for Decoding {
             self.start += read;
             match result {
                 DecoderResult::Malformed(..) => {
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, "is not UTF-16 all through"));
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "is not valid UTF-16"));
                 }
                 DecoderResult::InputEmpty => self.is_done = self.is_end,
                 DecoderResult::OutputFull => {}
@@ -86,7 +86,7 @@ impl Read for Decoding {
 }
 
 impl Decoding {
-    /// Into less room than a character may need.
+    /// Handles buffers too small for some characters.
     fn read_little(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if into.is_empty() || self.is_done {
             return Ok(0);
@@ -95,7 +95,7 @@ impl Decoding {
     }
 }
 
-/// Each byte is the character of its number.
+/// In Latin-1, each byte is the code point of its character.
 struct Latin1 {
     input: Box<dyn Read + Send>,
     /// The second byte of a character that did not fit.

@@ -1,27 +1,27 @@
-//! What may be said of how a file is written, where it cannot be found out for certain.
+//! What a user can state about a file's format where it cannot be detected with certainty.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// How a file is written; what is none is found out.
+/// The format of a file; fields that are none are detected.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Form {
     pub encoding: Option<Encoding>,
     pub separator: Option<Separator>,
-    /// Of a spreadsheet with several.
+    /// Picks a sheet of a spreadsheet with several.
     pub sheet: Option<String>,
-    /// Where the header begins, from 1.
+    /// The line where the header begins, from 1.
     pub header_line: Option<u64>,
-    /// Over how many lines the header goes [default: 1].
+    /// How many lines the header spans [default: 1].
     pub header_rows: Option<usize>,
-    /// A quote is a character as any other.
+    /// Treats quotes as ordinary characters.
     pub no_quotes: bool,
 }
 
-/// How characters are written as bytes. UTF-8 and, with a byte order mark, UTF-16 need not be said.
+/// A character encoding. UTF-8, and UTF-16 with a byte order mark, are detected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Encoding {
@@ -68,7 +68,7 @@ impl FromStr for Encoding {
     }
 }
 
-/// The character between two fields: one in ASCII.
+/// The character between two fields: a single ASCII byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Separator(pub u8);

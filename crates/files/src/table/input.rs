@@ -1,4 +1,4 @@
-//! A file as text or sheet, whatever it is packed in and whatever its name: told by its first bytes.
+//! Opens a file as text or spreadsheet. Detects the compression from the first bytes, not from the name.
 
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
@@ -15,10 +15,10 @@ use super::sheet::{self, Kind};
 use super::{Found, Table};
 use crate::FileError;
 
-/// How much of a file is looked at before it is read.
+/// How many bytes are inspected to detect the format.
 const HEAD_BYTES: usize = 1 << 18;
 
-/// A file that is open, and what its first rows are.
+/// An open file and its first rows.
 pub struct Input {
     path: PathBuf,
     body: Body,
@@ -32,7 +32,7 @@ enum Body {
     Sheet { name: String, rows: Vec<(u64, Vec<String>)> },
 }
 
-/// Where rows come from.
+/// A source of rows.
 pub(super) enum Rows {
     Text(Box<TextRows>),
     Sheet(std::vec::IntoIter<(u64, Vec<String>)>),
@@ -56,6 +56,11 @@ impl Rows {
 }
 
 impl Input {
+    /// Opens a file and inspects its first rows.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, is no table, or is not in the encoding that `form` states.
     pub fn open(path: &Path, form: &Form) -> Result<Input, FileError> {
         let unreadable = |source| FileError::Unreadable { path: path.to_owned(), source };
         let mut file = File::open(path).map_err(unreadable)?;
@@ -79,7 +84,11 @@ impl Input {
         Input::text(path, Box::new(whole), form, None)
     }
 
-    /// What is in memory already.
+    /// Reads bytes that are already in memory.
+    ///
+    /// # Errors
+    ///
+    /// If the encoding is uncertain or not the one that `form` states.
     pub fn of(path: &Path, bytes: &'static [u8], form: &Form) -> Result<Input, FileError> {
         Input::text(path, Box::new(bytes), form, None)
     }
@@ -110,13 +119,13 @@ impl Input {
         let (method, start) = (entry.compression(), entry.data_start());
         drop(entry);
         let mut file = archive.into_inner();
-        let start = start.ok_or_else(|| whole("is a zip that cannot be read: its file has no place".into()))?;
+        let start = start.ok_or_else(|| whole("is a zip that cannot be read: its file has no offset".into()))?;
         file.seek(SeekFrom::Start(start)).map_err(|error| broken(&error))?;
         let bytes = BufReader::with_capacity(1 << 16, file).take(packed);
         let input: Box<dyn Read + Send> = match method {
             CompressionMethod::Stored => Box::new(bytes),
             CompressionMethod::Deflated => Box::new(DeflateDecoder::new(bytes)),
-            other => return Err(whole(format!("is a zip packed by {other:?}; pack it as usual, or unpack it"))),
+            other => return Err(whole(format!("is a zip compressed with {other:?}; use deflate, or unpack it"))),
         };
         let input = Checked { input, hasher: crc32fast::Hasher::new(), crc };
         Input::text(path, Box::new(BufReader::with_capacity(1 << 16, input)), form, Some("zip".into()))
@@ -168,22 +177,26 @@ impl Input {
         Ok(Input { path: path.to_owned(), body, peek, packed, encoding: Some(encoding) })
     }
 
-    /// Where the header with these names is, if it is certain.
+    /// Locates the header with these names, if it is certain.
     pub fn find(&self, wanted: &[String], header_rows: usize) -> Option<Place> {
         self.peek.find(wanted, header_rows)
     }
 
-    /// Whether there is more than one column for each of these names, in the header or behind its end.
+    /// Whether the header repeats one of these names, or the first row is longer than the header.
     pub fn goes_on(&self, place: &Place, wanted: &[String]) -> bool {
         self.peek.goes_on(place, wanted)
     }
 
-    /// The first rows, separated by commas where that is open, each with its line.
+    /// The first rows, each with its line number, split at commas if the separator is unknown.
     pub fn first_rows(&self) -> &[(u64, Vec<String>)] {
         self.peek.first_rows()
     }
 
-    /// Reads the header, where it was said to be, or where the columns `wanted` are.
+    /// Reads the header from the line that `form` states, or where the columns `wanted` are.
+    ///
+    /// # Errors
+    ///
+    /// If the position of the header or the separator is uncertain, or the header cannot be read.
     pub fn table(self, form: &Form, wanted: &[String]) -> Result<Table, FileError> {
         let header_rows = form.header_rows.unwrap_or(1).max(1);
         let doubt = |line: u64, what: String| FileError::At { path: self.path.clone(), line, column: None, what };
@@ -238,7 +251,7 @@ fn text_header(rows: &mut TextRows, line: u64, header_rows: usize) -> Result<Hea
     Ok(header(&top))
 }
 
-/// A sheet may be as wide as something that was there once.
+/// Trims empty columns at the end: a sheet keeps the width of cells that were deleted.
 fn without_end(mut header: Header) -> Header {
     let width = header.names.iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1);
     header.names.truncate(width);
@@ -246,7 +259,7 @@ fn without_end(mut header: Header) -> Header {
     header
 }
 
-/// What is no table at all is said by its name.
+/// Refuses files that are no table, and names what they are.
 fn check_kind(path: &Path, magic: &[u8]) -> Result<(), FileError> {
     let is = |kind: &str, instead: &str| {
         let what = format!("is {kind}, not a table; {instead}");
@@ -254,16 +267,16 @@ fn check_kind(path: &Path, magic: &[u8]) -> Result<(), FileError> {
     };
     let text: Vec<u8> = magic.iter().map(u8::to_ascii_lowercase).collect();
     match magic {
-        [b'%', b'P', b'D', b'F', ..] => is("a PDF", "the publisher may have the same as CSV or spreadsheet"),
+        [b'%', b'P', b'D', b'F', ..] => is("a PDF", "the publisher may offer the same data as CSV or a spreadsheet"),
         [0xd0, 0xcf, 0x11, 0xe0, ..] => is("an old Excel file (.xls)", "save it as .xlsx or CSV"),
         [b'7', b'z', 0xbc, 0xaf, ..] => is("a 7z archive", "unpack it"),
         [b'R', b'a', b'r', b'!', ..] => is("a RAR archive", "unpack it"),
-        [b'B', b'Z', b'h', ..] => is("packed by bzip2", "unpack it"),
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => is("packed by xz", "unpack it"),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => is("packed by zstd", "unpack it"),
+        [b'B', b'Z', b'h', ..] => is("compressed with bzip2", "unpack it"),
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => is("compressed with xz", "unpack it"),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => is("compressed with zstd", "unpack it"),
         [b'P', b'A', b'R', b'1', ..] => is("a Parquet file", "save it as CSV"),
         _ if text.starts_with(b"<!doctyp") || text.starts_with(b"<html") => {
-            is("a web page", "was it the page about the file that was saved?")
+            is("a web page", "did you save the download page instead of the file?")
         }
         _ if text.starts_with(b"<?xml") => is("XML", "save it as CSV"),
         [b'{' | b'[', b'\n' | b'\r' | b' ' | b'"' | b'{', ..] => is("JSON", "save it as CSV"),
@@ -280,34 +293,34 @@ fn spreadsheet(names: &[String]) -> Option<Kind> {
     }
 }
 
-/// The encoding, and how long the mark is that tells it.
+/// Detects the encoding and the length of the byte order mark.
 fn encoding_of(path: &Path, head: &[u8], form: &Form) -> Result<(Encoding, usize), FileError> {
     let error = |what: String| Err(FileError::At { path: path.to_owned(), line: 1, column: None, what });
     let said = form.encoding;
     if let Some((marked, length)) = of_mark(head) {
         return match said {
             Some(said) if said != marked => {
-                error(format!("begins with the mark of {marked}, and --encoding says {said}; leave that out"))
+                error(format!("has the byte order mark of {marked}, but --encoding says {said}; omit the option"))
             }
             _ => Ok((marked, length)),
         };
     }
     match said {
         Some(said @ (Encoding::Windows1252 | Encoding::Latin1)) if is_certainly_utf8(head) => {
-            error(format!("is UTF-8 by all its letters, and --encoding says {said}; leave that out"))
+            error(format!("is valid UTF-8, but --encoding says {said}; omit the option"))
         }
         Some(said) => Ok((said, 0)),
         None => match is_unmarked_utf16(head) {
             Some(encoding) => {
-                error(format!("is UTF-16 without a byte order mark, it seems; if so, say --encoding {encoding}"))
+                error(format!("looks like UTF-16 without a byte order mark; if it is, use --encoding {encoding}"))
             }
-            None if head.contains(&0) => error("is not text; expected CSV, maybe packed, or a spreadsheet".into()),
+            None if head.contains(&0) => error("is not text; expected CSV (compressed or not) or a spreadsheet".into()),
             None => Ok((Encoding::Utf8, 0)),
         },
     }
 }
 
-/// Checks what was unpacked.
+/// Verifies the checksum of unpacked data.
 struct Checked {
     input: Box<dyn Read + Send>,
     hasher: crc32fast::Hasher,
@@ -319,27 +332,24 @@ impl Read for Checked {
         let read = self.input.read(into)?;
         self.hasher.update(&into[..read]);
         if read == 0 && !into.is_empty() && self.hasher.clone().finalize() != self.crc {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "is a zip that is damaged: its checksum is another",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "is a damaged zip: the checksum does not match"));
         }
         Ok(read)
     }
 }
 
-/// Rows of a file that has no header.
+/// Rows of a file without a header.
 pub struct Bare(Rows);
 
 impl Bare {
-    /// Goes to the next row; false at the end.
+    /// Advances to the next row; false at the end.
     pub fn next(&mut self, row: &mut Row) -> Result<bool, RowError> {
         self.0.next(row)
     }
 }
 
 impl Input {
-    /// All rows, from the first line on, separated as was said, or by commas.
+    /// All rows from the first line on, split at the separator that `form` states, or at commas.
     pub fn rows(self, form: &Form) -> Bare {
         match self.body {
             Body::Sheet { rows, .. } => Bare(Rows::Sheet(rows.into_iter())),

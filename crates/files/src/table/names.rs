@@ -1,14 +1,14 @@
-//! Names of columns: when two are the same, and which is meant.
+//! Compares and suggests column names.
 
 use unicode_normalization::UnicodeNormalization;
 
-/// A name without what people write in different ways: form of Unicode, case, space, `_` and `-`.
+/// Normalises a name: ignores differences in Unicode form, case, whitespace, `_` and `-`.
 pub fn folded(name: &str) -> String {
     let letters = name.nfc().flat_map(char::to_lowercase);
     letters.filter(|letter| !letter.is_whitespace() && !['_', '-', '\u{feff}'].contains(letter)).collect()
 }
 
-/// The one of the names that was most likely meant, if one is near.
+/// The name that was most likely meant, if one is close enough.
 pub fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name = folded(name);
     let likeness = |other: &str| strsim::jaro_winkler(&name, &folded(other));
@@ -16,7 +16,7 @@ pub fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Opti
     best.filter(|(likeness, _)| *likeness > 0.84).map(|(_, other)| other)
 }
 
-/// Which columns are missing, which are there, and which are nearest.
+/// Lists the missing columns, the closest matches, and the existing columns.
 pub fn missing(names: &[&str], columns: &[String]) -> String {
     let list = names.iter().map(|name| match nearest(name, columns.iter().map(String::as_str)) {
         Some(near) => format!("`{name}` (did you mean `{near}`?)"),

@@ -1,30 +1,30 @@
-//! A look at the first rows: which separator, and which line is the header.
+//! Inspects the first rows to find the separator and the header line.
 
 use super::form::Separator;
 use super::names::folded;
 use super::rows::{Row, TextRows};
 
-/// A header further down is not found by itself.
+/// How many rows are searched for the header.
 const ROWS: usize = 60;
 
 const SEPARATORS: [u8; 4] = [b',', b';', b'\t', b'|'];
 
-/// The first rows of a file, as each separator gives them.
+/// The first rows of a file, split at each candidate separator.
 pub struct Peek {
     readings: Vec<Reading>,
-    /// What is against a separator that can be told, as that none is certain.
+    /// Why the separator is uncertain, if it is.
     doubt: Option<String>,
 }
 
 struct Reading {
     separator: Option<Separator>,
-    /// Each with its line.
+    /// Each with its line number.
     rows: Vec<(u64, Vec<String>)>,
-    /// All rows that were looked at have as many fields as the first, and more than one.
+    /// Whether all inspected rows have as many fields as the first, and more than one.
     is_even: bool,
 }
 
-/// Where the header is, and how fields are separated.
+/// The header's line and the separator.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Place {
     pub separator: Option<Separator>,
@@ -39,7 +39,7 @@ pub struct Header {
 }
 
 impl Peek {
-    /// Of the beginning of a text, which may be cut off anywhere.
+    /// Inspects the beginning of a text, which may be cut off anywhere.
     pub fn of_text(head: &[u8], is_whole: bool, said: Option<Separator>, quotes: bool) -> Peek {
         let mut head = head.to_vec();
         if !is_whole {
@@ -61,7 +61,7 @@ impl Peek {
         Peek { readings: vec![Reading { separator: None, rows, is_even: true }], doubt: None }
     }
 
-    /// The header that has all these names, if it is certain: one line, by one separator.
+    /// Locates the header that has all these names, if it is certain: one line, with one separator.
     pub fn find(&self, wanted: &[String], header_rows: usize) -> Option<Place> {
         let wanted: Vec<Vec<String>> = wanted.iter().map(|name| name.split('|').map(folded).collect()).collect();
         let mut found = self.readings.iter().filter_map(|reading| {
@@ -77,7 +77,7 @@ impl Peek {
         (wanted.len() > 1 || self.readings.len() == 1 || found.next().is_none()).then_some(first)
     }
 
-    /// The first line there is, with the only separator that can be meant, or what the doubt is.
+    /// The first line with the only plausible separator.
     pub fn first(&self) -> Result<Place, String> {
         if let Some(doubt) = &self.doubt {
             return Err(doubt.clone());
@@ -87,7 +87,7 @@ impl Peek {
         Ok(Place { separator: first.and_then(|reading| reading.separator), line })
     }
 
-    /// The separator at a header whose line was said.
+    /// The separator at a given header line.
     pub fn at_line(&self, line: u64) -> Result<Place, String> {
         let fits: Vec<&Reading> = self.readings.iter().filter(|reading| reading.width_at(line) > 1).collect();
         match fits.as_slice() {
@@ -97,7 +97,7 @@ impl Peek {
         }
     }
 
-    /// Whether a name that is wanted stands twice in a header, or the row behind it is longer.
+    /// Whether the header repeats a wanted name, or the row after it is longer.
     pub fn goes_on(&self, place: &Place, wanted: &[String]) -> bool {
         let Some(reading) = self.readings.iter().find(|reading| reading.separator == place.separator) else {
             return false;
@@ -110,12 +110,13 @@ impl Peek {
         is_twice || rows.next().is_some_and(is_longer)
     }
 
-    /// The first rows by the first separator that may be meant.
+    /// The first rows, split at the first candidate separator.
     pub fn first_rows(&self) -> &[(u64, Vec<String>)] {
         self.readings.first().map_or(&[], |reading| &reading.rows)
     }
 
-    /// The readings that may be meant: those whose separator is in the first line and, if several are, that give even rows.
+    /// The plausible readings: those whose separator is in the first line and, if there are several, whose rows are
+    /// even.
     fn likely(&self) -> Vec<&Reading> {
         let in_header: Vec<&Reading> = self.readings.iter().filter(|reading| reading.width() > 1).collect();
         if in_header.len() < 2 {
@@ -137,7 +138,7 @@ impl Peek {
 fn doubt_of(readings: &[&Reading]) -> String {
     let names: Vec<String> =
         readings.iter().filter_map(|reading| reading.separator).map(|separator| separator.to_string()).collect();
-    format!("may be separated by {}; say which by --separator {}", names.join(" or "), names[0])
+    format!("may be separated by {}; pick one with --separator {}", names.join(" or "), names[0])
 }
 
 impl Reading {
@@ -150,7 +151,7 @@ impl Reading {
     }
 }
 
-/// A first line as `sep=;`, which Excel writes and reads.
+/// Parses a first line such as `sep=;`, which Excel writes and reads.
 pub fn said_by_excel(head: &[u8]) -> Option<Separator> {
     let rest = head.get(..4).filter(|start| start.eq_ignore_ascii_case(b"sep=")).map(|_| &head[4..])?;
     match rest {
@@ -169,7 +170,7 @@ fn reading(head: &[u8], separator: u8, quotes: bool, skipped: usize) -> Reading 
         }
     }
     let mut row = Row::default();
-    // What is wrong further down is told when it is read.
+    // Errors further down are reported when those rows are read.
     while rows.len() < ROWS && matches!(text.next(&mut row), Ok(true)) {
         if rows.is_empty() {
             text.expect(row.len());
@@ -184,7 +185,7 @@ fn reading(head: &[u8], separator: u8, quotes: bool, skipped: usize) -> Reading 
     }
 }
 
-/// The names of the columns. Over several rows, a cell holds to its right until another begins, but in the last of them.
+/// Column names. In all rows of the header but the last, a cell extends to the right until the next one begins.
 pub fn header(rows: &[(u64, Vec<String>)]) -> Header {
     let width = rows.iter().map(|(_, row)| row.len()).max().unwrap_or_default();
     let last = rows.len().saturating_sub(1);

@@ -1,7 +1,8 @@
-//! Rows out of text: fields between separators, strictly.
+//! Strictly splits text into rows of fields.
 //!
-//! A field that begins with a quote ends with one, on the same line or, where what is between cannot be rows, on a later one.
-//! A quote anywhere else is a character. A line ends with a line feed, a carriage return, or both.
+//! A field that begins with a quote must end with one: on the same line, or on a later one if the text between cannot
+//! be rows of its own. A quote anywhere else is an ordinary character. A line ends with a line feed, a carriage return,
+//! or both.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -10,14 +11,14 @@ use memchr::{memchr, memchr_iter, memchr2};
 
 use crate::FileError;
 
-/// A longer row is refused, so that memory stays bounded whatever the file.
+/// Longer rows are refused, to bound memory use.
 const ROW_BYTES_MAX: usize = 8 << 20;
 
 /// The fields of a row.
 #[derive(Debug, Default)]
 pub struct Row {
     text: String,
-    /// Where each field begins and ends.
+    /// The start and end of each field.
     fields: Vec<(usize, usize)>,
     line: u64,
     has_lines: bool,
@@ -32,12 +33,12 @@ impl Row {
         self.fields.is_empty()
     }
 
-    /// The line on which the row begins, from 1.
+    /// The line where the row begins, from 1.
     pub fn line(&self) -> u64 {
         self.line
     }
 
-    /// The line on which a field begins.
+    /// The line where a field begins.
     pub fn line_of(&self, place: usize) -> u64 {
         if !self.has_lines {
             return self.line;
@@ -50,17 +51,17 @@ impl Row {
         self.line + before.sum::<usize>() as u64
     }
 
-    /// Whether a field goes over several lines.
+    /// Whether a field spans several lines.
     pub fn has_lines(&self) -> bool {
         self.has_lines
     }
 
-    /// Whether a field has a line break, also where it is only space.
+    /// Whether a field contains a line break, even if only among surrounding whitespace.
     pub fn is_broken(&self, place: usize) -> bool {
         self.fields.get(place).is_some_and(|(from, to)| self.text[*from..*to].contains(['\n', '\r']))
     }
 
-    /// A field without the space around it; empty where the row ends before.
+    /// A field, trimmed; empty if the row is too short.
     pub fn text(&self, place: usize) -> &str {
         self.fields.get(place).map_or("", |(from, to)| self.text[*from..*to].trim())
     }
@@ -74,7 +75,7 @@ impl Row {
         (0..self.len()).map(|place| self.text(place).to_owned()).collect()
     }
 
-    /// Becomes a row of these fields.
+    /// Replaces the row with these fields.
     pub fn set(&mut self, line: u64, fields: &[String]) {
         self.text.clear();
         self.fields.clear();
@@ -88,7 +89,7 @@ impl Row {
     }
 }
 
-/// Why there is no next row.
+/// Why the next row cannot be read.
 #[derive(Debug)]
 pub enum RowError {
     Unreadable(io::Error),
@@ -96,7 +97,7 @@ pub enum RowError {
 }
 
 impl RowError {
-    /// With the file, and the name of the column if there is one.
+    /// Adds the file and, if there is one, the name of the column.
     pub fn at(self, path: &Path, columns: &[String]) -> FileError {
         match self {
             RowError::Unreadable(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -114,20 +115,20 @@ impl RowError {
     }
 }
 
-/// Reads rows out of UTF-8.
+/// Reads rows from UTF-8 text.
 pub struct TextRows {
     input: Box<dyn Read + Send>,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
     is_at_end: bool,
-    /// The number of the line that comes next.
+    /// The number of the next line.
     next_line: u64,
     separator: u8,
     quotes: bool,
-    /// So many separators on the lines of one field are those of a row.
+    /// A quoted field over several lines with this many separators has swallowed a row.
     swallowed: usize,
-    /// The line that is taken apart.
+    /// The line being parsed.
     raw: Vec<u8>,
 }
 
@@ -138,17 +139,17 @@ impl TextRows {
         TextRows { input, buffer, start: 0, end: 0, is_at_end: false, next_line: 1, separator, quotes, swallowed, raw }
     }
 
-    /// Tells how many fields a row has.
+    /// Sets the expected number of fields.
     pub fn expect(&mut self, fields: usize) {
         self.swallowed = fields.saturating_sub(1).max(1);
     }
 
-    /// Passes over a line; false at the end.
+    /// Skips a line; false at the end.
     pub fn skip_line(&mut self) -> Result<bool, RowError> {
         Ok(self.take_line()?.is_some())
     }
 
-    /// The next row that is not an empty line; false at the end.
+    /// Reads the next row that is not an empty line; false at the end.
     pub fn next(&mut self, row: &mut Row) -> Result<bool, RowError> {
         row.fields.clear();
         row.has_lines = false;
@@ -175,7 +176,7 @@ impl TextRows {
         Ok(true)
     }
 
-    /// A line with quotes, and those behind it that its last field goes on.
+    /// Parses a line with quotes, and the following lines that its last field spans.
     fn take_apart(&mut self, row: &mut Row, bytes: &mut Vec<u8>) -> Result<(), RowError> {
         let mut at = 0;
         loop {
@@ -185,7 +186,7 @@ impl TextRows {
             } else {
                 let length = memchr(self.separator, &self.raw[at..]).unwrap_or(self.raw.len() - at);
                 if self.raw[at..at + length].trim_ascii_start().starts_with(b"\"") {
-                    let what = "has a space before its quote; remove the space, or say --no-quotes".into();
+                    let what = "has a space before its quote; remove the space, or use --no-quotes".into();
                     return Err(RowError::At { line: self.next_line - 1, field: Some(row.fields.len()), what });
                 }
                 bytes.extend_from_slice(&self.raw[at..at + length]);
@@ -199,7 +200,7 @@ impl TextRows {
         }
     }
 
-    /// A field from behind its first quote on; gives the place behind it.
+    /// Parses a quoted field after its opening quote; returns the position after the closing one.
     fn quoted(&mut self, mut at: usize, row: &mut Row, bytes: &mut Vec<u8>) -> Result<usize, RowError> {
         let (opened_on, field) = (self.next_line - 1, row.fields.len());
         let error = |what: &str| RowError::At { line: opened_on, field: Some(field), what: what.to_owned() };
@@ -241,19 +242,20 @@ impl TextRows {
             Some(byte) if *byte == self.separator => Ok(at),
             Some(_) if opened_on + 1 < self.next_line => Err(error(SWALLOWS)),
             Some(_) => Err(error(
-                "begins with a quote that closes before the end of the field; double each quote within, or leave out the first",
+                "begins with a quote that closes before the end of the field; double each inner quote, \
+                 or remove the first",
             )),
         }
     }
 
-    /// The next line, without its end, as a range of the buffer.
+    /// The next line without its line ending, as a range of the buffer.
     fn take_line(&mut self) -> Result<Option<(usize, usize)>, RowError> {
         let mut seen = 0;
         loop {
             let found =
                 memchr2(b'\n', b'\r', &self.buffer[self.start + seen..self.end]).map(|at| self.start + seen + at);
             match found {
-                // What follows a carriage return at the end of the buffer is not known yet.
+                // At the end of the buffer, it is not known yet whether a line feed follows the carriage return.
                 Some(at) if self.buffer[at] == b'\r' && at + 1 == self.end && !self.is_at_end => {
                     seen = at - self.start;
                     self.fill()?;
@@ -282,7 +284,7 @@ impl TextRows {
         }
     }
 
-    /// Reads on, behind what is in the buffer.
+    /// Reads more input, after what is already in the buffer.
     fn fill(&mut self) -> Result<(), RowError> {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
@@ -307,8 +309,8 @@ impl TextRows {
     }
 }
 
-const SWALLOWS: &str = "a quote opens here and is never closed, or closes lines later, over what reads as rows of their own; \
-    remove it, or close it on its line";
+const SWALLOWS: &str = "a quote opens here and is never closed, or closes lines later, across what look like separate \
+    rows; remove it, or close it on its line";
 
 fn split(separator: u8, line: &[u8], fields: &mut Vec<(usize, usize)>) {
     let mut from = 0;
@@ -324,7 +326,7 @@ fn not_utf8(row: &Row, error: &std::string::FromUtf8Error) -> RowError {
     let field = row.fields.iter().position(|(from, to)| (*from..*to).contains(&at));
     let byte = error.as_bytes()[at];
     let what = format!(
-        "the byte {byte:#04x} is not UTF-8; if the file is in the encoding of Western Europe, say --encoding windows-1252 \
+        "the byte {byte:#04x} is not UTF-8; if the file is in a Western European encoding, use --encoding windows-1252 \
          (or latin-1)"
     );
     RowError::At { line: row.line, field, what }

@@ -1,4 +1,4 @@
-//! Spreadsheets: one sheet of an `.xlsx` or `.ods`, read as a whole.
+//! Reads one sheet of an `.xlsx` or `.ods` file, as a whole.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
@@ -9,7 +9,7 @@ use zip::ZipArchive;
 
 use crate::FileError;
 
-/// More than this is not unpacked: a small file can hold any amount of nothing.
+/// The limit on unpacked size: a small file can unpack to any amount of data (a zip bomb).
 const UNPACKED_BYTES_MAX: u64 = 256 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,7 +18,7 @@ pub enum Kind {
     Ods,
 }
 
-/// The rows of a sheet, each with its line, and the sheet's name.
+/// A sheet's name and its rows, each with its line number.
 pub struct Sheet {
     pub name: String,
     pub rows: Vec<(u64, Vec<String>)>,
@@ -40,7 +40,7 @@ pub fn read(path: &Path, file: File, kind: Kind, asked: Option<&str>) -> Result<
     }
 }
 
-/// Unpacks it once, into nothing.
+/// Unpacks the file once, discarding the output, to measure its size.
 fn check_size(file: File) -> io::Result<BufReader<File>> {
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(io::Error::other)?;
     let mut left = UNPACKED_BYTES_MAX;
@@ -56,7 +56,7 @@ fn check_size(file: File) -> io::Result<BufReader<File>> {
     Ok(file)
 }
 
-/// The sheet that was asked for, or the only one with anything in it.
+/// The requested sheet, or the only one that is not empty.
 fn pick<R: Reader<BufReader<File>>>(book: &mut R, asked: Option<&str>) -> Result<Sheet, String>
 where
     R::Error: std::fmt::Display,
@@ -74,11 +74,11 @@ where
         }
     }
     match filled.len() {
-        0 => Err("has nothing in any sheet; expected a header and rows".into()),
+        0 => Err("has only empty sheets; expected a header and rows".into()),
         1 => filled.pop().map(|(name, range)| Sheet { rows: rows_of(&range), name }).ok_or_else(String::new),
         _ => {
             let names: Vec<&str> = filled.iter().map(|(name, _)| name.as_str()).collect();
-            Err(format!("has several sheets; say which by --sheet '{}': {}", names[0], names.join(", ")))
+            Err(format!("has several sheets; pick one with --sheet '{}': {}", names[0], names.join(", ")))
         }
     }
 }
@@ -93,7 +93,7 @@ fn rows_of(range: &Range<Data>) -> Vec<(u64, Vec<String>)> {
     rows.collect()
 }
 
-/// A cell as text. A number is whole where it is; what is a date or an error stays recognisable.
+/// A cell as text. Whole numbers have no decimals; dates and errors are marked so that they can be refused.
 fn text_of(cell: &Data) -> String {
     match cell {
         Data::Empty => String::new(),

@@ -1,4 +1,4 @@
-//! Files as people write them, read or refused with the place and the reason.
+//! Files as people write them are either read, or refused with a place and a reason.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ fn written(dir: &tempfile::TempDir, name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
-/// How it was written, and its rows by the columns `a` and `b`, or the error.
+/// The detected format and the rows in the columns `a` and `b`, or the error.
 fn read_as(name: &str, bytes: &[u8], form: &Form) -> String {
     let dir = tempfile::tempdir().unwrap();
     let path = written(&dir, name, bytes);
@@ -74,7 +74,7 @@ fn a_separator_is_found_where_it_is_certain() {
     );
     check(
         b"x;y,z\n1;2,3\n",
-        expect!["t.csv, line 1: may be separated by comma or semicolon; say which by --separator comma"],
+        expect!["t.csv, line 1: may be separated by comma or semicolon; pick one with --separator comma"],
     );
     check(b"a:b\n1:2\n", expect!["t.csv, line 1: no columns `a`, `b`; the columns are a:b"]);
     let colon = Form { separator: Some(Separator(b':')), ..Form::default() };
@@ -100,7 +100,7 @@ fn a_header_is_found_by_its_columns() {
 }
 
 #[test]
-fn encodings_are_told_by_marks_or_by_whoever_has_the_file() {
+fn encodings_are_detected_from_marks_or_stated_by_the_user() {
     let marked = |mark: &[u8], text: Vec<u8>| [mark, &text].concat();
     check(
         &marked(b"\xef\xbb\xbf", "\"a\",\"b\"\né,2\n".into()),
@@ -122,12 +122,12 @@ fn encodings_are_told_by_marks_or_by_whoever_has_the_file() {
     );
     check(
         &utf16("a,b\n1,2\n", false),
-        expect!["t.csv, line 1: is UTF-16 without a byte order mark, it seems; if so, say --encoding utf-16le"],
+        expect!["t.csv, line 1: looks like UTF-16 without a byte order mark; if it is, use --encoding utf-16le"],
     );
     check(
         b"a,b\n1,x\xe9\x80y\n",
         expect![
-            "t.csv, line 2, column `b`: the byte 0xe9 is not UTF-8; if the file is in the encoding of Western Europe, say --encoding windows-1252 (or latin-1)"
+            "t.csv, line 2, column `b`: the byte 0xe9 is not UTF-8; if the file is in a Western European encoding, use --encoding windows-1252 (or latin-1)"
         ],
     );
     let said = |encoding| Form { encoding: Some(encoding), ..Form::default() };
@@ -139,12 +139,12 @@ fn encodings_are_told_by_marks_or_by_whoever_has_the_file() {
         latin-1, comma, line 1
         2: "é" "ü""#]]
     .assert_eq(&read_as("t", b"a,b\n\xe9,\xfc\n", &said(Encoding::Latin1)));
-    expect!["t, line 1: is UTF-8 by all its letters, and --encoding says latin-1; leave that out"].assert_eq(&read_as(
+    expect!["t, line 1: is valid UTF-8, but --encoding says latin-1; omit the option"].assert_eq(&read_as(
         "t",
         "a,b\né,1\n".as_bytes(),
         &said(Encoding::Latin1),
     ));
-    check(b"a,b\n1,\0\n", expect!["t.csv, line 1: is not text; expected CSV, maybe packed, or a spreadsheet"]);
+    check(b"a,b\n1,\0\n", expect!["t.csv, line 1: is not text; expected CSV (compressed or not) or a spreadsheet"]);
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn a_quote_closes_where_it_should_or_is_refused() {
         2: "1, x" "say \"so\""
         3: "D\"oe\"" "4""#]],
     );
-    let swallows = "a quote opens here and is never closed, or closes lines later, over what reads as rows of their own; remove it, or close it on its line";
+    let swallows = "a quote opens here and is never closed, or closes lines later, across what look like separate rows; remove it, or close it on its line";
     for (text, place) in [
         ("a,b,c\n1,2,3\n1,2,\"3\n1,2,3\n1,2,3\n", "line 3, column `c`"),
         ("a,b,c\n\"1,2,3\n1,2,3\n1\",2,3\n", "line 2, column `a`"),
@@ -189,12 +189,12 @@ fn a_quote_closes_where_it_should_or_is_refused() {
     check(
         b"a,b\n\"Spike\" Lee,2\n",
         expect![
-            "t.csv, line 2, column `a`: begins with a quote that closes before the end of the field; double each quote within, or leave out the first"
+            "t.csv, line 2, column `a`: begins with a quote that closes before the end of the field; double each inner quote, or remove the first"
         ],
     );
     check(
         b"a,b\n1, \"2\"\n",
-        expect!["t.csv, line 2, column `b`: has a space before its quote; remove the space, or say --no-quotes"],
+        expect!["t.csv, line 2, column `b`: has a space before its quote; remove the space, or use --no-quotes"],
     );
     let plain = Form { no_quotes: true, ..Form::default() };
     expect![[r#"
@@ -227,7 +227,7 @@ fn a_line_break_is_refused_where_a_column_is_used() {
 }
 
 #[test]
-fn rows_are_as_long_as_the_header_but_for_what_is_empty() {
+fn rows_are_as_long_as_the_header_apart_from_empty_cells() {
     check(
         b"a,b\n1,2\n,\n\n,,,\n3,4,,\n",
         expect![[r#"
@@ -245,7 +245,7 @@ fn rows_are_as_long_as_the_header_but_for_what_is_empty() {
     check(b"a,b\n1,2,3\n", expect!["t.csv, line 2: found 3 fields, expected 2 as in the header"]);
     check(
         b"a,b\n1;2\n",
-        expect!["t.csv, line 2: found 1 fields, expected 2 as in the header; is another separator used there?"],
+        expect!["t.csv, line 2: found 1 fields, expected 2 as in the header; does this line use another separator?"],
     );
     check(
         b"a,b\r1,2\r3,4",
@@ -257,7 +257,7 @@ fn rows_are_as_long_as_the_header_but_for_what_is_empty() {
 }
 
 #[test]
-fn columns_are_found_by_name_and_missing_ones_told_at_once() {
+fn columns_are_found_by_name_and_all_missing_ones_reported_at_once() {
     check(
         b"A ,B\n1,2\n",
         expect![[r#"
@@ -267,7 +267,7 @@ fn columns_are_found_by_name_and_missing_ones_told_at_once() {
     check(
         b"a,b,B\n1,2,3\n",
         expect![
-            "t.csv, line 1: the column `b` stands twice: `b` is column 2, `B` is column 3; name the right one by its place, as #3"
+            "t.csv, line 1: the column `b` occurs twice: `b` is column 2, `B` is column 3; name the right one by its place, as #3"
         ],
     );
     check(b"x,y\n1,2\n", expect!["t.csv, line 1: no columns `a`, `b`; the columns are x, y"]);
@@ -289,7 +289,7 @@ fn zip_of(files: &[(&str, &[u8])]) -> Vec<u8> {
     writer.finish().unwrap().into_inner()
 }
 
-/// Two readers of a pipe would have a part of its rows each.
+/// Two readers of a pipe would each get only some of the rows.
 #[test]
 fn a_pipe_is_refused() {
     let error = Table::open(Path::new("/dev/null"), &Form::default(), &[]).err().unwrap().to_string();
@@ -297,7 +297,7 @@ fn a_pipe_is_refused() {
 }
 
 #[test]
-fn what_is_packed_is_told_by_its_bytes() {
+fn compression_is_detected_from_the_first_bytes() {
     let text = b"a,b\n1,2\n";
     expect![[r#"
         gzip, utf-8, comma, line 1
@@ -313,11 +313,11 @@ fn what_is_packed_is_told_by_its_bytes() {
         &zip_of(&[("a.csv", text), ("b.csv", text)]),
         &Form::default(),
     ));
-    // The checksum stands in the list at the end of the archive.
+    // The checksum is in the directory at the end of the archive.
     let mut damaged = zipped;
     let list = damaged.windows(4).position(|four| four == b"PK\x01\x02").unwrap();
     damaged[list + 16] ^= 1;
-    expect!["t.csv: is a zip that is damaged: its checksum is another"].assert_eq(&read_as(
+    expect!["t.csv: is a damaged zip: the checksum does not match"].assert_eq(&read_as(
         "t.csv",
         &damaged,
         &Form::default(),
@@ -325,14 +325,11 @@ fn what_is_packed_is_told_by_its_bytes() {
     let cut = gzip(text);
     let error = read_as("t.csv", &cut[..cut.len() - 6], &Form::default());
     assert!(error.starts_with("cannot read t.csv: "), "{error}");
-    expect!["t.csv: is a PDF, not a table; the publisher may have the same as CSV or spreadsheet"].assert_eq(&read_as(
-        "t.csv",
-        b"%PDF-1.4 and so on",
-        &Form::default(),
-    ));
+    expect!["t.csv: is a PDF, not a table; the publisher may offer the same data as CSV or a spreadsheet"]
+        .assert_eq(&read_as("t.csv", b"%PDF-1.4 and so on", &Form::default()));
 }
 
-/// The fewest files that make a workbook.
+/// A minimal workbook.
 fn xlsx(sheets: &[(&str, &str)]) -> Vec<u8> {
     let names = sheets
         .iter()
@@ -375,7 +372,7 @@ fn a_spreadsheet_is_a_table_too() {
         4: "346" "1.5""#]]
     .assert_eq(&read_as("t", &book, &Form::default()));
     let two = xlsx(&[("One", &format!("{HEAD}{row}")), ("Two", HEAD)]);
-    expect!["t: has several sheets; say which by --sheet 'One': One, Two"].assert_eq(&read_as(
+    expect!["t: has several sheets; pick one with --sheet 'One': One, Two"].assert_eq(&read_as(
         "t",
         &two,
         &Form::default(),
@@ -416,15 +413,15 @@ fn an_open_document_is_a_table_too() {
     .assert_eq(&read_as("t.csv", &book, &Form::default()));
 }
 
-/// A reader of quotes that shares nothing with ours: it fails where ours must.
+/// An independent reader of quoted fields; it fails wherever ours must.
 fn plain(text: &str) -> Option<Vec<Vec<String>>> {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(false).from_reader(text.as_bytes());
     reader.records().map(|row| row.ok().map(|row| row.iter().map(|field| field.trim().to_owned()).collect())).collect()
 }
 
-/// Whatever byte, quote or line is damaged, the file is refused, or read as a plain reader reads it.
+/// Whatever byte, quote or line is damaged, the file is either refused or read as an independent reader reads it.
 #[test]
-fn a_damaged_file_is_refused_or_read_as_it_stands() {
+fn a_damaged_file_is_refused_or_read_verbatim() {
     let seed = std::env::var("SCRUTIN_FUZZ_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7);
     let mut random = fastrand::Rng::with_seed(seed);
     let mut rows = vec!["a,b,note".to_owned()];
@@ -452,7 +449,7 @@ fn a_damaged_file_is_refused_or_read_as_it_stands() {
             continue;
         }
         read += 1;
-        // Within a note, which is not used, a line may break.
+        // A line may break within a note, since that column is not used.
         let lines = text.lines().filter(|line| !line.chars().all(|letter| letter == ',')).count();
         assert!((lines - 1..=lines).contains(&ours.lines().count()), "rows are lost or doubled:\n{text}\n{ours}");
         if let Some(plain) = plain(&text) {
@@ -465,7 +462,7 @@ fn a_damaged_file_is_refused_or_read_as_it_stands() {
     assert!(read > files / 10 && refused > files / 10, "{read} {refused}");
 }
 
-/// `SCRUTIN_FUZZ_FILES`, or as many as a test of every day does.
+/// `SCRUTIN_FUZZ_FILES`, or a number small enough for everyday runs.
 fn files_to_damage(few: usize) -> usize {
     std::env::var("SCRUTIN_FUZZ_FILES").map_or(few, |text| text.parse().expect("a number of files"))
 }

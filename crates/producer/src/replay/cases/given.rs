@@ -58,7 +58,7 @@ fn files_that_were_read_wrongly_once_are_read_right_or_refused() {
     refused("totals-empty-candidate.csv", &own, &["line 4, column `candidate`", "--totals leave-out"]);
     let without = answered(|answers| answers.totals = Some(Totals::LeaveOut));
     counted("totals-empty-candidate.csv", &without, &[("Ada", 346), ("Ben", 20)]);
-    refused("dup-votes-header.csv", &own, &["line 1", "stands twice", "#4"]);
+    refused("dup-votes-header.csv", &own, &["line 1", "occurs twice", "#4"]);
     refused("other-offices-same-file.csv", &own, &["`Mayor`, `Judge`", "--contest 'Mayor'"]);
     let judge = answered(|answers| answers.contest = Some("Judge".into()));
     counted("other-offices-same-file.csv", &judge, &[("Cid", 450), ("Dan", 40)]);
@@ -130,7 +130,7 @@ fn files_of_ballots_are_read_right_or_refused() {
     let layout = Layout::of_ballots("ballot", "precinct", "first");
     refused("ballots-open-quote.csv", &layout, &["line 3, column `note`", "a quote opens here"]);
     let choice = Layout::of_ballots("ballot", "precinct", "choice");
-    refused("ballots-dup-header.csv", &choice, &["line 1", "stands twice"]);
+    refused("ballots-dup-header.csv", &choice, &["line 1", "occurs twice"]);
     let es_s = Layout::of_ballots("ballot", "Precinct", "first");
     counted("es-s-small.csv", &es_s, &[("Ada", 1), ("Write-in", 1)]);
     let Some(path) = case("es-s-small.csv") else { return };
