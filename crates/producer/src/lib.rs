@@ -1,5 +1,5 @@
-//! Where votes come from: [`simulate`] makes those of a whole election, [`replay`] makes them from official results or from
-//! real ballots. Both write them into a log, and both know the truth that a count must come to.
+//! Produces votes: [`simulate`] generates those of a whole election, [`replay`] derives them from official results or
+//! real ballots. Both write votes into a log, and both know the truth that a count must come to.
 
 pub mod replay;
 pub mod simulate;

@@ -1,8 +1,9 @@
-//! Makes the votes of a whole election: seeded, offline, the same bytes for ever.
+//! Simulates the votes of a whole election: seeded, offline, and byte-identical on every run.
 //!
-//! A [`Plan`] says how many ballots say what, [`day`] lays them over the voting day, [`schedule`] adds the
-//! faults, [`encode`] writes the records and [`run`](mod@run) sends them to a log. The [`Truth`](scrutin_contract::truth::Truth) says what a count must
-//! come to. Reads no clock but to keep a pace, and memory does not grow with the number of voters.
+//! A [`Plan`] states how many ballots are cast for what, [`day`] spreads them over the voting day, [`schedule`] injects
+//! the faults, [`encode`] writes the records and [`run`](mod@run) sends them to a log. The
+//! [`Truth`](scrutin_contract::truth::Truth) is what a count must come to. The clock is read only to keep a pace, and
+//! memory use does not grow with the number of voters.
 
 pub mod ballots;
 pub mod cells;

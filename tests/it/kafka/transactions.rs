@@ -150,7 +150,7 @@ async fn a_simulation_goes_on_behind_a_transaction_that_was_aborted() {
     others.begin(&ballots(0..5));
     let said = stage.place.start("simulate --speed max").end();
     assert_eq!(said.code, Some(4), "{said}");
-    assert!(said.err.contains("an open transaction holds back what comes after offset"), "{said}");
+    assert!(said.err.contains("an open transaction holds back the records after offset"), "{said}");
     others.abort();
     stage.place.ok("simulate --speed max");
     // Nothing is written twice: the truth is that of a run at one go.

@@ -16,7 +16,7 @@ async fn a_simulation_that_was_stopped_goes_on_where_the_log_ends() {
     let other = stage.place.fails("simulate --seed 8", 4);
     let words = format!("the log at {} holds votes of another run (partition ", stage.topic.address());
     assert!(
-        other.contains(&words) && other.contains("use the seed, voters, faults and file that it was begun with"),
+        other.contains(&words) && other.contains("use the seed, voters, faults and file that it was started with"),
         "{other}"
     );
 

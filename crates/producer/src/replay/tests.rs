@@ -387,7 +387,7 @@ fn ballots_go_on_where_the_log_ends() {
     let file = BallotFile::open(&corrected, layout(), &about(), [7; 32], 1).unwrap();
     let delivery = Delivery { log: &whole, speed: Speed::Max, threads: 2, progress: &progress, stop: &stop };
     let error = run(&file, &faults, &delivery).unwrap_err().to_string();
-    assert!(error.contains("holds votes of another run") && error.contains("file that it was begun with"), "{error}");
+    assert!(error.contains("holds votes of another run") && error.contains("file that it was started with"), "{error}");
 }
 
 /// A real file, or none and a word about it.

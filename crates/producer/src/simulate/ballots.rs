@@ -1,4 +1,4 @@
-//! Ballots to be cast, wherever they come from: a plan, or a file of real ones.
+//! Ballots to be cast, whatever their source: a plan, or a file of real ballots.
 
 use scrutin_contract::election::Election;
 use scrutin_contract::vote::VoterId;
@@ -6,7 +6,7 @@ use scrutin_files::FileError;
 
 use super::cells::Cells;
 
-/// Ballots that can be gone through again and again, the same each time.
+/// Ballots that can be iterated repeatedly, with the same result each time.
 pub trait Ballots: Sync {
     type Source<'a>: Source
     where
@@ -14,20 +14,29 @@ pub trait Ballots: Sync {
 
     fn election(&self) -> &Election;
 
-    /// All that a ballot can say.
+    /// Everything that a ballot can contain.
     fn cells(&self) -> &Cells;
 
-    /// Ballots in all.
+    /// The total number of ballots.
     fn total(&self) -> u64;
 
     fn seed(&self) -> u64;
 
-    /// From the first ballot on.
+    /// Starts at the first ballot.
+    ///
+    /// # Errors
+    ///
+    /// If the file of the ballots cannot be read.
     fn start(&self) -> Result<Self::Source<'_>, FileError>;
 }
 
-/// Goes through ballots in the order in which they are cast.
+/// Yields ballots in the order in which they are cast.
 pub trait Source {
+    /// The next ballot, or none after the last.
+    ///
+    /// # Errors
+    ///
+    /// If the file of the ballots cannot be read.
     fn next(&mut self) -> Result<Option<Ballot>, FileError>;
 }
 
@@ -35,22 +44,22 @@ pub trait Source {
 pub struct Ballot {
     pub voter: VoterId,
     pub cell: u32,
-    /// Place in the election's channels.
+    /// Index into the election's channels.
     pub channel: u32,
-    /// Milliseconds since 1970 UTC; never earlier than that of the ballot before.
+    /// Milliseconds since 1970 UTC; never earlier than the ballot before.
     pub cast_at_ms: i64,
-    /// What chance decides about this ballot.
+    /// Random bits for this ballot.
     pub salt: u64,
     pub turn: Turn,
 }
 
-/// How a ballot stands to the others of its voter.
+/// Whether a ballot is the voter's only one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// The only one.
     Once,
     /// The first of several.
     First,
-    /// Not the first: it will be rejected.
+    /// Not the first; it will be rejected.
     Repeated,
 }

@@ -1,4 +1,4 @@
-//! What a ballot can say: every choice in every region where it stands, numbered.
+//! What a ballot can contain: every choice in every region where it stands, numbered.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -6,10 +6,10 @@ use std::ops::Range;
 use scrutin_contract::election::Election;
 use scrutin_contract::vote::{BLANK, NULL};
 
-/// More cells than these are not planned: every cell takes about 200 bytes.
+/// The maximum number of cells; each takes about 200 bytes.
 pub const CELLS_MAX: usize = 4_000_000;
 
-/// The cells of an election: by region, in a region by choice as in the election, `BLANK` and `NULL` last.
+/// The cells of an election: ordered by region, then by choice as in the election, with `BLANK` and `NULL` last.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cells {
     regions: Vec<String>,
@@ -20,7 +20,7 @@ pub struct Cells {
     ranges: Vec<Range<u32>>,
 }
 
-/// Places in the lists of [`Cells`].
+/// Indices into the lists of [`Cells`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cell {
     pub region: u32,
@@ -28,10 +28,13 @@ pub struct Cell {
 }
 
 impl Cells {
+    /// # Errors
+    ///
+    /// If the election has more than [`CELLS_MAX`] cells.
     pub fn of(election: &Election) -> Result<Cells, String> {
         let mut choices: Vec<String> = Vec::new();
         let mut place_of: HashMap<&str, u32> = HashMap::new();
-        // By region; under none those that stand everywhere. The first number is the place on the ballot.
+        // Choices by region; `None` has those that stand everywhere. The first number is the position on the ballot.
         let mut standing: HashMap<Option<&str>, Vec<(usize, u32)>> = HashMap::new();
         for (order, choice) in election.choices.iter().enumerate() {
             let place = *place_of.entry(&choice.code).or_insert_with(|| {
@@ -54,7 +57,7 @@ impl Cells {
             ranges.push(start..cells.len() as u32);
             if cells.len() > CELLS_MAX {
                 return Err(format!(
-                    "over {CELLS_MAX} pairs of a region and a choice ({} regions, {} choices); use fewer of them",
+                    "over {CELLS_MAX} pairs of a region and a choice ({} regions, {} choices); use fewer",
                     election.regions.len(),
                     blank
                 ));
@@ -80,7 +83,7 @@ impl Cells {
         self.cells[cell as usize]
     }
 
-    /// Codes of the region and the choice.
+    /// The codes of the region and the choice.
     pub fn codes(&self, cell: u32) -> (&str, &str) {
         let Cell { region, choice } = self.cell(cell);
         (&self.regions[region as usize], &self.choices[choice as usize])
@@ -100,7 +103,7 @@ impl Cells {
         self.ranges[region as usize].clone()
     }
 
-    /// The cell of a region for a choice that stands there.
+    /// The cell for a choice that stands in this region.
     pub fn find(&self, region: u32, choice: u32) -> Option<u32> {
         self.of_region(region).find(|cell| self.cells[*cell as usize].choice == choice)
     }

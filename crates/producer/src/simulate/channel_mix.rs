@@ -1,24 +1,24 @@
-//! Which channel a ballot comes by.
+//! Picks the channel of a ballot.
 
 use super::curve::ONE;
 
-/// Which channel a ballot comes by. Most come by the first; the second grows over the day, the third shrinks,
-/// and so on in turn.
+/// Picks the channel of a ballot. Most come by the first; the second grows over the day, the third shrinks, and so on
+/// in turn.
 #[derive(Clone, Debug)]
 pub struct ChannelMix {
-    /// By channel but the last: up to which draw it is this or an earlier one.
+    /// For each channel but the last: draws below this limit pick this channel or an earlier one.
     limits: Vec<u32>,
 }
 
 impl ChannelMix {
-    /// Of at least one channel.
+    /// A mix of at least one channel.
     pub fn new(channels: usize) -> ChannelMix {
         let mut mix = ChannelMix { limits: vec![0; channels.saturating_sub(1)] };
         mix.set_time(0);
         mix
     }
 
-    /// Sets the time of the day, in 0..=[`ONE`].
+    /// Sets the time of day, in 0..=[`ONE`].
     pub fn set_time(&mut self, time: u64) {
         let weight = |channel: u64| match channel {
             0 => 7 * ONE,

@@ -1,34 +1,35 @@
 //! When people vote: cumulative arrival curves over a voting day.
 //!
-//! Times and shares are fixed-point numbers in 0..=[`ONE`], and all arithmetic is on integers, so that a
-//! curve has the same value on every machine. Every curve rises from 0 to `ONE` and never falls.
+//! Times and shares are fixed-point numbers in 0..=[`ONE`], and all arithmetic is on integers, so that a curve has the
+//! same value on every machine. Every curve rises from 0 to `ONE` and never falls.
 
 use super::random::Random;
 
-/// The whole day, or all of the votes.
+/// The whole day, or all votes.
 pub const ONE: u64 = 1 << 32;
 
-/// Share of the day's votes that are in after each twenty-fourth of the day, in 1/10,000. The shape follows the
-/// turnout that France publishes at 12:00 and 17:00 of a day from 8:00 to 20:00: a third and six sevenths of all.
+/// The share of the day's votes cast by the end of each twenty-fourth of the day, in 1/10,000. The shape follows the
+/// turnout that France publishes at 12:00 and 17:00 for a day from 8:00 to 20:00: a third and six sevenths of the
+/// total.
 const BASE: [u32; 25] = [
     0, 250, 600, 1030, 1520, 2020, 2500, 2950, 3350, 3680, 4000, 4400, 4900, 5540, 6200, 6850, 7460, 8020, 8530, 8960,
     9310, 9590, 9800, 9930, 10_000,
 ];
 
-/// How one region goes to vote.
+/// How the voters of one region arrive.
 #[derive(Clone, Debug)]
 pub struct Pace {
-    /// Early above zero, late below; 1/65,536, at most half of one either way.
+    /// Early if positive, late if negative; in 1/65,536, at most half of one either way.
     early: i64,
-    /// So many waves a day, and how much of the flow is in them (1/65,536).
+    /// The number of waves per day, and the share of the flow that is in them (1/65,536).
     waves: u64,
     wave_share: u64,
-    /// A crowd at that time of the day, for that part of the day's votes.
+    /// When a crowd arrives, and its share of the day's votes.
     burst_at: u64,
     burst_share: u64,
 }
 
-/// A burst lasts this part of the day.
+/// How much of the day a burst lasts.
 const BURST_LASTS: u64 = ONE / 64;
 
 impl Pace {
@@ -36,16 +37,16 @@ impl Pace {
         Pace {
             early: random.around(-26_000, 26_000),
             waves: 3 + random.below(12),
-            // Half of the regions come steadily.
+            // Half of the regions have a steady flow.
             wave_share: if random.below(2) == 0 { 0 } else { 16_000 + random.below(36_000) },
             burst_at: ONE / 8 + random.below(ONE / 4 * 3),
             burst_share: random.below(ONE / 64),
         }
     }
 
-    /// Share of the region's votes that are in at a time of the day.
+    /// The share of the region's votes that have been cast by a time of day.
     pub fn share_at(&self, time: u64) -> u64 {
-        // What the roundings below lose must not lose the last vote.
+        // Rounding below must not lose the last vote.
         if time >= ONE {
             return ONE;
         }
@@ -58,17 +59,17 @@ impl Pace {
     }
 }
 
-/// How the voters of one choice differ from all voters of their region.
+/// How the arrival of one choice's voters differs from that of all voters of their region.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lean {
-    /// Earlier above zero; 1/65,536. With `ends` together at most 60 % of one, so that no curve ever falls.
+    /// Earlier if positive; in 1/65,536. With `ends` together at most 60 % of one, so that no curve ever falls.
     pub early: i64,
-    /// At the beginning and the end of the day rather than in its third quarter; 1/65,536.
+    /// At the beginning and the end of the day if positive, in its third quarter if negative; in 1/65,536.
     pub ends: i64,
 }
 
 impl Lean {
-    /// Share of the choice's votes that are in when that share of the region's are.
+    /// The share of the choice's votes that have been cast when this share of the region's have.
     #[inline]
     pub fn share_at(self, share: u64) -> u64 {
         bend(share, self.early + ((self.ends * (ONE as i64 - 2 * share as i64)) >> 32))
@@ -82,7 +83,7 @@ fn bend(x: u64, bend: i64) -> u64 {
     (x as i64 + ((hump as i64 * bend) >> 16)).clamp(0, ONE as i64) as u64
 }
 
-/// So many equal steps from 0 to `ONE`, each smooth (3 f² − 2 f³).
+/// `steps` equal steps from 0 to `ONE`, each smooth (3 f² − 2 f³).
 fn staircase(x: u64, steps: u64) -> u64 {
     let whole = x * steps;
     let (step, part) = (whole >> 32, whole & (ONE - 1));
@@ -117,7 +118,7 @@ mod tests {
             for step in 0..=20_000_u64 {
                 let share = at(ONE / 20_000 * step);
                 prop_assert!(share + 4 >= last, "falls from {} to {} at step {}", last, share, step);
-                // A tick is sized by this.
+                // The size of a tick relies on this.
                 prop_assert!(share.saturating_sub(last) < ONE / 20_000 * 8, "steep at step {}", step);
                 last = share;
             }

@@ -1,8 +1,8 @@
-//! Lays a plan's ballots over the voting day, in the order in which they are cast.
+//! Spreads a plan's ballots over the voting day, in the order in which they are cast.
 //!
-//! The day is cut into ticks. Of each cell a tick takes what the cell's arrival curve says, so that all of its
-//! ballots are cast exactly once by the end, and the ballots of a tick are shuffled. Memory holds one tick:
-//! some 2,000 ballots on average, or one of each cell if those are more; at most about eight times that.
+//! The day is divided into ticks. Each tick takes from each cell what the cell's arrival curve says, so that all its
+//! ballots are cast exactly once by the end; then the tick's ballots are shuffled. Memory holds one tick: about 2,000
+//! ballots on average, or one of each cell if those are more; at most about eight times that.
 
 use scrutin_contract::election::Election;
 use scrutin_files::FileError;
@@ -14,9 +14,9 @@ use super::curve::{Lean, ONE, Pace};
 use super::plan::Plan;
 use super::random::{Kind, Random, VoterIds, derive, mix};
 
-/// Even a small election is cast over so many moments (a minute each in a day of twelve hours).
+/// The minimum number of ticks, for small elections: one per minute of a twelve-hour day.
 const TICKS_MIN: u64 = 720;
-/// Ballots in a tick, on average.
+/// The average number of ballots in a tick.
 const TICK_BALLOTS: u64 = 2048;
 
 pub struct Day<'a> {
@@ -29,15 +29,15 @@ pub struct Day<'a> {
     round_seed: u64,
     shuffle_seed: u64,
     ticks: u64,
-    /// The tick after the one at hand.
+    /// The tick after the current one.
     next_tick: u64,
-    /// Ballots of each cell that are in the ticks so far.
+    /// Ballots of each cell in all ticks so far.
     taken: Vec<u32>,
-    /// Cells of the tick's ballots, in order.
+    /// The cells of the current tick's ballots, in order.
     tick: Vec<u32>,
-    /// The next of them.
+    /// The index of the next one.
     at: usize,
-    /// Time of the tick's first ballot, and between two; the latter in milliseconds × 2^32.
+    /// The time of the tick's first ballot in milliseconds, and the time between two in milliseconds × 2^32.
     start_ms: i64,
     step: u64,
     /// Ballots so far.
@@ -70,7 +70,7 @@ impl<'a> Day<'a> {
         }
     }
 
-    /// When a tick begins; the one after the last begins at the close.
+    /// When a tick begins. The tick after the last begins when the election closes.
     fn tick_starts_ms(&self, tick: u64) -> i64 {
         let election = self.plan.election();
         let length = (election.closes_at_ms - election.opens_at_ms) as u128;
@@ -88,7 +88,8 @@ impl<'a> Day<'a> {
             for cell in self.plan.cells().of_region(region as u32) {
                 let lean = self.leans[self.plan.cells().cell(cell).choice as usize];
                 let ballots = u64::from(self.plan.ballots()[cell as usize]);
-                // Whether a cell's fraction of a ballot comes sooner or later is the cell's own, or all would step at once.
+                // Each cell rounds its fraction of a ballot at its own threshold; otherwise all cells would step at
+                // once.
                 let rounding = mix(self.round_seed ^ u64::from(cell)) >> 32;
                 let due = ((ballots * lean.share_at(share) + rounding) >> 32) as u32;
                 let taken = &mut self.taken[cell as usize];
@@ -154,10 +155,10 @@ impl Source for Day<'_> {
     }
 }
 
-/// When the voters of each choice come, by place in [`Cells::choices`](super::cells::Cells::choices).
+/// When the voters of each choice come, by index in [`Cells::choices`](super::cells::Cells::choices).
 ///
-/// The voters of the first of the two in front come at both ends of the day, those of the second in its third
-/// quarter: so the lead changes where the result is close.
+/// Voters of the first of the two front-runners come at both ends of the day, voters of the second in its third
+/// quarter. This makes the lead change where the result is close.
 fn draw_leans(plan: &Plan) -> Vec<Lean> {
     let mut random = Random::new(derive(plan.seed(), "lean"));
     let mut leans: Vec<Lean> = plan

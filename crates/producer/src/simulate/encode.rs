@@ -1,4 +1,4 @@
-//! Writes records: the bytes of a plain vote from ready-made pieces, and those of every fault.
+//! Encodes records: plain votes from prepared fragments, and the faulty ones.
 
 use scrutin_contract::election::Election;
 use scrutin_contract::partitioner::partition_of;
@@ -10,24 +10,24 @@ use super::cells::Cells;
 use super::random::{Kind, Random, VoterIds, derive, mix};
 use super::schedule::{Event, Form};
 
-/// Pieces of votes for one election; shared by all threads.
+/// The fragments of votes for one election; shared by all threads.
 pub struct Encoder<'a> {
     election: &'a Election,
     cells: &'a Cells,
     partitions: u32,
     /// `{"election":"…","voter":"`
     head: Vec<u8>,
-    /// `","region":"…","choice":"…","channel":`, for all cells, one after the other.
+    /// `","region":"…","choice":"…","channel":`, concatenated for all cells.
     middle: Vec<u8>,
-    /// Where each cell's piece ends.
+    /// The end of each cell's fragment.
     middle_ends: Vec<usize>,
-    /// `"…","cast_at":"`, by channel.
+    /// `"…","cast_at":"`, for each channel.
     channels: Vec<Vec<u8>>,
-    /// Voters who are nobody: keys of misrouted votes.
+    /// Voters who do not exist: keys of misrouted votes.
     others: VoterIds,
-    /// Codes that are not the election's.
+    /// Codes that the election does not have.
     unknown: Unknown,
-    /// Choices that do not stand everywhere: places in `election.choices`.
+    /// Choices that stand in one region only: indices into `election.choices`.
     local: Vec<usize>,
 }
 
@@ -38,13 +38,13 @@ struct Unknown {
     channel: String,
 }
 
-/// Where a record goes and what its key is.
+/// A record's partition and key.
 pub struct Address {
     pub partition: u32,
     pub key: [u8; VoterId::TEXT_LEN],
 }
 
-/// A record that is not a plain vote, whole.
+/// A complete record that is not a plain vote.
 #[derive(Debug, Default)]
 pub struct Odd {
     pub partition: u32,
@@ -137,7 +137,7 @@ impl<'a> Encoder<'a> {
         &self.middle[start..self.middle_ends[cell as usize]]
     }
 
-    /// Makes the record of an event that is not plain.
+    /// Encodes an event that is not plain.
     pub fn odd(&self, event: &Event, odd: &mut Odd) {
         let mut random = Random::new(event.salt);
         let Address { partition, key } = self.address(event.voter);
@@ -158,7 +158,7 @@ impl<'a> Encoder<'a> {
             Form::UnknownElection => Fields { election: &unknown.election, ..fields }.write(&mut odd.value),
             Form::UnknownRegion => Fields { region: &unknown.region, ..fields }.write(&mut odd.value),
             Form::UnknownChoice => {
-                let choice = self.choice_of_elsewhere(event.cell, &mut random).unwrap_or(&unknown.choice);
+                let choice = self.choice_from_elsewhere(event.cell, &mut random).unwrap_or(&unknown.choice);
                 Fields { choice, ..fields }.write(&mut odd.value);
             }
             Form::UnknownChannel => Fields { channel: &unknown.channel, ..fields }.write(&mut odd.value),
@@ -183,8 +183,8 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// A choice that stands, but not in this region.
-    fn choice_of_elsewhere(&self, cell: u32, random: &mut Random) -> Option<&str> {
+    /// A choice that does not stand in this region but in another.
+    fn choice_from_elsewhere(&self, cell: u32, random: &mut Random) -> Option<&str> {
         let at = *self.local.get(random.below(self.local.len() as u64) as usize)?;
         let code = self.election.choices[at].code.as_str();
         let stands = self.cells.of_region(self.cells.cell(cell).region).any(|cell| self.cells.codes(cell).1 == code);
@@ -198,28 +198,28 @@ impl<'a> Encoder<'a> {
             out.extend_from_slice(more);
         };
         match random.below(10) {
-            // Cut off.
+            // Truncated.
             0 => {
                 fields.write(out);
                 out.truncate(random.below(out.len() as u64) as usize);
             }
-            // A number where a text belongs.
+            // A number where text is required.
             1 => fields.write_with("cast_at", fields.cast_at_ms.to_string().as_bytes(), out),
             2 => fields.write_with("region", b"75", out),
-            // A field too few, and one twice.
+            // A missing field, and a duplicate field.
             3 => fields.write_with("channel", b"", out),
             4 => {
                 fields.write(out);
                 reopen(out, b",\"choice\":\"BLANK\"}");
             }
-            // Noise; too short to be a vote.
+            // Noise, too short to be a vote.
             5 => (0..1 + random.below(96)).for_each(|_| out.push(random.draw() as u8)),
-            // Not UTF-8, in a field that nobody needs.
+            // Invalid UTF-8 in a field that is ignored.
             6 => {
                 fields.write(out);
                 reopen(out, b",\"note\":\"\xff\xfe\"}");
             }
-            // Too long, and otherwise a vote.
+            // A vote, but too long.
             7 => {
                 fields.write(out);
                 reopen(out, b",\"note\":\"");
@@ -227,7 +227,7 @@ impl<'a> Encoder<'a> {
                 out.extend_from_slice(b"\"}");
             }
             8 => odd.value_absent = true,
-            // The id in capitals, in key and value; bit 61 makes its variant digit a letter.
+            // The id in upper case, in key and value; bit 61 makes its variant digit a letter.
             _ => {
                 let shouting = VoterId(fields.voter.0 | 1 << 61).text().map(|byte| byte.to_ascii_uppercase());
                 let mut quoted = vec![b'"'];
@@ -241,7 +241,7 @@ impl<'a> Encoder<'a> {
     }
 }
 
-/// A vote's fields, as they go into an odd record.
+/// The fields of the vote that an odd record is based on.
 #[derive(Clone, Copy)]
 struct Fields<'a> {
     election: &'a str,
@@ -257,7 +257,7 @@ impl Fields<'_> {
         self.write_with("", b"", out);
     }
 
-    /// With other JSON in place of one field's value; without the field if that is empty.
+    /// Writes the fields with other JSON as one field's value, or without that field if the JSON is empty.
     fn write_with(&self, field: &str, json: &[u8], out: &mut Vec<u8>) {
         let voter = self.voter.to_string();
         let cast_at = scrutin_contract::vote::format_millis(self.cast_at_ms);
@@ -287,9 +287,9 @@ impl Fields<'_> {
     }
 }
 
-/// The text of a time, written anew only as far as it changes.
+/// Formats times; reuses the text of the previous one as far as possible.
 pub struct Stamp {
-    /// The start of the minute that `text` is in.
+    /// The start of the minute in `text`.
     minute_ms: i64,
     text: Vec<u8>,
 }
@@ -333,7 +333,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_stamp_is_the_time_whatever_came_before(times in prop::collection::vec(-90_000_i64..90_000, 1..50)) {
+        fn a_stamp_does_not_depend_on_the_previous_one(times in prop::collection::vec(-90_000_i64..90_000, 1..50)) {
             let mut stamp = Stamp::new();
             for time in times {
                 let expected = format_millis(time);

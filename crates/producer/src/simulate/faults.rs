@@ -1,16 +1,16 @@
-//! What goes wrong on purpose, how often, and how each case is to be counted.
+//! Faults that are injected on purpose, how often, and how each is to be counted.
 
 use serde::{Deserialize, Serialize};
 
-/// How often each kind of fault is injected: a share of the ballots, 0 to 1. At most one fault befalls a ballot.
+/// How often each kind of fault is injected: a share of the ballots, 0 to 1. A ballot has at most one fault.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FaultRates {
-    /// The same bytes come again later: `already_voted`.
+    /// The same bytes arrive again later: `already_voted`.
     pub redelivery: f64,
     /// The voter votes again later, for another choice: `already_voted`.
     pub double_vote: f64,
-    /// Something that is no vote: cut off, wrong types, noise, too long, null, and more: `malformed`.
+    /// Not a vote: cut off, wrong types, noise, too long, null, and more: `malformed`.
     pub malformed: f64,
     /// Another voter's key, no key, or a partition that is not the key's: `misrouted`.
     pub misrouted: f64,
@@ -21,9 +21,9 @@ pub struct FaultRates {
     pub unknown_channel: f64,
     /// Cast before the opening: `not_open`.
     pub too_early: f64,
-    /// Cast at the closing or later: `closed`. They come after the day.
+    /// Cast at or after the closing: `closed`. These arrive after the day.
     pub too_late: f64,
-    /// The ballot itself comes up to hours of the day after it was cast, maybe after the closing. It counts.
+    /// The ballot itself arrives up to hours after it was cast, maybe after the closing. It counts.
     pub delay: f64,
 }
 
@@ -60,7 +60,7 @@ impl Fault {
 }
 
 impl FaultRates {
-    /// Nothing goes wrong.
+    /// No faults.
     pub const fn none() -> FaultRates {
         FaultRates {
             redelivery: 0.0,
@@ -77,7 +77,7 @@ impl FaultRates {
         }
     }
 
-    /// Some of every kind among a hundred thousand ballots.
+    /// Some of every kind in a hundred thousand ballots.
     pub const fn demo() -> FaultRates {
         FaultRates {
             redelivery: 1e-3,
@@ -111,7 +111,11 @@ impl FaultRates {
         ]
     }
 
-    /// Every rate must be in 0 to 1, and so must their sum.
+    /// Checks that every rate is in 0 to 1, and so is their sum.
+    ///
+    /// # Errors
+    ///
+    /// If a rate or the sum is not in 0 to 1.
     pub fn check(&self) -> Result<(), String> {
         let rates = self.rates();
         if let Some(at) = rates.iter().position(|rate| !(0.0..=1.0).contains(rate)) {
@@ -119,16 +123,16 @@ impl FaultRates {
         }
         let sum: f64 = rates.iter().sum();
         if sum > 1.0 {
-            return Err(format!("the fault rates sum to {sum}; expected at most 1, a ballot has one fault"));
+            return Err(format!("the fault rates sum to {sum}; expected at most 1, as a ballot has one fault"));
         }
         Ok(())
     }
 }
 
-/// Decides which ballots a fault befalls.
+/// Decides which ballots get a fault.
 #[derive(Clone, Copy, Debug)]
 pub struct FaultDraw {
-    /// By kind: below which draw it is this or an earlier one; of 2^32.
+    /// By kind: draws below this limit pick this kind or an earlier one; out of 2^32.
     limits: [u64; 11],
 }
 

@@ -1,4 +1,4 @@
-//! What the log holds of a run already: the log is the only checkpoint of one.
+//! Finds how much of a run the log already holds: the log is a run's only checkpoint.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,24 +13,24 @@ use super::faults::FaultRates;
 use super::run::{Delivery, STOP_EVERY};
 use super::schedule::{Form, Schedule};
 
-/// How long a log that answers may take to give back some of its records.
+/// How long a log that responds may take to return some of its records.
 const READ_BACK: Duration = Duration::from_secs(30);
 
-/// Between two tries to read a log that is away.
+/// The time between two attempts to read an unavailable log.
 const RETRY: Duration = Duration::from_millis(500);
 
-const WHAT_TO_DO: &str = "use the seed, voters, faults and file that it was begun with, or a new log";
+const WHAT_TO_DO: &str = "use the seed, voters, faults and file that it was started with, or a new log";
 
-/// The beginning of a run, in the log.
+/// The part of a run that the log already holds.
 pub(super) struct Held {
-    /// Of each partition.
+    /// Records in each partition.
     pub records: Vec<u64>,
-    /// Arrival time of the first record that is not there, in milliseconds since 1970 UTC; past all where none is missing.
+    /// Arrival time of the first missing record, in milliseconds since 1970 UTC; `i64::MAX` if none is missing.
     pub until_ms: i64,
 }
 
-/// Makes sure that what the log holds is the beginning of this run, record by record: one vote that was corrected in a file
-/// makes it another. None if stopped.
+/// Checks record by record that the log holds the beginning of this run: correcting a single vote in a file makes it
+/// another run. None if stopped.
 pub(super) fn find<B: Ballots>(
     ballots: &B,
     faults: &FaultRates,
@@ -93,17 +93,17 @@ pub(super) fn find<B: Ballots>(
     Ok(Some(Held { records, until_ms: until_ms.unwrap_or(i64::MAX) }))
 }
 
-/// The records of a partition, one after the other. The markers of somebody's transactions, and what was aborted in one, have
-/// offsets too, and are passed over.
+/// The records of a partition, in order. Skips transaction markers and records of aborted transactions of other
+/// producers, which have offsets too.
 struct Share {
     partition: u32,
     reader: Box<dyn LogReader>,
     batch: Batch,
-    /// The place of the next record in the batch.
+    /// The index of the next record in the batch.
     place: usize,
-    /// Past the last record at the start.
+    /// The end offset when the run started.
     end: u64,
-    /// Passed so far.
+    /// Records passed so far.
     records: u64,
 }
 
@@ -112,8 +112,8 @@ impl Share {
         let offsets = log.offsets(partition)?;
         ensure!(
             offsets.start == 0,
-            "partition {partition} of the log at {} starts at offset {}: what was before is gone, so no run can go on there; \
-             use a new log",
+            "partition {partition} of the log at {} starts at offset {}: earlier records are gone, so a run \
+             cannot resume there; use a new log",
             log.name(),
             offsets.start
         );
@@ -138,7 +138,7 @@ impl Share {
         self.fill(log, stop)
     }
 
-    /// Reads on until there is a record, or no more, however long the log is away; or until stopped.
+    /// Reads until there is a record or the end is reached, however long the log is unavailable; or until stopped.
     fn fill(&mut self, log: &dyn VoteLog, stop: &AtomicBool) -> anyhow::Result<()> {
         while self.is_over() && self.batch.next_offset < self.end && !stop.load(Ordering::Relaxed) {
             match self.reader.fetch(READ_BACK) {
@@ -148,7 +148,7 @@ impl Share {
                 }
                 Ok(None) => return Err(self.no_answer(log)),
                 Err(error) if error.is_transient() => {
-                    tracing::warn!("{error}; what the log holds is waited for");
+                    tracing::warn!("{error}; waiting to read the log");
                     std::thread::sleep(RETRY);
                     self.reader = log.reader(&[(self.partition, self.batch.next_offset)])?;
                 }
@@ -163,12 +163,12 @@ impl Share {
         match log.held_back(partition) {
             Err(error) => error.into(),
             Ok(Some(from)) => anyhow::anyhow!(
-                "an open transaction holds back what comes after offset {from} of partition {partition} of the log at {name}; \
-                 run again once its producer has ended it"
+                "an open transaction holds back the records after offset {from} of partition {partition} of the log at \
+                 {name}; run again once its producer has ended it"
             ),
             Ok(None) => anyhow::anyhow!(
-                "the log at {name} has not given back what it holds (partition {partition}, offset {offset}) within {} s; run \
-                 again when it answers",
+                "the log at {name} did not return its records (partition {partition}, offset {offset}) within {} s; \
+                 run again when it responds",
                 READ_BACK.as_secs()
             ),
         }

@@ -1,6 +1,6 @@
-//! How many ballots say what, where: drawn by lot from a seed, or given by a result.
+//! How many ballots are cast for what, and where: drawn at random from a seed, or given by a result.
 //!
-//! Knows nothing of faults or of time; [`Day`](super::day::Day) lays the ballots over the voting day.
+//! Knows nothing about faults or time; [`Day`](super::day::Day) spreads the ballots over the voting day.
 
 use scrutin_contract::election::Election;
 
@@ -12,15 +12,19 @@ use super::random::{Random, apportion, derive};
 pub struct Plan {
     election: Election,
     cells: Cells,
-    /// Ballots, by cell.
+    /// Ballots of each cell.
     ballots: Vec<u32>,
     seed: u64,
 }
 
 impl Plan {
-    /// A plan of given counts, one for each of [`Cells::of`] the election.
+    /// A plan with given counts, one for each of [`Cells::of`] the election.
     ///
-    /// The seed decides order, voters and channels. Fails if the election is not sound or has too many cells.
+    /// The seed decides order, voters and channels.
+    ///
+    /// # Errors
+    ///
+    /// If the election is invalid or has too many cells, or the counts do not match them.
     pub fn new(election: Election, ballots: Vec<u32>, seed: u64) -> Result<Plan, String> {
         election.check()?;
         let cells = Cells::of(&election)?;
@@ -30,8 +34,12 @@ impl Plan {
         Ok(Plan { election, cells, ballots, seed })
     }
 
-    /// Draws a believable result: turnout between 65 and 82 % by region, some 1.5 % blank and 0.7 % null,
-    /// choices with strongholds, and two in front within a point of each other.
+    /// Draws a plausible result: turnout between 65 and 82 % by region, about 1.5 % blank and 0.7 % null, choices with
+    /// strongholds, and two front-runners within a point of each other.
+    ///
+    /// # Errors
+    ///
+    /// If the election is invalid, has too many cells, or a region's registered voters are unknown or too many.
     pub fn draw(election: Election, seed: u64) -> Result<Plan, String> {
         election.check()?;
         let cells = Cells::of(&election)?;
@@ -39,12 +47,16 @@ impl Plan {
             match region.registered {
                 None => {
                     return Err(format!(
-                        "region `{}` does not say how many are registered, so nobody can be drawn",
+                        "region `{}` has no number of registered voters, which a simulation needs",
                         region.code
                     ));
                 }
                 Some(registered) if registered > u64::from(u32::MAX) => {
-                    return Err(format!("region `{}` has {registered} registered; at most {}", region.code, u32::MAX));
+                    return Err(format!(
+                        "region `{}` has {registered} registered; expected at most {}",
+                        region.code,
+                        u32::MAX
+                    ));
                 }
                 Some(_) => {}
             }
@@ -61,12 +73,12 @@ impl Plan {
         &self.cells
     }
 
-    /// Ballots, by cell.
+    /// Ballots of each cell.
     pub fn ballots(&self) -> &[u32] {
         &self.ballots
     }
 
-    /// Ballots in all.
+    /// The total number of ballots.
     pub fn total(&self) -> u64 {
         self.ballots.iter().map(|&ballots| u64::from(ballots)).sum()
     }
@@ -75,7 +87,7 @@ impl Plan {
         self.seed
     }
 
-    /// The two choices with the most votes, places in [`Cells::choices`]; fewer if fewer have any.
+    /// The two choices with the most votes, as indices into [`Cells::choices`]; fewer if fewer have any.
     pub fn front(&self) -> Vec<u32> {
         let valid = self.cells.choices().len() - 2;
         let mut votes: Vec<(u64, u32)> = (0..valid as u32).map(|choice| (0, choice)).collect();
@@ -90,7 +102,7 @@ impl Plan {
     }
 }
 
-/// The same election with so many registered voters in all, the regions' in proportion.
+/// The same election with a given total of registered voters, distributed over the regions in proportion.
 pub fn scaled(election: &Election, voters: u64) -> Election {
     let weights: Vec<u64> = election.regions.iter().map(|region| region.registered.unwrap_or(0)).collect();
     let mut election = election.clone();
@@ -112,11 +124,11 @@ fn draw_ballots(election: &Election, cells: &Cells, seed: u64) -> Vec<u32> {
         let range = cells.of_region(region as u32);
         let range = range.start as usize..range.end as usize;
         let valid = range.len() - 2;
-        // `around` draws two dice; the mean is near 74 %.
+        // `around` sums two dice; the mean is near 74 %.
         let turnout = part(about.registered.unwrap_or(0), random.around(6500, 8200), &mut random);
         let blank = part(turnout, random.around(90, 210), &mut random).min(turnout);
         let null = part(turnout, random.around(40, 100), &mut random).min(turnout - blank);
-        // The ranks of those who stand here, closed up where some do not.
+        // The ranks of the choices that stand here, without gaps.
         let mut here: Vec<usize> = range.clone().take(valid).collect();
         here.sort_by_key(|&cell| rank[cells.cell(cell as u32).choice as usize]);
         let duel = random.around(-300, 300);
@@ -140,12 +152,12 @@ fn draw_ballots(election: &Election, cells: &Cells, seed: u64) -> Vec<u32> {
     ballots
 }
 
-/// So many ten-thousandths of a number; what is left of the division is decided by lot.
+/// That many ten-thousandths of a number, rounded up or down at random.
 fn part(whole: u64, ten_thousandths: i64, random: &mut Random) -> u64 {
     ((whole * ten_thousandths as u64 + random.below(10_000)) / 10_000).min(whole)
 }
 
-/// How strong the choice of that rank is: two in front, each further one a fifth weaker than the one before.
+/// The strength of the choice with this rank: two front-runners, then each a fifth weaker than the one before.
 fn strength(rank: usize) -> u64 {
     let mut strength = 100_000;
     for _ in 1..rank.min(40) {
@@ -154,10 +166,10 @@ fn strength(rank: usize) -> u64 {
     strength
 }
 
-/// Moves votes between the two in front until the first leads by 0.2 to 0.7 points of the valid votes.
+/// Moves votes between the two front-runners until the first leads by 0.2 to 0.7 points of the valid votes.
 fn tighten(election: &Election, cells: &Cells, rank: &[usize], ballots: &mut [u32], random: &mut Random) {
     let everywhere = election.choices.iter().enumerate().filter(|(_, choice)| choice.region.is_none());
-    // Where one stands everywhere, its code comes once, so the order of codes is that of first appearance.
+    // Choices that stand everywhere have distinct codes, so they keep their order in `choices`.
     let place_of = |code: &str| cells.choices().iter().position(|choice| choice == code);
     let mut front: Vec<usize> = everywhere.filter_map(|(_, choice)| place_of(&choice.code)).collect();
     front.sort_by_key(|&place| rank[place]);
@@ -177,7 +189,7 @@ fn tighten(election: &Election, cells: &Cells, rank: &[usize], ballots: &mut [u3
     let wanted = (valid * (20 + random.below(50)) / 10_000) as i64;
     let lead = firsts.iter().sum::<u64>() as i64 - seconds.iter().sum::<u64>() as i64;
     let moved = (lead - wanted) / 2;
-    // From whom they come, region by region in proportion, so nobody can have less than none.
+    // Taken from the regions in proportion, so that no count becomes negative.
     let source = if moved > 0 { &firsts } else { &seconds };
     let moved_in = apportion(moved.unsigned_abs().min(source.iter().sum()), source);
     for (&(first, second), votes) in pairs.iter().zip(moved_in) {

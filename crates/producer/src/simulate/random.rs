@@ -1,6 +1,6 @@
-//! Numbers that look drawn by lot and are the same for ever, on every machine, for the same seed.
+//! Pseudorandom numbers that are the same for the same seed, on every machine and for ever.
 //!
-//! Not for secrets. A seed stands for the bytes of a whole log, so nothing here may change its results.
+//! Not for secrets. A seed determines the bytes of a whole log, so nothing here may change its results.
 
 use scrutin_contract::vote::VoterId;
 
@@ -14,7 +14,7 @@ pub fn mix(mut x: u64) -> u64 {
     x ^ x >> 31
 }
 
-/// A seed of its own for one use of another seed.
+/// Derives a seed for one use of another seed.
 pub fn derive(seed: u64, label: &str) -> u64 {
     label.bytes().fold(mix(seed.wrapping_add(GOLDEN)), |state, byte| mix(state.wrapping_mul(GOLDEN) ^ u64::from(byte)))
 }
@@ -34,13 +34,13 @@ impl Random {
         mix(self.0)
     }
 
-    /// A number below `bound`; 0 if that is 0. Its bias is below `bound` / 2^64.
+    /// A number below `bound`; 0 if `bound` is 0. Its bias is below `bound` / 2^64.
     #[inline]
     pub fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.draw()) * u128::from(bound)) >> 64) as u64
     }
 
-    /// A number in `low..=high`; those in the middle come more often (the sum of two dice).
+    /// A number in `low..=high`; those in the middle are more likely (the sum of two dice).
     pub fn around(&mut self, low: i64, high: i64) -> i64 {
         let span = (high - low) as u64;
         low + ((self.below(span + 1) + self.below(span + 1)) / 2) as i64
@@ -53,19 +53,19 @@ impl Random {
     }
 }
 
-/// Makes voter ids: version 4 UUIDs, a different one for every number below 2^59 and either kind.
+/// Generates voter ids: version 4 UUIDs, distinct for every number below 2^59 and either kind.
 #[derive(Clone, Copy, Debug)]
 pub struct VoterIds {
     high: u64,
     low: u64,
 }
 
-/// Whose id it is; ids of different kinds never meet.
+/// Whose id it is; ids of different kinds never collide.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
-    /// One who casts a ballot.
+    /// A voter who casts a ballot.
     Voter = 0,
-    /// One who appears in an injected fault only.
+    /// A voter who appears only in an injected fault.
     Stranger = 1,
 }
 
@@ -76,8 +76,8 @@ impl VoterIds {
 
     #[inline]
     pub fn id(&self, kind: Kind, number: u64) -> VoterId {
-        // Each step is a bijection on 60 bits, and the version takes the four bits that are left:
-        // different numbers differ in the high half already.
+        // Each step is a bijection on 60 bits, and the version takes the other four: different numbers already differ
+        // in the high half.
         const BITS: u64 = (1 << 60) - 1;
         let numbered = number << 1 | kind as u64;
         let mut high = (numbered ^ self.high) & BITS;
@@ -90,8 +90,8 @@ impl VoterIds {
     }
 }
 
-/// Splits a whole in proportion to the weights, by largest remainders (the first of equal ones); in equal
-/// parts if all weights are 0. The parts sum to the whole.
+/// Splits a whole in proportion to the weights, by largest remainders (the first of equal ones), or equally if all
+/// weights are 0. The parts sum to the whole.
 pub fn apportion(whole: u64, weights: &[u64]) -> Vec<u64> {
     let sum: u128 = weights.iter().map(|&weight| u128::from(weight)).sum();
     if sum == 0 {
@@ -114,9 +114,9 @@ mod tests {
 
     use super::*;
 
-    /// A seed must give the same votes for ever: these values never change.
+    /// A seed must always give the same votes: these values never change.
     #[test]
-    fn is_the_same_for_ever() {
+    fn a_seed_always_gives_the_same_votes() {
         let mut random = Random::new(0);
         // The first outputs of the published splitmix64 from state 0.
         assert_eq!([random.draw(), random.draw()], [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4]);

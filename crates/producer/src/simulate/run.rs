@@ -1,8 +1,8 @@
-//! Sends a schedule to the log: several threads, at a pace, going on where the log ends.
+//! Sends a schedule to the log: in several threads, at a pace, resuming where the log ends.
 //!
-//! Every thread goes through the whole schedule and writes the records of its own partitions, so each
-//! partition gets the same bytes whatever the number of threads. The log is the only checkpoint: as many
-//! records as a partition holds are passed over.
+//! Every thread iterates over the whole schedule and writes the records of its own partitions, so each partition gets
+//! the same bytes whatever the number of threads. The log is the only checkpoint: as many records as a partition
+//! already holds are skipped.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -20,52 +20,56 @@ use super::held::{self, Held};
 use super::schedule::{Event, Form, Schedule};
 use super::truth::TruthCount;
 
-/// Records are appended about this often, or when a buffer is this full.
+/// How often, and at which buffer size, records are appended.
 const BEAT: Duration = Duration::from_millis(20);
 const BUFFER_BYTES: usize = 1 << 20;
-/// The stop flag is looked at after so many records.
+/// The stop flag is checked every so many records.
 pub(super) const STOP_EVERY: u32 = 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Speed {
-    /// As fast as the log takes it.
+    /// As fast as the log accepts records.
     Max,
-    /// The election's time runs so many times as fast as the clock.
+    /// The election's time runs this many times as fast as the clock.
     Times(f64),
 }
 
-/// How a run is doing; read it from another thread.
+/// The progress of a run, to be read from another thread.
 #[derive(Debug, Default)]
 pub struct SendProgress {
-    /// Ballots in all, without faults.
+    /// The total number of ballots, without faults.
     pub ballots: AtomicU64,
-    /// Records that were in the log at the start.
+    /// Records that were already in the log at the start.
     pub resumed: AtomicU64,
-    /// Records appended since.
+    /// Records appended since then.
     pub appended: AtomicU64,
     /// How much of the voting day has passed, in millionths.
     pub day_ppm: AtomicU64,
-    /// All records are in the log.
+    /// Whether all records are in the log.
     pub done: AtomicBool,
 }
 
-/// Where and how a run goes.
+/// Where and how the votes of a run are sent.
 #[derive(Clone, Copy)]
 pub struct Delivery<'a> {
     pub log: &'a dyn VoteLog,
     pub speed: Speed,
-    /// At least 1; more than there are partitions have nothing to do.
+    /// At least 1; threads beyond the number of partitions are not used.
     pub threads: usize,
     pub progress: &'a SendProgress,
-    /// Set it to stop soon, with all that was made so far in the log.
+    /// Set it to stop soon; everything generated so far is then in the log.
     pub stop: &'a AtomicBool,
 }
 
-/// Sends the ballots and the faults to the log and returns what a count of them must come to, or none if it
-/// was stopped before the end.
+/// Sends the ballots and the faults to the log and returns what a count of them must come to, or none if stopped before
+/// the end.
 ///
-/// Run again on the same log with the same ballots and faults, it goes on where it was; with others it fails
-/// before it writes. Blocks; fails on the first error of the log.
+/// Run again on the same log with the same ballots and faults, it resumes; with others it fails before it writes.
+/// Blocks until done.
+///
+/// # Errors
+///
+/// If the faults or the speed are invalid, the log holds another run, or the log fails.
 pub fn run<B: Ballots>(ballots: &B, faults: &FaultRates, delivery: &Delivery<'_>) -> anyhow::Result<Option<Truth>> {
     faults.check().map_err(anyhow::Error::msg)?;
     if let Speed::Times(times) = delivery.speed {
@@ -75,8 +79,8 @@ pub fn run<B: Ballots>(ballots: &B, faults: &FaultRates, delivery: &Delivery<'_>
     let threads = delivery.threads.clamp(1, partitions as usize);
     let shares: Vec<Vec<u32>> =
         (0..threads as u32).map(|number| (number..partitions).step_by(threads).collect()).collect();
-    // A writer settles what its partitions hold, so they are opened before anything is read of them: a batch that
-    // an earlier run wrote in its last moment, and never heard was stored, is in the log or it is not.
+    // Opening a writer settles what its partitions hold, so open them before reading: only then is it certain whether a
+    // batch that an earlier run wrote last, without seeing the acknowledgement, is in the log.
     let writers = shares.iter().map(|share| delivery.log.writer(share));
     let writers: Vec<Box<dyn LogWriter>> = writers.collect::<Result<_, _>>()?;
     let encoder = Encoder::new(ballots, partitions);
@@ -104,7 +108,7 @@ pub fn run<B: Ballots>(ballots: &B, faults: &FaultRates, delivery: &Delivery<'_>
             thread::Builder::new().name(format!("simulate-{number}")).spawn_scoped(scope, work)
         };
         let handles: Vec<_> = shares.into_iter().zip(writers).enumerate().map(spawn).collect();
-        // A thread that does not start stops the others, which would never be done without it.
+        // If a thread does not start, stop the others: they cannot complete without it.
         failed.fetch_or(handles.iter().any(|handle| handle.is_err()), Ordering::Relaxed);
         let join = |handle: std::io::Result<thread::ScopedJoinHandle<'_, _>>| match handle {
             Ok(handle) => handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
@@ -125,7 +129,7 @@ pub fn run<B: Ballots>(ballots: &B, faults: &FaultRates, delivery: &Delivery<'_>
     Ok(truth.filter(|_| all_done))
 }
 
-/// Lays the election's time on the clock.
+/// Maps the election's time to the clock.
 #[derive(Clone, Copy)]
 struct Clock {
     start: Instant,
@@ -145,7 +149,7 @@ impl Clock {
     }
 }
 
-/// What all threads of a run share.
+/// Shared by all threads of a run.
 struct Job<'a, B> {
     ballots: &'a B,
     faults: &'a FaultRates,
@@ -170,21 +174,21 @@ struct Worker<'a, B: Ballots> {
     schedule: Schedule<'a, B::Source<'a>>,
     writer: Box<dyn LogWriter>,
     buffers: Vec<(u32, RecordBuffer)>,
-    /// By partition: the place of its buffer, if it is one of ours.
+    /// By partition: the index of its buffer, if this thread writes it.
     places: Vec<Option<usize>>,
-    /// By place: records to pass over.
+    /// By buffer: how many records to skip.
     held: Vec<u64>,
     stamp: Stamp,
     odd: Odd,
     /// Kept by the first thread only.
     truth: Option<TruthCount>,
-    /// What arrives up to here, in the election's time, may be written.
+    /// Records that arrive up to this moment of the election's time may be written.
     horizon_ms: i64,
     beats: u32,
 }
 
 impl<'a, B: Ballots> Worker<'a, B> {
-    /// `keeps_truth` is for one of the threads; all would come to the same.
+    /// `keeps_truth` is set for one thread; all would come to the same truth.
     fn start(
         job: &'a Job<'a, B>,
         keeps_truth: bool,
@@ -210,7 +214,7 @@ impl<'a, B: Ballots> Worker<'a, B> {
         })
     }
 
-    /// Goes through the schedule. The truth is empty but for the first thread's; none if stopped.
+    /// Processes the schedule. Only the first thread's truth is complete, the others' is empty; none if stopped.
     fn work(mut self) -> anyhow::Result<Option<Truth>> {
         let mut countdown = STOP_EVERY;
         while let Some(event) = self.schedule.next()? {
@@ -268,7 +272,7 @@ impl<'a, B: Ballots> Worker<'a, B> {
         Ok(())
     }
 
-    /// Appends what there is and waits, beat by beat, until the election's time has come that far.
+    /// Appends what is buffered and waits, beat by beat, until the election's time reaches `time_ms`.
     fn reach(&mut self, time_ms: i64) -> anyhow::Result<()> {
         self.horizon_ms = self.job.clock.now_ms();
         while self.horizon_ms < time_ms {
@@ -277,7 +281,7 @@ impl<'a, B: Ballots> Worker<'a, B> {
             if self.stopped() {
                 return Ok(());
             }
-            // The next beat that is still to come; when behind, the beats that were missed are left out.
+            // The next beat to come; if behind, missed beats are skipped.
             let elapsed = self.job.clock.start.elapsed();
             self.beats = self.beats.max((elapsed.as_millis() / BEAT.as_millis()) as u32) + 1;
             thread::sleep((BEAT * self.beats).saturating_sub(elapsed));
@@ -307,7 +311,7 @@ impl<'a, B: Ballots> Worker<'a, B> {
         Ok(())
     }
 
-    /// Appends what there is and waits until all of it is safe.
+    /// Appends what is buffered and waits until it is durable.
     fn finish(&mut self) -> anyhow::Result<()> {
         self.append()?;
         let log = self.job.delivery.log;

@@ -1,10 +1,10 @@
-//! Turns ballots into records in the order in which they arrive, and injects the faults.
+//! Turns ballots into records in order of arrival, and injects the faults.
 //!
-//! Decides everything about a record but its bytes, and knows how each is to be counted. The same for every
-//! number of threads and partitions.
+//! Decides everything about a record but its bytes, including how it is to be counted. Independent of the number of
+//! threads and partitions.
 //!
-//! What comes later waits in a queue of at most [`WAITING_MAX`]; while that is full, no fault that needs it is
-//! injected. The votes cast too late are only counted as they are drawn, and made one by one after the day.
+//! Records that arrive later wait in a queue of at most [`WAITING_MAX`]; while it is full, no fault that needs it is
+//! injected. Votes cast too late are only counted when drawn, and generated one by one after the day.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -19,23 +19,23 @@ use super::random::{Kind, Random, VoterIds, derive, mix};
 
 pub const WAITING_MAX: usize = 1 << 17;
 
-/// A record to be.
+/// A record to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// When it comes to the log, in the time of the election's day; never earlier than the one before.
+    /// When it arrives at the log, in the election's time; never earlier than the one before.
     pub arrives_at_ms: i64,
     pub voter: VoterId,
     pub cell: u32,
     pub channel: u32,
     pub cast_at_ms: i64,
-    /// What chance decides about its form.
+    /// Random bits for its form.
     pub salt: u64,
     pub form: Form,
-    /// None: it counts.
+    /// None if it counts.
     pub rejected: Option<Reason>,
 }
 
-/// In what a record differs from a plain vote.
+/// How a record differs from a plain vote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     Plain,
@@ -47,7 +47,7 @@ pub enum Form {
     UnknownChannel,
 }
 
-/// Orders what waits by arrival; of two that arrive together the one that was put there first comes first.
+/// A queued record. Ordered by arrival; records that arrive together keep the order of insertion.
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
     order: (i64, u64),
@@ -83,17 +83,17 @@ pub struct Schedule<'a, S> {
     opens_at_ms: i64,
     closes_at_ms: i64,
     channels: u64,
-    /// The ballot at hand that has not been let through; `source` has ended when it stays away.
+    /// The current ballot, not released yet; if it is none, `source` has ended.
     ahead: Option<Ballot>,
     ended: bool,
-    /// Arrives with the record before it.
+    /// Arrives together with the record before it.
     beside: Option<Event>,
     waiting: BinaryHeap<Reverse<Waiting>>,
-    /// Arrival of the first that waits.
+    /// Arrival of the first queued record.
     first_waiting_ms: i64,
     waited: u64,
     strange: u64,
-    /// Votes to be cast too late: all that are drawn, and those that are made.
+    /// Votes cast too late: how many were drawn, and how many have been generated.
     late: u64,
     late_made: u64,
 }
@@ -150,7 +150,7 @@ impl<'a, S: Source> Schedule<'a, S> {
             };
             match ballot.turn {
                 Turn::Repeated => return Ok(Some(Event { rejected: Some(Reason::AlreadyVoted), ..event })),
-                // Were it delayed, a later one of the same voter would count in its place.
+                // Never delay it: a later ballot of the same voter would count in its place.
                 Turn::First => return Ok(Some(event)),
                 Turn::Once => {}
             }
@@ -165,7 +165,7 @@ impl<'a, S: Source> Schedule<'a, S> {
         }
     }
 
-    /// What comes now of a ballot with a fault; none if all of it comes later.
+    /// What arrives now for a ballot with a fault; none if all of it arrives later.
     #[cold]
     fn inject(&mut self, fault: Fault, ballot: Event) -> Option<Event> {
         let mut random = Random::new(ballot.salt);
@@ -173,7 +173,7 @@ impl<'a, S: Source> Schedule<'a, S> {
         match fault {
             Fault::Redelivery | Fault::DoubleVote | Fault::Delay if self.waiting.len() >= WAITING_MAX => Some(ballot),
             Fault::Redelivery => {
-                // Mostly soon, at times much later.
+                // Usually soon, sometimes much later.
                 let after = day >> (3 + random.below(10));
                 let arrives_at_ms = self.later(ballot, 1 + random.below(after + 1));
                 self.wait(Event { arrives_at_ms, rejected: Some(Reason::AlreadyVoted), ..ballot });
@@ -213,8 +213,8 @@ impl<'a, S: Source> Schedule<'a, S> {
         }
     }
 
-    /// Sends a record that is rejected just before a ballot. Half of them are of the ballot's own voter, whose
-    /// vote they must not use up; the others of somebody who never votes.
+    /// Sends a rejected record just before a ballot. Half of them are of the ballot's own voter, whose vote they must
+    /// not use up; the others are of strangers who never vote.
     fn before(&mut self, ballot: Event, rejected: Event, form: Form, reason: Reason) -> Option<Event> {
         self.beside = Some(ballot);
         let salt = mix(ballot.salt);
@@ -227,7 +227,7 @@ impl<'a, S: Source> Schedule<'a, S> {
         self.strangers.id(Kind::Stranger, self.strange - 1)
     }
 
-    /// So long after a ballot; what would come after the closing comes sooner after it.
+    /// An arrival time `after_ms` after a ballot; the part after the closing is compressed.
     fn later(&self, ballot: Event, after_ms: u64) -> i64 {
         let at = ballot.cast_at_ms + after_ms as i64;
         if at <= self.closes_at_ms { at } else { self.closes_at_ms + (at - self.closes_at_ms) / 4 }
@@ -245,7 +245,7 @@ impl<'a, S: Source> Schedule<'a, S> {
         event
     }
 
-    /// What still waits, and among it the votes that are cast too late, over a fortieth of a day.
+    /// What is still queued, merged with the votes cast too late, spread over a fortieth of a day.
     fn after_the_day(&mut self) -> Option<Event> {
         if self.late_made == self.late {
             return self.pop_waiting();
@@ -257,7 +257,7 @@ impl<'a, S: Source> Schedule<'a, S> {
         }
         let salt = mix(self.late_seed ^ self.late_made);
         let mut random = Random::new(salt);
-        // The first is cast at the very moment that is too late.
+        // The first is cast exactly at the closing time, which is already too late.
         let late = if self.late_made == 0 { 0 } else { random.below(3_600_000) as i64 };
         self.late_made += 1;
         Some(Event {

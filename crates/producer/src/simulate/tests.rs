@@ -1,4 +1,4 @@
-//! The generator against what it promises, judged by a count that shares nothing with it.
+//! Checks what the generator promises against an independent count.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -60,7 +60,7 @@ fn small_plan(voters: u64, seed: u64) -> Plan {
     Plan::draw(small_election(voters), seed).unwrap()
 }
 
-/// Runs on a log to the end, or until so many records have been appended or more.
+/// Runs on a log to the end.
 fn run_on(log: &dyn VoteLog, plan: &Plan, faults: &FaultRates, threads: usize) -> anyhow::Result<Truth> {
     let (progress, stop) = (SendProgress::default(), AtomicBool::new(false));
     let delivery = Delivery { log, speed: Speed::Max, threads, progress: &progress, stop: &stop };
@@ -73,7 +73,7 @@ fn run_on(log: &dyn VoteLog, plan: &Plan, faults: &FaultRates, threads: usize) -
 
 type Field = Option<Vec<u8>>;
 
-/// All records of a log: by partition, key and value.
+/// All records of a log: key and value, by partition.
 fn records(log: &dyn VoteLog) -> Vec<Vec<(Field, Field)>> {
     let read = |partition| {
         let end = log.offsets(partition).unwrap().end;
@@ -89,7 +89,7 @@ fn records(log: &dyn VoteLog) -> Vec<Vec<(Field, Field)>> {
     (0..log.partitions()).map(read).collect()
 }
 
-/// A count of the plainest kind: by the letter of the contract, with the standard library and serde_json.
+/// A naive count: straight from the contract, with the standard library and serde_json.
 #[derive(Debug, Default, PartialEq)]
 struct Count {
     tally: BTreeMap<(String, String, String), u64>,
@@ -247,7 +247,7 @@ proptest! {
         let again = log_in(&dir.path().join("again"), 3);
         prop_assert_eq!(&run_on(&again, &plan, &faults, threads).unwrap(), &truth);
         prop_assert_eq!(&records(&again), &all);
-        // A run that was killed leaves a beginning in each partition, not all equally far.
+        // A killed run leaves a beginning in each partition, not all equally long.
         let cut = log_in(&dir.path().join("cut"), 3);
         let mut buffers: Vec<(u32, RecordBuffer)> = Vec::new();
         for (partition, records) in all.iter().enumerate() {
@@ -257,13 +257,13 @@ proptest! {
             buffers.push((partition as u32, buffer));
         }
         cut.writer(&[0, 1, 2]).unwrap().append(&mut buffers).unwrap();
-        // Its last batch may be in the log without anybody having heard of it.
+        // Its last batch may be in the log without an acknowledgement.
         for partition in (0..3).filter(|partition| unheard[*partition]) {
             std::fs::write(dir.path().join(format!("cut/{partition}/durable")), 0_u64.to_le_bytes()).unwrap();
         }
         prop_assert_eq!(&run_on(&cut, &plan, &faults, threads).unwrap(), &truth);
         prop_assert_eq!(&records(&cut), &all);
-        // And once more: there is nothing to add.
+        // Once more: nothing is left to add.
         prop_assert_eq!(&run_on(&cut, &plan, &faults, threads).unwrap(), &truth);
         prop_assert_eq!(&records(&cut), &all);
     }
@@ -305,13 +305,13 @@ proptest! {
     }
 
     #[test]
-    fn scaling_gives_exactly_so_many_voters(voters in 0_u64..100_000_000) {
+    fn scaling_gives_exactly_that_many_voters(voters in 0_u64..100_000_000) {
         prop_assert_eq!(scaled(&Election::built_in(), voters).registered(), Some(voters));
         prop_assert_eq!(small_election(voters).registered(), Some(voters));
     }
 }
 
-/// Every kind alone gives its reason and no other, and none of the ballots is lost by it.
+/// Every kind of fault alone gives its reason and no other, and loses none of the ballots.
 #[test]
 fn each_fault_has_its_reason() {
     let none = FaultRates::none();
@@ -381,13 +381,13 @@ fn a_log_of_another_run_is_refused_before_anything_is_written() {
 }
 
 #[test]
-fn a_paced_run_stops_when_told_and_goes_on_later() {
+fn a_paced_run_stops_on_request_and_resumes_later() {
     let dir = tempfile::tempdir().unwrap();
     let log = log_in(dir.path(), 2);
     let plan = small_plan(20_000, 5);
     let faults = FaultRates { redelivery: 0.01, delay: 0.05, ..FaultRates::none() };
     let (progress, stop) = (SendProgress::default(), AtomicBool::new(false));
-    // A day of twelve hours would take as long.
+    // At this pace, a day of twelve hours would take 43 seconds.
     let paced = Delivery { log: &log, speed: Speed::Times(1000.0), threads: 2, progress: &progress, stop: &stop };
     let stopped = std::thread::scope(|scope| {
         let run = scope.spawn(|| run(&plan, &faults, &paced));
@@ -429,7 +429,7 @@ fn wrong_rates_and_speeds_are_refused() {
     let error = FaultRates { malformed: 1.5, ..none }.check().unwrap_err();
     assert_eq!(error, "the rate of Malformed is 1.5; expected 0 to 1");
     let error = FaultRates { malformed: 0.6, delay: 0.6, ..none }.check().unwrap_err();
-    assert_eq!(error, "the fault rates sum to 1.2; expected at most 1, a ballot has one fault");
+    assert_eq!(error, "the fault rates sum to 1.2; expected at most 1, as a ballot has one fault");
     assert!(FaultRates { delay: f64::NAN, ..none }.check().is_err());
     let dir = tempfile::tempdir().unwrap();
     let log = log_in(dir.path(), 1);
@@ -439,9 +439,9 @@ fn wrong_rates_and_speeds_are_refused() {
     assert_eq!(error, "speed 0; expected a number above 0, or max");
 }
 
-/// What waits is bounded even if every ballot of a large election is to come twice, and the truth knows it.
+/// The queue is bounded even if every ballot of a large election is delayed, and the truth accounts for it.
 #[test]
-fn the_queue_of_what_waits_is_bounded() {
+fn the_queue_of_waiting_records_is_bounded() {
     let plan = small_plan(1_000_000, 1);
     let mut schedule = Schedule::new(&plan, &FaultRates { delay: 1.0, ..FaultRates::none() }).unwrap();
     let (mut ahead, mut most) = (0_i64, 0_i64);
@@ -455,7 +455,7 @@ fn the_queue_of_what_waits_is_bounded() {
     assert!(most > WAITING_MAX as i64, "the bound was never reached");
 }
 
-/// The demo's day: close in the end, and the lead changes before.
+/// The demo's day is close in the end, and the lead changes before.
 #[test]
 fn the_built_in_election_is_worth_watching() {
     for seed in 0..24 {
@@ -467,7 +467,7 @@ fn the_built_in_election_is_worth_watching() {
         while let Some(ballot) = source.next().unwrap() {
             cast += 1;
             votes[plan.cells().cell(ballot.cell).choice as usize] += 1;
-            // Looked at now and then, as a viewer would.
+            // Sampled now and then, as a viewer would.
             if cast.is_multiple_of(2000) {
                 let now = (0..votes.len()).max_by_key(|place| votes[*place]);
                 changes += u32::from(leader.is_some() && leader != now);

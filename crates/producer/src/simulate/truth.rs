@@ -1,7 +1,7 @@
 //! What a count of the generated records must come to.
 //!
-//! Kept by the generator from what it decided, never from the bytes it wrote. Memory: the cells, and one
-//! pair of numbers for every timeline cell that is not empty.
+//! Derived from the generator's decisions, never from the bytes it wrote. Memory: the cells, and one pair of numbers
+//! for every timeline cell that is not empty.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,19 +11,19 @@ use scrutin_contract::vote::Reason;
 use super::ballots::Ballots;
 use super::schedule::Event;
 
-/// Adds up the truth, event by event.
+/// Accumulates the truth, event by event.
 pub struct TruthCount {
     channels: usize,
     bucket_ms: i64,
     /// By cell and channel.
     tally: Vec<u64>,
     rejected: [u64; Reason::ALL.len()],
-    /// Start of the bucket that most ballots are in now, and its votes by cell.
+    /// The start of the bucket that most ballots currently fall into, and its votes by cell.
     bucket: i64,
     votes: Vec<u64>,
-    /// The buckets before.
+    /// Earlier buckets.
     past: BTreeMap<i64, Vec<(u32, u64)>>,
-    /// Votes in other buckets than that of their time; by bucket and cell.
+    /// Votes that fall into other buckets than the current one; by bucket and cell.
     strays: HashMap<(i64, u32), u64>,
 }
 
