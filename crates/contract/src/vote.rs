@@ -92,7 +92,7 @@ const HEX_PAIR: [[u8; 2]; 256] = {
     table
 };
 
-/// A well-formed vote. Its codes may not exist.
+/// A well-formed vote. Its codes need not exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vote<'a> {
     pub election: Cow<'a, str>,

@@ -34,7 +34,7 @@ pub fn create_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Revokes access for everyone but the owner and, if it already had access, the group.
+/// Makes a folder private if everyone can access it. A folder that is open only to its group is left as it is.
 ///
 /// # Errors
 ///

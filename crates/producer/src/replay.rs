@@ -1,7 +1,7 @@
-//! Real votes: official results taken apart into ballots, and files of real ballots.
+//! Real votes: from official results, split into ballots, and from files of real ballots.
 //!
-//! Both bring their own election and go the way of simulated votes ([`run`](crate::simulate::run)); the tallies
-//! come out equal to the source.
+//! Both bring their own election and are sent like simulated votes ([`run`](crate::simulate::run)); the resulting
+//! tallies equal the source.
 
 mod ballot_columns;
 pub mod ballots;
@@ -34,29 +34,29 @@ pub use layout::Layout;
 
 use scrutin_contract::election::{Choice, Election, Region, default_color};
 
-/// What a file of votes does not say of its election.
+/// What a file of votes does not say about its election.
 #[derive(Clone, Debug)]
 pub struct About {
-    /// None: made from the file's name.
+    /// If none, derived from the file's name.
     pub id: Option<String>,
-    /// None: the file's name without its ending.
+    /// If none, the file's name without its extension.
     pub title: Option<String>,
     /// Milliseconds since 1970 UTC.
     pub opens_at_ms: i64,
     pub closes_at_ms: i64,
     /// An IANA name.
     pub time_zone: String,
-    /// At least one; those of the file where it says.
+    /// At least one. A file that has channels overrides these.
     pub channels: Vec<String>,
     pub bucket_seconds: u32,
 }
 
-/// The id of an election that a file brings, made from the file's name.
+/// The id of a file's election, derived from the file's name.
 pub fn election_id(path: &Path) -> String {
     codes::Codes::default().give(stem(path).as_ref(), "election")
 }
 
-/// The file's name without its endings.
+/// The file's name without its extensions.
 fn stem(path: &Path) -> String {
     const ENDINGS: [&str; 8] = [".gz", ".zip", ".csv", ".tsv", ".txt", ".xlsx", ".ods", ".tab"];
     let file = path.file_name().unwrap_or_default().to_string_lossy();
@@ -84,7 +84,7 @@ impl About {
     }
 }
 
-/// Gives the choices their colours in the order of their votes. A person who stands in several regions has one.
+/// Assigns colours in order of votes. A person who stands in several regions has one colour.
 fn color_by_votes(choices: &mut [Choice], votes: &[u64]) {
     let mut order: Vec<usize> = (0..choices.len()).collect();
     order.sort_by_key(|&place| std::cmp::Reverse(votes[place]));

@@ -229,7 +229,7 @@ fn a_broken_file_of_results_is_3() {
     check_with(
         "region_code,candidate,votes\nN,Ann,5\nN,Ann,3\n",
         expect![[r#"
-            scrutin: r.csv, line 3, column `candidate`: `Ann` stands in region `N` on line 2 already; --same-name one adds them up as one person, --same-name several keeps them apart; a column that tells why is named by --choice-id-column or --part-column
+            scrutin: r.csv, line 3, column `candidate`: `Ann` is already in region `N` on line 2; --same-name one adds them up as one person, --same-name several keeps them apart; if a column distinguishes them, name it with --choice-id-column or --part-column
         "#]],
     );
     check_with(
@@ -247,7 +247,7 @@ fn a_broken_file_of_results_is_3() {
     check_with(
         "region_code,candidate,votes,registered\nN,Ann,5,4\n",
         expect![[r#"
-            scrutin: r.csv, line 2: region `N`: blank 0 + null 0 + votes 5 = 5 ballots of 4 registered; expected no more than those, or --over-registered allow, which counts them and warns
+            scrutin: r.csv, line 2: region `N`: blank 0 + null 0 + votes 5 = 5 ballots of 4 registered; expected at most as many, or --over-registered allow, which counts them with a warning
         "#]],
     );
     check_with(
@@ -320,7 +320,7 @@ fn a_broken_file_of_ballots_is_3() {
     check_with(
         b"id,ward,mayor,mark\n1,W1,,\n",
         expect![[r#"
-        scrutin: b.csv: has no vote for anybody; expected one row a ballot
+        scrutin: b.csv: has no vote for any choice; expected one row per ballot
     "#]],
     );
     place.write("b.csv.gz", b"id,ward,mayor\n");
@@ -329,7 +329,7 @@ fn a_broken_file_of_ballots_is_3() {
         "demo --ballots b.csv.gz --voter-column id --region-column ward --choice-column mayor",
         3,
         expect![[r#"
-            scrutin: b.csv.gz: has no vote for anybody; expected one row a ballot
+            scrutin: b.csv.gz: has no vote for any choice; expected one row per ballot
         "#]],
     );
 }

@@ -343,6 +343,10 @@ pub struct Bare(Rows);
 
 impl Bare {
     /// Advances to the next row; false at the end.
+    ///
+    /// # Errors
+    ///
+    /// If the row cannot be read.
     pub fn next(&mut self, row: &mut Row) -> Result<bool, RowError> {
         self.0.next(row)
     }

@@ -1,4 +1,4 @@
-//! The columns of a file of ballots, and what a row of them says.
+//! The columns of a file of ballots, and what a row means.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -9,7 +9,7 @@ use scrutin_files::table::{Column, Table, folded, nearest};
 use super::layout::{Layout, matched};
 use super::places::Finder;
 
-/// A file of ballots that is open.
+/// An open file of ballots.
 pub struct BallotTable {
     table: Table,
     voter: Column,
@@ -19,15 +19,15 @@ pub struct BallotTable {
     channel: Option<Column>,
 }
 
-/// Where a ballot's choice stands.
+/// How a ballot's choice is recorded.
 enum ChoiceColumns {
-    /// By its name in one column.
+    /// By name in one column.
     Named(Column),
-    /// As a 1 in the column that has its name.
+    /// By a 1 in the column with its name.
     Marked { contest: String, columns: Vec<(Column, String)> },
 }
 
-/// What a row says.
+/// What a row means.
 pub enum Mark<'a> {
     Vote(&'a str),
     Blank,
@@ -79,7 +79,7 @@ impl BallotTable {
         }
     }
 
-    /// The name of the column, or of the contest.
+    /// The name of the column or the contest.
     pub fn choice_name(&self) -> String {
         match &self.choice {
             ChoiceColumns::Named(column) => self.table.columns()[column.0].clone(),
@@ -87,7 +87,7 @@ impl BallotTable {
         }
     }
 
-    /// The names that columns have.
+    /// The choices that are columns.
     pub fn marked_names(&self) -> impl Iterator<Item = &str> {
         let columns: &[(Column, String)] = match &self.choice {
             ChoiceColumns::Named(_) => &[],
@@ -168,7 +168,7 @@ impl BallotTable {
     }
 }
 
-/// The only column that is left for a contest, or an error that lists them.
+/// The only column left that can be the contest, or an error that lists the possible ones.
 fn only_choice(table: &mut Table) -> Result<Column, FileError> {
     let places = 0..table.columns().len();
     let is_other = |place: &usize| table.is_used(Column(*place)) || folded(&table.columns()[*place]) == "ballotstyle";
@@ -182,7 +182,7 @@ fn only_choice(table: &mut Table) -> Result<Column, FileError> {
             let names: Vec<&str> = left.iter().map(|place| table.columns()[*place].as_str()).collect();
             let first = names.first().unwrap_or(&"NAME");
             Err(table.header_error(format!(
-                "has {} columns that may be counted; say which by --choice-column '{first}': {}",
+                "has {} columns that could be counted; pick one with --choice-column '{first}': {}",
                 names.len(),
                 names.join(", ")
             )))
@@ -190,7 +190,7 @@ fn only_choice(table: &mut Table) -> Result<Column, FileError> {
     }
 }
 
-/// The columns of the contest that was asked for, or of the only one.
+/// The columns of the requested contest, or of the only one.
 fn marked(table: &mut Table, layout: &Layout) -> Result<ChoiceColumns, FileError> {
     let wide = layout.wide.clone().unwrap_or_default();
     let pattern = wide.pattern.clone().unwrap_or_else(|| "{choice}".into());
@@ -217,7 +217,7 @@ fn marked(table: &mut Table, layout: &Layout) -> Result<ChoiceColumns, FileError
         (0, None) => return Err(table.missing(&[pattern.as_str()])),
         (_, None) => {
             let what = format!(
-                "holds {} contests: {}; choose one by --contest '{}'",
+                "holds {} contests: {}; choose one with --contest '{}'",
                 names.len(),
                 names.join(", "),
                 contests[0].0

@@ -1,8 +1,8 @@
-//! Files of real ballots: one row a ballot, in the order of the file, spread evenly over the voting day.
+//! Files of real ballots: one row per ballot, in the order of the file, spread evenly over the voting day.
 //!
-//! The file is read twice: once to learn its regions, choices and channels, and again to send its rows. The
-//! first time the voters' ids are kept, 16 bytes a ballot and more for the table, to find those that come
-//! twice; after that only those are.
+//! The file is read twice: first to learn its regions, choices and channels, then to send its rows. The first pass
+//! keeps the voters' ids, 16 bytes per ballot plus the table's overhead, to find duplicates; the second keeps only the
+//! duplicates.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -24,7 +24,7 @@ use crate::simulate::cells::Cells;
 use crate::simulate::channel_mix::ChannelMix;
 use crate::simulate::random::{derive, mix};
 
-/// A file of real ballots, and the election that it brings.
+/// A file of real ballots, and its election.
 #[derive(Debug)]
 pub struct BallotFile {
     path: PathBuf,
@@ -33,7 +33,7 @@ pub struct BallotFile {
     seed: u64,
     election: Election,
     cells: Cells,
-    /// Places by the text in the file.
+    /// Indices by the text in the file.
     region_of: HashMap<String, u32>,
     meaning_of: HashMap<String, Meaning>,
     channel_of: HashMap<String, u32>,
@@ -44,18 +44,18 @@ pub struct BallotFile {
     sums: BallotSums,
 }
 
-/// Ballots by what they say.
+/// Ballots by content.
 #[derive(Clone, Debug, Default)]
 pub struct BallotSums {
-    /// By the place of the choice.
+    /// By index of the choice.
     pub choices: Vec<u64>,
-    /// By the place of the region.
+    /// By index of the region.
     pub regions: Vec<u64>,
     pub blank: u64,
     pub null: u64,
 }
 
-/// What a text in the choice's column says.
+/// The meaning of a text in the choice column.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Meaning {
     Choice(u32),
@@ -63,7 +63,7 @@ enum Meaning {
     Null,
 }
 
-/// Names as they appear, with a place for each.
+/// Names in order of appearance, with an index for each.
 #[derive(Debug, Default)]
 struct Names {
     place_of: HashMap<String, u32>,
@@ -84,7 +84,7 @@ impl Names {
     }
 }
 
-/// What the texts of the choice's column say, learnt as they come.
+/// The meanings of texts in the choice column, learnt on first sight.
 struct Meanings<'a> {
     layout: &'a Layout,
     choices: Names,
@@ -110,7 +110,7 @@ impl Meanings<'_> {
             self.findings.note_at(line, Some(column), format!("`{}` is read as {what}", text.replace('\n', "` and `")))
         };
         if text.contains('\n') {
-            tell("a spoilt ballot: a mark for more than one");
+            tell("a spoilt ballot: more than one choice");
             return Meaning::Null;
         }
         if self.layout.answers.marks != Some(Marks::Choices) {
@@ -129,22 +129,22 @@ impl Meanings<'_> {
         self.new_name(&composed(text), line, column)
     }
 
-    /// A name that may be another one's in another spelling.
+    /// A name that may be another spelling of a known one.
     fn new_name(&mut self, name: &str, line: u64, column: &str) -> Meaning {
         if let Some((place, first_line)) = self.spellings.get(&spelling(name)).copied() {
             let first = &self.choices.names[place as usize];
             if first == name {
                 return Meaning::Choice(place);
             }
-            let pair = format!("`{name}` and `{first}` (line {first_line}) differ in case or spaces only");
+            let pair = format!("`{name}` and `{first}` (line {first_line}) differ only in case or spaces");
             match self.layout.answers.spelling {
                 None => {
-                    let what = format!("{pair}; --spelling join makes them one, --spelling apart two");
+                    let what = format!("{pair}; --spelling join treats them as one, --spelling apart as two");
                     self.findings.refuse(line, Some(column), what);
                 }
                 Some(Spelling::Apart) => {}
                 Some(Spelling::Join) => {
-                    self.findings.note_at(line, Some(column), format!("{pair}, and are one"));
+                    self.findings.note_at(line, Some(column), format!("{pair}, and are treated as one"));
                     return Meaning::Choice(place);
                 }
             }
@@ -171,12 +171,16 @@ fn voter(opened: &BallotTable, key: &[u8; 32]) -> Result<VoterId, FileError> {
 }
 
 impl BallotFile {
-    /// Reads the file through. `key` is the secret that turns the file's voter ids into pseudonyms.
+    /// Reads the whole file. `key` is the secret that turns the file's voter ids into pseudonyms.
     ///
-    /// A row is blank where the choice is empty or a word as `undervote`, or the blank column says `blank`, `true`, `yes` or
-    /// `1`; spoilt where the choice is a word as `overvote` or has two names, or that column says `null`, `spoilt`, `invalid`
-    /// or `overvote`; a vote where it says `vote`, `false`, `no`, `0` or nothing; and any other word in it is an error. How
-    /// many are registered is unknown.
+    /// A ballot is blank if the choice is empty or a word such as `undervote`, or if the blank column says `blank`,
+    /// `true`, `yes` or `1`. It is spoilt if the choice is a word such as `overvote` or has two names, or if that
+    /// column says `null`, `spoilt`, `invalid` or `overvote`. It is a vote if that column says `vote`, `false`, `no`,
+    /// `0` or nothing. The number of registered voters is unknown.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, something in it is refused, or the blank column has any other word.
     pub fn open(path: &Path, layout: Layout, about: &About, key: [u8; 32], seed: u64) -> Result<BallotFile, FileError> {
         let mut opened = BallotTable::open(path, &layout)?;
         let (mut regions, mut channels) = (Names::default(), Names::default());
@@ -215,7 +219,7 @@ impl BallotFile {
             if let Some(channel) = opened.channel()? {
                 check_code(channel).map_err(|what| opened.channel_error(what))?;
                 if channels.place(channel) as usize >= CHANNELS_MAX {
-                    let what = format!("`{channel}` is one more channel than {CHANNELS_MAX}; expected fewer");
+                    let what = format!("`{channel}` exceeds the limit of {CHANNELS_MAX} channels; expected fewer");
                     return Err(opened.channel_error(what));
                 }
             }
@@ -225,15 +229,15 @@ impl BallotFile {
         }
         let Meanings { choices, of_text, mut findings, blank, null, .. } = meanings;
         if not_asked > 0 {
-            findings.note(format!("left out are ballots without this contest: {not_asked}"));
+            findings.note(format!("omitted ballots without this contest: {not_asked}"));
         }
         if !repeated.is_empty() {
-            findings.note(format!("{} voters stand on more than one row; the first of each counts", repeated.len()));
+            findings.note(format!("{} voters have more than one row; only the first of each counts", repeated.len()));
         }
-        findings.note("how many are registered is not said; it is shown as unknown, and no turnout".into());
+        findings.note("the number of registered voters is not given; it is shown as unknown, without turnout".into());
         let whole = |what| FileError::Whole { path: path.to_owned(), what };
         if choices.names.is_empty() {
-            return Err(whole("has no vote for anybody; expected one row a ballot".into()));
+            return Err(whole("has no vote for any choice; expected one row per ballot".into()));
         }
         let mut election = about.election(path, region_list(&regions), choice_list(&choices));
         if opened.has_channel() {
@@ -257,7 +261,7 @@ impl BallotFile {
         })
     }
 
-    /// What is odd in the file, and how it is read.
+    /// The findings of the first pass.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
     }
@@ -267,7 +271,7 @@ impl BallotFile {
     }
 }
 
-/// A value that can be a code is one.
+/// The regions. A value that is a valid code is used as the code.
 fn region_list(regions: &Names) -> Vec<Region> {
     let mut codes = Codes::default();
     regions.names.iter().filter(|name| check_code(name).is_ok()).for_each(|name| codes.reserve(name));
@@ -326,7 +330,7 @@ impl Ballots for BallotFile {
     }
 }
 
-/// Goes through the rows of a file.
+/// Iterates over the rows of a file.
 pub struct Rows<'a> {
     ballots: &'a BallotFile,
     opened: BallotTable,
@@ -334,14 +338,14 @@ pub struct Rows<'a> {
     salt_seed: u64,
     /// Rows so far.
     number: u64,
-    /// Those of the repeated voters who have come once.
+    /// Repeated voters who have already come once.
     seen: HashSet<VoterId>,
 }
 
 impl Rows<'_> {
-    /// The file is not what it was when it was opened.
+    /// The file differs from when it was opened.
     fn changed(&self) -> FileError {
-        self.opened.whole_error("has changed while it was read; leave it as it is until all of it is replayed")
+        self.opened.whole_error("changed while it was being read; do not modify it until the replay is complete")
     }
 }
 

@@ -1,7 +1,7 @@
-//! Files that were read wrongly once, or could be: each fault in a small file of its own, and what is right for it.
+//! Files that were once misread, or could be: each fault in a small file of its own, with the correct reading.
 
-mod damaged; // files damaged at random
-mod given; // files of the folder with cases, where it is there
+mod damaged; // randomly damaged files
+mod given; // files from the folder of cases, if it exists
 
 use std::path::Path;
 
@@ -35,14 +35,14 @@ fn check_with(change: impl Fn(&mut Layout), text: &str, expected: Expect) {
 }
 
 #[test]
-fn rows_of_totals_are_told_by_name_and_by_sum() {
+fn totals_rows_are_detected_by_name_and_by_sum() {
     let rows = "region_code,candidate,votes\nN,Eva,30\nN,Finn,50\nS,Eva,7\nS,Finn,3\nW,Eva,1\nW,Finn,9\n";
     let by_sum = format!("{rows}Land,Eva,38\nLand,Finn,62\n");
     check(
         &by_sum,
         expect![[r#"
         is refused, by `scrutin`
-        ! line 8, column `region_code`: region `Land` has the sum of all others (100 votes): a row of totals; --totals leave-out leaves such rows out, --totals keep counts them
+        ! line 8, column `region_code`: region `Land` equals the sum of all others (100 votes): probably a totals row; --totals leave-out omits such rows, --totals keep counts them
         Finn 124 in 4
         Eva 76 in 4
         [N] N: 80 of ?
@@ -56,8 +56,8 @@ fn rows_of_totals_are_told_by_name_and_by_sum() {
         &by_sum,
         expect![[r#"
         can be counted, by `scrutin`
-        - line 8, column `region_code`: region `Land` has the sum of all others (100 votes), and is left out
-        - how many are registered is not said; it is shown as unknown, and no turnout
+        - line 8, column `region_code`: region `Land` equals the sum of all others (100 votes), and is omitted
+        - the number of registered voters is not given; it is shown as unknown, without turnout
         Finn 62 in 3
         Eva 38 in 3
         [N] N: 80 of ?
@@ -70,7 +70,7 @@ fn rows_of_totals_are_told_by_name_and_by_sum() {
         &by_sum,
         expect![[r#"
         can be counted, by `scrutin`
-        - how many are registered is not said; it is shown as unknown, and no turnout
+        - the number of registered voters is not given; it is shown as unknown, without turnout
         Finn 124 in 4
         Eva 76 in 4
         [N] N: 80 of ?
@@ -83,7 +83,7 @@ fn rows_of_totals_are_told_by_name_and_by_sum() {
         &format!("{rows}Gesamt,Eva,38\nGesamt,Finn,63\n"),
         expect![[r#"
         is refused, by `scrutin`
-        ! line 8, column `region_code`: region `Gesamt` has the name of a sum (101 votes): a row of totals; --totals leave-out leaves such rows out, --totals keep counts them
+        ! line 8, column `region_code`: region `Gesamt` is named like a total (101 votes): probably a totals row; --totals leave-out omits such rows, --totals keep counts them
         Finn 125 in 4
         Eva 76 in 4
         [N] N: 80 of ?
@@ -96,7 +96,7 @@ fn rows_of_totals_are_told_by_name_and_by_sum() {
         &format!("{rows}N,,80\n"),
         expect![[r#"
         is refused, by `scrutin`
-        ! line 8, column `candidate`: is empty, and the row's 80 votes are the sum of the others in region `N`: a row of totals; --totals leave-out leaves such rows out
+        ! line 8, column `candidate`: is empty, and the row's 80 votes are the sum of the others in region `N`: probably a totals row; --totals leave-out omits such rows
         Finn 62 in 3
         Eva 38 in 3
         [N] N: 80 of ?
@@ -108,7 +108,7 @@ fn rows_of_totals_are_told_by_name_and_by_sum() {
         &format!("{rows}N,Votes cast,80\n"),
         expect![[r#"
         is refused, by `scrutin`
-        ! line 8, column `candidate`: `Votes cast` is the name of a sum, not of a candidate; --totals leave-out leaves such rows out, --totals keep takes them for candidates
+        ! line 8, column `candidate`: `Votes cast` names a total, not a candidate; --totals leave-out omits such rows, --totals keep treats them as candidates
         Votes cast 80 in 1
         Finn 62 in 3
         Eva 38 in 3
@@ -117,15 +117,15 @@ fn rows_of_totals_are_told_by_name_and_by_sum() {
         [W] W: 10 of ?
         blank 0, null 0, registered ?"#]],
     );
-    // A group of regions, and behind it its sum, again and again.
+    // Groups of regions, each followed by its sum.
     let groups = "region_code,candidate,votes\na,Eva,3\na,Finn,5\nb,Eva,7\nb,Finn,3\nA,Eva,10\nA,Finn,8\n\
                   c,Eva,1\nc,Finn,2\nd,Eva,4\nd,Finn,4\nC,Eva,5\nC,Finn,6\n";
     check(
         groups,
         expect![[r#"
         is refused, by `scrutin`
-        ! line 6, column `region_code`: region `A` has the sum of those beside it (18 votes): a row of totals; --totals leave-out leaves such rows out, --totals keep counts them
-        ! line 12, column `region_code`: region `C` has the sum of those beside it (11 votes): a row of totals; --totals leave-out leaves such rows out, --totals keep counts them
+        ! line 6, column `region_code`: region `A` equals the sum of its neighbours (18 votes): probably a totals row; --totals leave-out omits such rows, --totals keep counts them
+        ! line 12, column `region_code`: region `C` equals the sum of its neighbours (11 votes): probably a totals row; --totals leave-out omits such rows, --totals keep counts them
         Eva 30 in 6
         Finn 28 in 6
         [a] a: 8 of ?
@@ -144,7 +144,7 @@ fn contests_of_one_file_are_not_one_race() {
         text,
         expect![[r#"
         is refused, by `scrutin`
-        ! line 4, column `office`: holds 2 contests: `Mayor`, `Sheriff`; choose one by --contest 'Mayor', or say by --contest-column which column tells them apart (none: all rows are of one)
+        ! line 4, column `office`: holds 2 contests: `Mayor`, `Sheriff`; choose one with --contest 'Mayor', or name their column with --contest-column (none: all rows are one contest)
         Finn 50 in 1
         Eva 30 in 1
         [N] N: 80 of ?
@@ -155,7 +155,7 @@ fn contests_of_one_file_are_not_one_race() {
         text,
         expect![[r#"
         can be counted, by `scrutin`
-        - how many are registered is not said; it is shown as unknown, and no turnout
+        - the number of registered voters is not given; it is shown as unknown, without turnout
         Gus 70 in 1
         Hanna 9 in 1
         [N] N: 79 of ?
@@ -177,7 +177,7 @@ fn contests_of_one_file_are_not_one_race() {
         text,
         expect![[r#"
         can be counted, by `scrutin`
-        - how many are registered is not said; it is shown as unknown, and no turnout
+        - the number of registered voters is not given; it is shown as unknown, without turnout
         Gus 70 in 1
         Finn 50 in 1
         Eva 30 in 1
@@ -189,7 +189,7 @@ fn contests_of_one_file_are_not_one_race() {
         "region_code,office,candidate,votes\nN,Mayor,Eva,30\nS,Mayor,Eva,50\n",
         expect![[r#"
         can be counted, by `scrutin`
-        - how many are registered is not said; it is shown as unknown, and no turnout
+        - the number of registered voters is not given; it is shown as unknown, without turnout
         Eva 80 in 2
         [N] N: 30 of ?
         [S] S: 50 of ?
@@ -234,7 +234,7 @@ fn marks_are_not_candidates() {
         text,
         expect![[r#"
         can be counted, by `scrutin`
-        - how many are registered is not said; it is shown as unknown, and no turnout
+        - the number of registered voters is not given; it is shown as unknown, without turnout
         Registered Voters 100 in 1
         Finn 50 in 1
         Eva 30 in 1
@@ -251,8 +251,8 @@ fn one_person_is_one_whatever_the_spelling() {
         "region_code,candidate,votes\nN,Andre\u{301},3\nN,Finn,5\nS,Andr\u{e9},4\nS,Finn,1\n",
         expect![[r#"
         can be counted, by `scrutin`
-        - names on 1 rows are not in Unicode's composed form; they are read as if they were, so that one name is one person
-        - how many are registered is not said; it is shown as unknown, and no turnout
+        - names on 1 rows are not in Unicode's composed form; they are normalised, so that one name is one person
+        - the number of registered voters is not given; it is shown as unknown, without turnout
         André 7 in 2
         Finn 6 in 2
         [N] N: 8 of ?
@@ -264,7 +264,7 @@ fn one_person_is_one_whatever_the_spelling() {
         text,
         expect![[r#"
         is refused, by `scrutin`
-        ! line 4, column `candidate`: `EVA  LIND` and `Eva Lind` (line 2) differ in case or spaces only; --spelling join makes them one, --spelling apart two
+        ! line 4, column `candidate`: `EVA  LIND` and `Eva Lind` (line 2) differ only in case or spaces; --spelling join treats them as one, --spelling apart as two
         Finn 6 in 2
         EVA  LIND 4 in 1
         Eva Lind 3 in 1
@@ -277,8 +277,8 @@ fn one_person_is_one_whatever_the_spelling() {
         text,
         expect![[r#"
         can be counted, by `scrutin`
-        - line 4, column `candidate`: `EVA  LIND` and `Eva Lind` (line 2) differ in case or spaces only, and are one
-        - how many are registered is not said; it is shown as unknown, and no turnout
+        - line 4, column `candidate`: `EVA  LIND` and `Eva Lind` (line 2) differ only in case or spaces, and are treated as one
+        - the number of registered voters is not given; it is shown as unknown, without turnout
         Eva Lind 7 in 2
         Finn 6 in 2
         [N] N: 8 of ?
@@ -290,8 +290,8 @@ fn one_person_is_one_whatever_the_spelling() {
         text,
         expect![[r#"
         can be counted, by `scrutin`
-        - line 4, column `candidate`: `EVA  LIND` and `Eva Lind` (line 2) differ in case or spaces only, and are two
-        - how many are registered is not said; it is shown as unknown, and no turnout
+        - line 4, column `candidate`: `EVA  LIND` and `Eva Lind` (line 2) differ only in case or spaces, and are treated as two
+        - the number of registered voters is not given; it is shown as unknown, without turnout
         Finn 6 in 2
         EVA  LIND 4 in 1
         Eva Lind 3 in 1
@@ -302,14 +302,14 @@ fn one_person_is_one_whatever_the_spelling() {
 }
 
 #[test]
-fn who_is_one_person_is_asked() {
+fn the_user_decides_which_rows_are_one_person() {
     let by_id =
         "region_code,candidate,candidate_id,votes\nN,Eva,e1,3\nN,Eva,e2,2\nN,Finn,f,4\nS,Eva,e1,1\nS,Finn,f,1\n";
     check(
         by_id,
         expect![[r#"
         is refused, by `scrutin`
-        ! line 3, column `candidate`: `Eva` stands in region `N` on line 2 already, with another id; --same-name one adds them up as one person, --same-name several keeps them apart
+        ! line 3, column `candidate`: `Eva` is already in region `N` on line 2, with another id; --same-name one adds them up as one person, --same-name several keeps them apart
         Finn 5 in 2
         Eva 4 in 2
         Eva 2 in 1
@@ -322,8 +322,8 @@ fn who_is_one_person_is_asked() {
         by_id,
         expect![[r#"
             can be counted, by `scrutin`
-            - 1 rows are added to another one of the same name and region
-            - how many are registered is not said; it is shown as unknown, and no turnout
+            - 1 rows were added to another row with the same name and region
+            - the number of registered voters is not given; it is shown as unknown, without turnout
             Eva 6 in 2
             Finn 5 in 2
             [N] N: 9 of ?
@@ -335,7 +335,7 @@ fn who_is_one_person_is_asked() {
         by_id,
         expect![[r#"
         can be counted, by `scrutin`
-        - how many are registered is not said; it is shown as unknown, and no turnout
+        - the number of registered voters is not given; it is shown as unknown, without turnout
         Finn 5 in 2
         Eva 4 in 2
         Eva 2 in 1
@@ -348,7 +348,7 @@ fn who_is_one_person_is_asked() {
         by_name,
         expect![[r#"
             is refused, by `scrutin`
-            ! line 3, column `candidate`: `List` stands in region `N` on line 2 already; --same-name one adds them up as one person, --same-name several keeps them apart; a column that tells why is named by --choice-id-column or --part-column
+            ! line 3, column `candidate`: `List` is already in region `N` on line 2; --same-name one adds them up as one person, --same-name several keeps them apart; if a column distinguishes them, name it with --choice-id-column or --part-column
             List 6 in 2
             Finn 5 in 2
             [N] N: 9 of ?
@@ -360,8 +360,8 @@ fn who_is_one_person_is_asked() {
         by_name,
         expect![[r#"
             can be counted, by `scrutin`
-            - 1 rows are added to another one of the same name and region
-            - how many are registered is not said; it is shown as unknown, and no turnout
+            - 1 rows were added to another row with the same name and region
+            - the number of registered voters is not given; it is shown as unknown, without turnout
             List 6 in 2
             Finn 5 in 2
             [N] N: 9 of ?
@@ -373,7 +373,7 @@ fn who_is_one_person_is_asked() {
         by_name,
         expect![[r#"
         can be counted, by `scrutin`
-        - how many are registered is not said; it is shown as unknown, and no turnout
+        - the number of registered voters is not given; it is shown as unknown, without turnout
         Finn 5 in 2
         List 3 in 1
         List 2 in 1
@@ -390,7 +390,7 @@ fn registered_voters_are_never_invented() {
         "region_code,candidate,votes\nN,Eva,3\nN,Finn,5\n",
         expect![[r#"
         can be counted, by `scrutin`
-        - how many are registered is not said; it is shown as unknown, and no turnout
+        - the number of registered voters is not given; it is shown as unknown, without turnout
         Finn 5 in 1
         Eva 3 in 1
         [N] N: 8 of ?
@@ -409,8 +409,8 @@ fn registered_voters_are_never_invented() {
         "region_code,registered,candidate,votes\nN,10,Eva,3\nS,,Eva,5\nW,0,Eva,2\n",
         expect![[r#"
             can be counted, by `scrutin`
-            - line 4, column `registered`: region `W` has 2 ballots and 0 registered voters; how many they are is taken as unknown
-            - how many are registered is unknown in 2 of 3 regions; it is shown as unknown there, and of the whole
+            - line 4, column `registered`: region `W` has 2 ballots and 0 registered voters; the number is treated as unknown
+            - the number of registered voters is unknown in 2 of 3 regions; it is shown as unknown there and in total
             Eva 10 in 3
             [N] N: 3 of 10
             [S] S: 5 of ?
@@ -422,7 +422,7 @@ fn registered_voters_are_never_invented() {
         over,
         expect![[r#"
         is refused, by `scrutin`
-        ! line 2: region `N`: blank 0 + null 0 + votes 5 = 5 ballots of 4 registered; expected no more than those, or --over-registered allow, which counts them and warns
+        ! line 2: region `N`: blank 0 + null 0 + votes 5 = 5 ballots of 4 registered; expected at most as many, or --over-registered allow, which counts them with a warning
         Eva 10 in 2
         [N] N: 5 of 4
         [S] S: 5 of 10
@@ -442,13 +442,13 @@ fn registered_voters_are_never_invented() {
 }
 
 #[test]
-fn numbers_are_read_as_they_are_said_to_be_written() {
+fn numbers_are_read_in_the_declared_format() {
     let text = "region_code;candidate;votes\nN;Eva;1.234\nN;Finn;12\n";
     check(
         text,
         expect![[r#"
         is refused, by `scrutin`
-        ! file.csv, line 2, column `votes`: found `1.234`, expected a whole number of zero or more; if the dot groups thousands, say --thousands dot
+        ! file.csv, line 2, column `votes`: found `1.234`, expected a whole number of zero or more; if the dot groups thousands, use --thousands dot
         blank 0, null 0, registered ?"#]],
     );
     check_with(
@@ -456,7 +456,7 @@ fn numbers_are_read_as_they_are_said_to_be_written() {
         text,
         expect![[r#"
         can be counted, by `scrutin`
-        - how many are registered is not said; it is shown as unknown, and no turnout
+        - the number of registered voters is not given; it is shown as unknown, without turnout
         Eva 1234 in 1
         Finn 12 in 1
         [N] N: 1246 of ?
@@ -480,7 +480,7 @@ fn numbers_are_read_as_they_are_said_to_be_written() {
         "region_code\tcandidate\tvotes\nN\tEva\t1\u{202f}234\n",
         expect![[r#"
         is refused, by `scrutin`
-        ! file.csv, line 2, column `votes`: found `1 234`, expected a whole number of zero or more; if the space groups thousands, say --thousands space
+        ! file.csv, line 2, column `votes`: found `1 234`, expected a whole number of zero or more; if the space groups thousands, use --thousands space
         blank 0, null 0, registered ?"#]],
     );
     check(
@@ -510,7 +510,7 @@ fn a_candidate_without_a_row_somewhere_has_one_colour() {
 }
 
 #[test]
-fn ballots_tell_marks_and_spellings_too() {
+fn marks_and_spellings_are_detected_in_ballots_too() {
     let layout = Layout::of_ballots("no", "place", "first");
     check_bytes(
         &layout,
@@ -519,8 +519,8 @@ fn ballots_tell_marks_and_spellings_too() {
             can be counted, by ``
             - line 3, column `first`: `undervote` is read as a blank ballot; --marks choices reads it as a candidate
             - line 4, column `first`: `overvote` is read as a spoilt ballot; --marks choices reads it as a candidate
-            - line 5, column `first`: `Eva` and `Finn` is read as a spoilt ballot: a mark for more than one
-            - how many are registered is not said; it is shown as unknown, and no turnout
+            - line 5, column `first`: `Eva` and `Finn` is read as a spoilt ballot: more than one choice
+            - the number of registered voters is not given; it is shown as unknown, without turnout
             Eva 1 in 2
             Write-in 1 in 2
             [P] P: 5 of ?
@@ -532,7 +532,7 @@ fn ballots_tell_marks_and_spellings_too() {
         b"no,place,first\n1,P,Eva\n2,P,EVA\n",
         expect![[r#"
         is refused, by ``
-        ! file.csv, line 3, column `first`: `EVA` and `Eva` (line 2) differ in case or spaces only; --spelling join makes them one, --spelling apart two
+        ! file.csv, line 3, column `first`: `EVA` and `Eva` (line 2) differ only in case or spaces; --spelling join treats them as one, --spelling apart as two
         blank 0, null 0, registered ?"#]],
     );
     check_bytes(

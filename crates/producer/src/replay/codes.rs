@@ -1,25 +1,25 @@
-//! Makes codes of names.
+//! Derives codes from names.
 
 use std::collections::HashSet;
 
 use scrutin_contract::election::CODE_BYTES_MAX;
 
-/// Gives out codes made of names, a different one each time.
+/// Issues codes derived from names, a different one each time.
 #[derive(Debug, Default)]
 pub struct Codes {
     given: HashSet<String>,
 }
 
 impl Codes {
-    /// Keeps a code from being given.
+    /// Keeps a code from being issued.
     pub fn reserve(&mut self, code: &str) {
         self.given.insert(code.to_owned());
     }
 
-    /// A code for a name: its letters and digits in lower-case ASCII, `-` for whatever is between, and
-    /// `-2`, `-3`, … behind it where the code is taken. A name without a letter or digit becomes `fallback`.
+    /// A code for a name: its letters and digits in lower-case ASCII, with `-` for anything between, and `-2`, `-3`, …
+    /// appended if the code is taken. A name without a letter or digit becomes `fallback`.
     pub fn give(&mut self, name: &str, fallback: &str) -> String {
-        // Room for a number at the end.
+        // Leave room for a number at the end.
         let mut base = slug(name);
         base.truncate(CODE_BYTES_MAX - 8);
         let base = match base.trim_end_matches('-') {
@@ -34,7 +34,7 @@ impl Codes {
     }
 }
 
-/// Lower-case ASCII letters and digits, with single `-` between.
+/// Lower-case ASCII letters and digits, separated by single `-`.
 pub fn slug(name: &str) -> String {
     let ascii = deunicode::deunicode(name).to_ascii_lowercase();
     ascii

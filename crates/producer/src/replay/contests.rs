@@ -1,4 +1,4 @@
-//! Which contest of a file is counted.
+//! Picks the contest to count.
 
 use scrutin_files::table::{folded, nearest};
 
@@ -7,23 +7,23 @@ use super::finding::Findings;
 use super::layout::Answers;
 use super::words;
 
-/// The contest that is counted, and those there are.
+/// The contest to count, and all contests of the file.
 pub struct Chosen {
-    /// By its place in the facts; none: all rows are of one.
+    /// Index into the facts; if none, all rows are one contest.
     pub contest: Option<usize>,
     pub label: Option<String>,
     pub labels: Vec<String>,
 }
 
-/// More than these are not listed.
+/// How many contests a message lists.
 const LISTED: usize = 12;
 
-/// Chooses the only contest, or the one that was asked for; a finding that is refused where neither is certain.
+/// Picks the only contest, or the requested one; adds a refusing finding if neither is certain.
 pub fn choose(facts: &Facts, answers: &Answers, findings: &mut Findings) -> Chosen {
     let labels = labels(facts);
     let fits =
         |place: &usize| answers.contest.as_deref().is_none_or(|asked| is_named(facts, *place, &labels[*place], asked));
-    // Registered voters and ballots cast may stand as an office, and are none.
+    // Registered voters and ballots cast may be listed as an office, but are no contest.
     let is_office = |place: &usize| answers.contest.is_some() || words::of_choice(&labels[*place]).is_none();
     let fitting: Vec<usize> = (0..labels.len()).filter(is_office).filter(fits).collect();
     let column = facts.contest_column.as_deref();
@@ -43,8 +43,8 @@ pub fn choose(facts: &Facts, answers: &Answers, findings: &mut Findings) -> Chos
         ([first, second, ..], _) => {
             let some: Vec<String> = fitting.iter().map(|place| labels[*place].clone()).collect();
             let what = format!(
-                "holds {} contests: {}; choose one by --contest '{}', or say by --contest-column which column tells them apart \
-                 (none: all rows are of one)",
+                "holds {} contests: {}; choose one with --contest '{}', or name their column with --contest-column \
+                 (none: all rows are one contest)",
                 some.len(),
                 list(&some),
                 labels[*first]
@@ -56,7 +56,7 @@ pub fn choose(facts: &Facts, answers: &Answers, findings: &mut Findings) -> Chos
     Chosen { contest: Some(contest), label: labels.get(contest).cloned().filter(|label| !label.is_empty()), labels }
 }
 
-/// What tells contests apart; all that is said of one where there is one only.
+/// Labels made of the parts that distinguish the contests, or of all parts if there is only one.
 fn labels(facts: &Facts) -> Vec<String> {
     let contests = &facts.contests;
     let width = contests.iter().map(|contest| contest.parts.len()).max().unwrap_or_default();

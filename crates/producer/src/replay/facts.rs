@@ -1,4 +1,4 @@
-//! What a file of results says, row by row, before anything is made of it.
+//! What a file of results says, row by row, before interpretation.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -15,7 +15,7 @@ pub const ABSTENTIONS_AT: usize = 1;
 pub const BLANK_AT: usize = 2;
 pub const NULL_AT: usize = 3;
 
-/// All of it.
+/// Everything that a file of results says.
 pub struct Facts {
     pub found: Found,
     pub columns: Vec<String>,
@@ -31,12 +31,12 @@ pub struct Facts {
     pub votes: Vec<VoteFact>,
     pub rows: u64,
     pub passed_over: u64,
-    /// Names that were not in the form that Unicode calls composed.
+    /// The number of names that were not in Unicode's composed form.
     pub recomposed: u64,
     pub has_parts: bool,
 }
 
-/// A contest: what its columns say.
+/// A contest, as the texts in its columns.
 pub struct Contest {
     pub parts: Vec<String>,
     pub line: u64,
@@ -51,15 +51,15 @@ pub struct RegionFacts {
     pub name: String,
     pub figures: [Option<u64>; 4],
     pub line: u64,
-    /// How many of the columns that make its name are filled.
+    /// How many of the columns that form its name are filled.
     pub depth: usize,
 }
 
-/// Votes on a row, or in a cell of one.
+/// The votes on a row, or in one cell of it.
 #[derive(Clone, Copy, Debug)]
 pub struct VoteFact {
     pub region: usize,
-    /// By number in [`Facts::texts`]; none: nobody is named.
+    /// Index into [`Facts::texts`]; none if nobody is named.
     pub choice: Option<u32>,
     pub id: Option<u32>,
     pub part: Option<u32>,
@@ -67,7 +67,7 @@ pub struct VoteFact {
     pub line: u64,
 }
 
-/// Texts, each kept once.
+/// Interned texts.
 #[derive(Default)]
 pub struct Texts {
     number_of: HashMap<String, u32>,
@@ -90,7 +90,7 @@ impl Texts {
     }
 }
 
-/// Reads a file of results by its layout.
+/// Reads a file of results with its layout.
 pub fn read(path: &Path, layout: &Layout) -> Result<Facts, FileError> {
     let mut table = Table::open(path, &layout.file, &layout.wanted())?;
     let places = Places::find(&mut table, layout)?;
@@ -186,7 +186,7 @@ impl Reading {
         Ok(())
     }
 
-    /// An empty cell: who the column is for does not stand there.
+    /// An empty cell means that the column's candidate does not stand there.
     fn wide_row(&mut self) -> Result<(), FileError> {
         let parts: Vec<String> = self.places.contest.iter().map(|column| composed(self.table.text(*column))).collect();
         for at in 0..self.places.wide.len() {
@@ -274,7 +274,7 @@ impl Reading {
         Ok(self.facts.regions.len() - 1)
     }
 
-    /// The further rows of a region must say the same of it.
+    /// Checks that further rows of a region repeat the same figures and name.
     fn check_same(&self, region: usize, figures: [Option<Column>; 4]) -> Result<(), FileError> {
         let first = &self.facts.regions[region];
         let show = |value: Option<u64>| value.map_or("nothing".to_owned(), |value| value.to_string());
@@ -299,7 +299,7 @@ impl Reading {
         }
     }
 
-    /// A figure, if there is one.
+    /// A figure; none if the cell is empty.
     fn figure(&self, column: Column) -> Result<Option<u64>, FileError> {
         let text = self.table.text(column);
         if text.is_empty() {
@@ -312,14 +312,14 @@ impl Reading {
             Some(number) => Ok(Some(number)),
             None => {
                 let hint = grouping_of(text)
-                    .map_or(String::new(), |word| format!("; if the {word} groups thousands, say --thousands {word}"));
+                    .map_or(String::new(), |word| format!("; if the {word} groups thousands, use --thousands {word}"));
                 Err(self.table.error(column, format!("found `{text}`, expected a whole number of zero or more{hint}")))
             }
         }
     }
 }
 
-/// The texts of columns that make one, without those that are empty.
+/// Joins the texts of several columns, without empty ones.
 fn joined(table: &Table, columns: &[Column], between: &str) -> String {
     let texts = columns.iter().map(|column| table.text(*column)).filter(|text| !text.is_empty());
     texts.collect::<Vec<_>>().join(between)
@@ -332,7 +332,7 @@ const GROUPINGS: [(Thousands, &str, &str); 4] = [
     (Thousands::Apostrophe, "apostrophe", "'’"),
 ];
 
-/// A number of digits, in groups of three where it was said what stands between them.
+/// Parses digits, in groups of three if a separator of thousands was declared.
 fn whole_number(text: &str, thousands: Option<Thousands>) -> Option<u64> {
     let is_digits = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit());
     let letters =
@@ -345,7 +345,7 @@ fn whole_number(text: &str, thousands: Option<Thousands>) -> Option<u64> {
     groups.concat().parse().ok()
 }
 
-/// What seems to group the thousands of a number.
+/// The apparent separator of thousands in a number.
 fn grouping_of(text: &str) -> Option<&'static str> {
     let found = GROUPINGS.iter().find(|(thousands, ..)| whole_number(text, Some(*thousands)).is_some());
     found.map(|(_, word, _)| *word)

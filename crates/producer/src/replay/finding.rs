@@ -1,25 +1,25 @@
-//! What is odd in a file: where, what, and which option settles it.
+//! Findings in a file: where, what, and which option settles it.
 
 use std::path::Path;
 
 use scrutin_files::FileError;
 use serde::Serialize;
 
-/// Something that a reader should know, or has to settle before the file can be counted.
+/// Something that the user should know, or must settle before the file can be counted.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Finding {
-    /// None: the file as a whole.
+    /// None for the file as a whole.
     pub line: Option<u64>,
     pub column: Option<String>,
     pub what: String,
-    /// The file cannot be counted until it is settled.
+    /// Whether the file is refused until this is settled.
     pub is_refused: bool,
 }
 
-/// More than these are not told one by one.
+/// How many findings are reported one by one.
 const TOLD: usize = 12;
 
-/// Findings as they come.
+/// Findings in the order in which they were made.
 #[derive(Clone, Debug, Default)]
 pub struct Findings(pub Vec<Finding>);
 
@@ -40,14 +40,14 @@ impl Findings {
         self.0.iter().any(|finding| finding.is_refused)
     }
 
-    /// An error that tells all that is refused; none if nothing is.
+    /// One error with everything that is refused; none if nothing is.
     pub fn error(&self, path: &Path) -> Option<FileError> {
         let refused = self.0.iter().filter(|finding| finding.is_refused);
         let mut errors: Vec<FileError> = refused.map(|finding| finding.error(path)).collect();
         let more = errors.len().saturating_sub(TOLD);
         errors.truncate(TOLD);
         if more > 0 {
-            errors.push(FileError::Whole { path: path.to_owned(), what: format!("and {more} more of such") });
+            errors.push(FileError::Whole { path: path.to_owned(), what: format!("and {more} more") });
         }
         match errors.len() {
             0 | 1 => errors.pop(),
@@ -65,7 +65,7 @@ impl Finding {
         }
     }
 
-    /// As it is told to people.
+    /// The finding as displayed to users.
     pub fn text(&self) -> String {
         match (self.line, &self.column) {
             (Some(line), Some(column)) => format!("line {line}, column `{column}`: {}", self.what),

@@ -1,4 +1,4 @@
-//! How a file will be read, before anything is counted.
+//! Shows how a file will be read, before anything is counted.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -16,7 +16,7 @@ use super::settle::{Settled, settle};
 use super::{About, BallotFile, facts, rankings};
 use crate::simulate::Ballots;
 
-/// What a file is read as.
+/// How a file is read.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub file: String,
@@ -24,7 +24,7 @@ pub struct Report {
     pub sha256: String,
     pub kind: Kind,
     pub layout: String,
-    /// None where it could not be found out.
+    /// None if it could not be detected.
     pub written: Option<Found>,
     pub rows: Option<u64>,
     pub rows_passed_over: u64,
@@ -35,7 +35,7 @@ pub struct Report {
     pub candidates: Vec<CandidateReport>,
     pub sums: Sums,
     pub findings: Vec<Finding>,
-    /// What stops the reading.
+    /// The error that stopped the reading.
     pub error: Option<String>,
     pub can_be_counted: bool,
 }
@@ -43,7 +43,7 @@ pub struct Report {
 #[derive(Debug, Serialize)]
 pub struct ColumnReport {
     pub name: String,
-    /// None: it is left out.
+    /// None if the column is ignored.
     pub taken_for: Option<String>,
 }
 
@@ -51,7 +51,7 @@ pub struct ColumnReport {
 pub struct RegionReport {
     pub code: String,
     pub name: String,
-    /// None: not known.
+    /// None if unknown.
     pub registered: Option<u64>,
     pub ballots: u64,
 }
@@ -60,14 +60,14 @@ pub struct RegionReport {
 pub struct CandidateReport {
     pub code: String,
     pub name: String,
-    /// In how many regions there is a row.
+    /// The number of regions with a row.
     pub regions: usize,
     pub votes: u64,
 }
 
 #[derive(Debug, Default, Serialize)]
 pub struct Sums {
-    /// None: not known.
+    /// None if unknown.
     pub registered: Option<u64>,
     pub ballots: u64,
     pub valid: u64,
@@ -75,7 +75,11 @@ pub struct Sums {
     pub null: u64,
 }
 
-/// The layout that a file looks to be written in; none if it is none of those that come along.
+/// The built-in layout that a file appears to have, if any.
+///
+/// # Errors
+///
+/// If the file cannot be read.
 pub fn fitting(path: &Path, form: &Form) -> Result<Option<&'static Layout>, FileError> {
     for layout in LAYOUTS.iter() {
         let form = Form { header_rows: layout.file.header_rows, ..form.clone() };
@@ -86,7 +90,11 @@ pub fn fitting(path: &Path, form: &Form) -> Result<Option<&'static Layout>, File
     Ok(None)
 }
 
-/// The hash by which a corrected file is told from the one before: SHA-256, as `sha256sum` prints it; and the size.
+/// The SHA-256 that identifies a version of the file, as `sha256sum` prints it, and the size in bytes.
+///
+/// # Errors
+///
+/// If the file cannot be read.
 pub fn hash(path: &Path) -> Result<(String, u64), FileError> {
     let unreadable = |source: io::Error| FileError::Unreadable { path: path.to_owned(), source };
     let mut file = File::open(path).map_err(unreadable)?;
@@ -103,7 +111,11 @@ pub fn hash(path: &Path) -> Result<(String, u64), FileError> {
     Ok((hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect(), bytes))
 }
 
-/// Reads a file as far as it can be read. An error of the file as a whole is part of the report; one of the system is not.
+/// Reads a file as far as possible. Errors in the file are part of the report.
+///
+/// # Errors
+///
+/// If the operating system cannot read the file.
 pub fn inspect(path: &Path, layout: &Layout, about: &About) -> Result<Report, FileError> {
     let (sha256, bytes) = hash(path)?;
     let mut report = Report {
@@ -151,7 +163,7 @@ impl Report {
         Ok(())
     }
 
-    /// What can be said even where the rows cannot be read.
+    /// Records what can be reported even if the rows cannot be read.
     fn look_at_header(&mut self, path: &Path, layout: &Layout) -> Result<(), FileError> {
         let table = Table::open(path, &layout.file, &layout.wanted())?;
         self.written = Some(table.found().clone());
@@ -218,7 +230,7 @@ impl Report {
     }
 }
 
-/// Each column, and what it is taken for.
+/// Each column and its interpretation.
 fn columns(layout: &Layout, names: &[String], used: &[bool]) -> Vec<ColumnReport> {
     let columns = &layout.columns;
     let figures = [&columns.registered, &columns.abstentions, &columns.blank, &columns.null];

@@ -1,6 +1,6 @@
-//! How a publisher writes its files: which columns say what, as data in a TOML file that anybody can write.
+//! Layouts: which columns of a publisher's files mean what, as TOML that users can write too.
 //!
-//! `layouts/` has those that come with the program. What is said on the command line is laid over one of them.
+//! `layouts/` has the built-in ones. Command line options override them.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -9,27 +9,27 @@ use scrutin_files::FileError;
 use scrutin_files::table::{Form, Input};
 use serde::{Deserialize, Serialize};
 
-/// What a file is, and how it is read.
+/// The kind of a file, and how to read it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Layout {
     pub name: String,
-    /// A sentence: whose files, and where they are.
+    /// One sentence: whose files these are, and where to find them.
     pub about: String,
     pub kind: Kind,
     pub file: Form,
     pub columns: Columns,
     /// Columns that are candidates.
     pub wide: Option<Wide>,
-    /// Groups of columns, one a candidate.
+    /// Groups of columns, one group per candidate.
     pub repeat: Option<Repeat>,
     pub pass_over: Vec<PassOver>,
-    /// Candidates stand in their region only: one of the same name elsewhere is somebody else.
+    /// Whether candidates stand in their region only: the same name elsewhere is somebody else.
     pub local: bool,
-    /// What groups thousands in numbers: comma, dot, space or apostrophe.
+    /// The separator of thousands in numbers: comma, dot, space or apostrophe.
     pub thousands: Option<Thousands>,
     pub answers: Answers,
-    /// The columns that were named on the command line, which must be there.
+    /// Columns named on the command line, which must exist.
     pub required: Vec<String>,
 }
 
@@ -39,14 +39,13 @@ pub enum Kind {
     /// Counts, by region and candidate.
     #[default]
     Results,
-    /// A row a ballot.
+    /// One row per ballot.
     Ballots,
-    /// Counts of rankings, of which the first choices are counted.
+    /// Counts of rankings; only first choices are counted.
     Rankings,
 }
 
-/// The names of columns that say something together, joined. In each, `A|B` is A or B, and a `?` at its end says that it may
-/// be missing.
+/// The names of columns whose texts are joined. In each, `A|B` means A or B, and a trailing `?` makes it optional.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "OneOrMore", into = "Vec<String>")]
 pub struct Names(pub Vec<String>);
@@ -84,13 +83,13 @@ impl Names {
         self.0.is_empty()
     }
 
-    /// Those that must be there.
+    /// The required names.
     pub fn needed(&self) -> impl Iterator<Item = &String> {
         self.0.iter().filter(|name| !name.ends_with('?'))
     }
 }
 
-/// Which column says what. A figure of a region stands on each of its rows.
+/// Which columns mean what. A region's figures are repeated on each of its rows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Columns {
@@ -98,22 +97,23 @@ pub struct Columns {
     pub region_name: Names,
     pub registered: Names,
     pub abstentions: Names,
-    /// Blank ballots of a region; of a file of ballots, what says which are blank.
+    /// Blank ballots of a region; in a file of ballots, the column that marks blank ones.
     pub blank: Names,
     pub null: Names,
     pub choice: Names,
     pub choice_id: Names,
     pub votes: Names,
-    /// The office or contest. Where none is named, the usual names are looked for.
+    /// The office or contest. If empty, common names are tried.
     pub contest: Names,
-    /// What a candidate's votes in a region are divided by, as a way of voting: rows that differ in it are added up.
+    /// A subdivision of a candidate's votes in a region, such as the way of voting: rows that differ in it are added
+    /// up.
     pub part: Names,
     pub voter: Names,
     pub channel: Names,
 }
 
 impl Columns {
-    /// The columns of that key.
+    /// The columns for a key.
     pub fn named_mut(&mut self, key: &str) -> &mut Names {
         match key {
             "region-name" => &mut self.region_name,
@@ -133,28 +133,28 @@ impl Columns {
     }
 }
 
-/// Candidates as columns, of a file of results, or of contests on ballots that are marked by 1.
+/// Candidates as columns: of a file of results, or of ballots that mark choices with 1.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Wide {
     pub columns: Vec<String>,
-    /// A name with `{choice}`, and maybe `{contest}` and `{any}`, in it.
+    /// A column name with `{choice}`, and optionally `{contest}` and `{any}`, in it.
     pub pattern: Option<String>,
     pub except: Vec<String>,
 }
 
-/// A group of columns for each candidate: told apart by a number, `{n}`, or by coming again and again.
+/// A group of columns for each candidate, either numbered by `{n}` or repeated.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Repeat {
-    /// The first column of a group that comes again and again.
+    /// The first column of a repeated group.
     pub start: Names,
     pub choice: Names,
     pub choice_id: Names,
     pub votes: Names,
 }
 
-/// Rows that are no results, by what stands in a column.
+/// Rows to skip, by the text in a column.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PassOver {
@@ -171,11 +171,11 @@ pub enum Thousands {
     Apostrophe,
 }
 
-/// What a file leaves open, and only whoever has it can say.
+/// Answers to what a file leaves open and only the user can decide.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Answers {
-    /// Which contest, of several.
+    /// Which of several contests to count.
     pub contest: Option<String>,
     pub totals: Option<Totals>,
     pub marks: Option<Marks>,
@@ -184,16 +184,16 @@ pub struct Answers {
     pub over_registered: Option<OverRegistered>,
 }
 
-/// Rows that are sums of others.
+/// How to treat rows that are sums of others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Totals {
     LeaveOut,
-    /// They are no totals: count them as the others.
+    /// They are not totals: count them like the others.
     Keep,
 }
 
-/// Words as undervote, blank or overvote where a candidate's name is expected.
+/// How to treat words such as undervote, blank or overvote in place of a candidate's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Marks {
@@ -203,7 +203,7 @@ pub enum Marks {
     Choices,
 }
 
-/// Rows of one name in one region.
+/// How to treat several rows with the same name in one region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum SameName {
@@ -213,7 +213,7 @@ pub enum SameName {
     Several,
 }
 
-/// Names that differ in case or spaces only.
+/// How to treat names that differ only in case or spaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Spelling {
@@ -223,7 +223,7 @@ pub enum Spelling {
     Apart,
 }
 
-/// Regions with more ballots than registered voters.
+/// How to treat regions with more ballots than registered voters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum OverRegistered {
@@ -231,7 +231,7 @@ pub enum OverRegistered {
     Allow,
 }
 
-/// The layout of results and of ballots that is the project's own.
+/// The project's own layout.
 pub const OWN: &str = "scrutin";
 
 const BUILT_IN: [(&str, &str); 12] = [
@@ -249,7 +249,7 @@ const BUILT_IN: [(&str, &str); 12] = [
     ("scotland-rankings.toml", include_str!("../../../../layouts/scotland-rankings.toml")),
 ];
 
-/// The layouts that come with the program.
+/// The built-in layouts.
 pub static LAYOUTS: LazyLock<Vec<Layout>> = LazyLock::new(|| {
     let layouts = BUILT_IN.iter().map(|(name, text)| parse(Path::new(name), text));
     layouts.map(|layout| layout.expect("the layouts are tested")).collect()
@@ -265,7 +265,11 @@ fn parse(path: &Path, text: &str) -> Result<Layout, FileError> {
 }
 
 impl Layout {
-    /// The layout of that name, or the one in that file.
+    /// The built-in layout with that name, or the one in that file.
+    ///
+    /// # Errors
+    ///
+    /// If there is neither, or the file is not a valid layout.
     pub fn named(name: &str) -> Result<Layout, FileError> {
         if let Some(layout) = LAYOUTS.iter().find(|layout| layout.name == name) {
             return Ok(layout.clone());
@@ -282,12 +286,12 @@ impl Layout {
         }
     }
 
-    /// The project's own form of results.
+    /// The project's own layout of results.
     pub fn own() -> Layout {
         LAYOUTS[0].clone()
     }
 
-    /// A file of ballots with these columns.
+    /// A layout for ballots with these columns.
     pub fn of_ballots(voter: &str, region: &str, choice: &str) -> Layout {
         let columns =
             Columns { voter: voter.into(), region: region.into(), choice: choice.into(), ..Columns::default() };
@@ -295,7 +299,11 @@ impl Layout {
         Layout { kind: Kind::Ballots, columns, required, ..Layout::default() }
     }
 
-    /// Whether it says all that reading needs.
+    /// Checks that all required columns are named.
+    ///
+    /// # Errors
+    ///
+    /// If a required column is not named; lists all of them.
     pub fn check(&self) -> Result<(), String> {
         let (columns, groups) = (&self.columns, self.wide.is_some() || self.repeat.is_some());
         let mut missing = Vec::new();
@@ -317,10 +325,10 @@ impl Layout {
                 need(!columns.votes.is_empty() || groups, "votes");
             }
         }
-        if missing.is_empty() { Ok(()) } else { Err(format!("does not say which columns are: {}", missing.join(", "))) }
+        if missing.is_empty() { Ok(()) } else { Err(format!("does not name the columns for: {}", missing.join(", "))) }
     }
 
-    /// The names that the header must have.
+    /// The column names that the header must have.
     pub fn wanted(&self) -> Vec<String> {
         let Columns { region, choice, votes, voter, .. } = &self.columns;
         let mut wanted: Vec<String> = match self.kind {
@@ -337,7 +345,7 @@ impl Layout {
         wanted
     }
 
-    /// Whether a file looks as if it were written so.
+    /// Whether a file appears to have this layout.
     pub fn fits(&self, input: &Input) -> bool {
         let wanted = self.wanted();
         match self.kind {
@@ -354,7 +362,7 @@ impl Layout {
     }
 }
 
-/// What a name says at the places of `{choice}` and `{contest}` of a pattern; none if it is another name.
+/// Extracts `{choice}` and `{contest}` from a name that matches the pattern; none if it does not match.
 pub fn matched(pattern: &str, name: &str) -> Option<(String, Option<String>)> {
     let (mut choice, mut contest) = (None, None);
     let mut rest = name;
@@ -389,7 +397,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_layouts_that_come_along_are_whole() {
+    fn the_built_in_layouts_are_complete() {
         assert_eq!(LAYOUTS[0].name, OWN);
         for (layout, (file, _)) in LAYOUTS.iter().zip(BUILT_IN) {
             assert_eq!(format!("{}.toml", layout.name), file);
@@ -398,14 +406,14 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_layout_says_what_is_wrong() {
+    fn a_broken_layout_is_refused_with_a_reason() {
         let wrong = |text: &str| parse(Path::new("own.toml"), text).unwrap_err().to_string();
-        assert_eq!(wrong("[columns]\nregion = \"R\"\n"), "own.toml: does not say which columns are: choice, votes");
+        assert_eq!(wrong("[columns]\nregion = \"R\"\n"), "own.toml: does not name the columns for: choice, votes");
         assert!(wrong("[columns]\nregoin = \"R\"\n").starts_with("own.toml, line 2: unknown field `regoin`"));
     }
 
     #[test]
-    fn a_pattern_takes_a_name_apart() {
+    fn a_pattern_splits_a_name() {
         let of = |pattern, name| matched(pattern, name).map(|(choice, contest)| (choice, contest.unwrap_or_default()));
         let pair = |choice: &str, contest: &str| Some((choice.to_owned(), contest.to_owned()));
         assert_eq!(

@@ -1,14 +1,14 @@
-//! Where in a table a layout's columns are.
+//! Locates a layout's columns in a table.
 
 use scrutin_files::FileError;
 use scrutin_files::table::{Column, Table, folded};
 
 use super::layout::{Layout, Names, Repeat, Wide, matched};
 
-/// Figures of a region, in this order everywhere.
+/// A region's figures, in the order used everywhere.
 pub const FIGURES: [&str; 4] = ["registered", "abstentions", "blank", "null"];
 
-/// Columns that tell contests apart, where a layout names none.
+/// Columns that distinguish contests if the layout names none.
 const CONTEST_COLUMNS: [&str; 26] = [
     "office",
     "office name",
@@ -48,7 +48,7 @@ pub struct Places {
     pub votes: Option<Column>,
     pub contest: Vec<Column>,
     pub part: Option<Column>,
-    /// Of all contests.
+    /// Figures for all contests.
     pub figures: [Option<Column>; 4],
     pub wide: Vec<WideColumn>,
     pub groups: Option<Groups>,
@@ -61,15 +61,15 @@ pub struct WideColumn {
     pub column: Column,
     pub choice: String,
     pub contest: Option<String>,
-    /// Those of this contest, where it has its own.
+    /// Figures for this contest, if it has its own.
     pub figures: [Option<Column>; 4],
 }
 
-/// Groups of columns, each a candidate.
+/// Groups of columns, one group per candidate.
 #[derive(Debug)]
 pub enum Groups {
     Numbered(Vec<Group>),
-    /// They go on behind the header: the first group, and how many columns each has.
+    /// Repeated beyond the end of the header: the first group, and the number of columns in each.
     Repeated {
         first: Group,
         start: usize,
@@ -81,11 +81,11 @@ pub enum Groups {
 pub struct Group {
     pub choice: Vec<Column>,
     pub choice_id: Option<Column>,
-    /// Always there.
+    /// Always present.
     pub votes: Option<Column>,
 }
 
-/// Looks columns up and remembers what is missing, so that all of it can be told at once.
+/// Looks columns up and collects the missing ones, so that one error can list all of them.
 pub struct Finder<'a> {
     pub table: &'a mut Table,
     missing: Vec<String>,
@@ -96,7 +96,7 @@ impl Finder<'_> {
         Finder { table, missing: Vec::new() }
     }
 
-    /// The columns of these names; those that may be missing are left out.
+    /// The columns with these names; optional ones may be left out.
     pub fn all(&mut self, names: &Names) -> Result<Vec<Column>, FileError> {
         let mut columns = Vec::new();
         for name in &names.0 {
@@ -109,7 +109,7 @@ impl Finder<'_> {
         Ok(columns)
     }
 
-    /// The columns of these names, or none where one is not there.
+    /// The columns with these names, or an empty list if one is missing.
     pub fn if_there(&mut self, names: &Names, is_required: bool) -> Result<Vec<Column>, FileError> {
         if is_required {
             return self.all(names);
@@ -134,7 +134,7 @@ impl Finder<'_> {
         Ok(None)
     }
 
-    /// An error if something that is needed was not found.
+    /// Fails if a required column was not found.
     pub fn done(self) -> Result<(), FileError> {
         let missing: Vec<&str> = self.missing.iter().map(String::as_str).collect();
         if missing.is_empty() { Ok(()) } else { Err(self.table.missing(&missing)) }
@@ -146,7 +146,7 @@ fn first_of(name: &str) -> &str {
 }
 
 impl Places {
-    /// Finds the columns of results.
+    /// Locates the columns of a file of results.
     pub fn find(table: &mut Table, layout: &Layout) -> Result<Places, FileError> {
         let columns = &layout.columns;
         let said = |key: &str| layout.required.iter().any(|said| said == key);
@@ -183,7 +183,7 @@ impl Places {
 fn contest_columns(finder: &mut Finder<'_>, layout: &Layout) -> Result<Vec<Column>, FileError> {
     let names = &layout.columns.contest;
     if !names.is_empty() {
-        // Nobody names a column so: there is one contest, whatever the columns are called.
+        // `none` is not a column name: it declares that the file has a single contest, whatever its columns are called.
         return if names.0 == ["none"] { Ok(Vec::new()) } else { finder.all(names) };
     }
     let mut columns = Vec::new();
@@ -196,7 +196,7 @@ fn contest_columns(finder: &mut Finder<'_>, layout: &Layout) -> Result<Vec<Colum
     Ok(columns.into_iter().filter(|column| is_free(finder.table, layout, *column)).collect())
 }
 
-/// Whether a column is not the one that says something else.
+/// Whether a column has no other meaning.
 fn is_free(table: &Table, layout: &Layout, column: Column) -> bool {
     let name = folded(&table.columns()[column.0]);
     let taken = [&layout.columns.region, &layout.columns.region_name, &layout.columns.choice, &layout.columns.votes];
@@ -237,7 +237,7 @@ fn wide_columns(table: &mut Table, wide: &Wide, layout: &Layout) -> Result<Vec<W
     Ok(found)
 }
 
-/// The figures' columns that a layout names by the contest.
+/// The columns of a contest's own figures, if the layout names them by contest.
 fn contest_figures(table: &mut Table, layout: &Layout, contest: &str) -> Result<[Option<Column>; 4], FileError> {
     let Layout { columns, .. } = layout;
     let mut figures = [None; 4];
@@ -279,7 +279,7 @@ fn numbered(table: &mut Table, repeat: &Repeat) -> Result<Groups, FileError> {
     Ok(Groups::Numbered(groups))
 }
 
-/// The first group's columns are the first of their names; they come again after as many columns as a group has.
+/// The first group has the first occurrence of each name; the names recur after as many columns as a group has.
 fn repeated(table: &mut Table, repeat: &Repeat) -> Result<Groups, FileError> {
     let names: Vec<String> = table.columns().iter().map(|name| folded(name)).collect();
     let place_of = |name: &str| names.iter().position(|other| *other == folded(name));

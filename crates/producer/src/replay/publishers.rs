@@ -1,4 +1,4 @@
-//! Files as publishers write them, made here after their own descriptions, and read by the layouts that come along.
+//! Files as publishers write them, recreated from their own descriptions, and read with the built-in layouts.
 
 use std::fmt::Write as _;
 
@@ -31,7 +31,7 @@ pub fn shown(report: &Report) -> String {
     out
 }
 
-/// Reads a file by the layout that fits it.
+/// Reads a file with the built-in layout that fits it.
 fn check(bytes: &[u8], change: impl Fn(&mut Layout), expected: Expect) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("file.csv");
@@ -58,10 +58,10 @@ fn openelections() {
         |_| {},
         expect![[r#"
             is refused, by `openelections`
-            ! line 8, column `office`: holds 3 contests: `President`, `U.S. House / 2`, `U.S. House / 3`; choose one by --contest 'President', or say by --contest-column which column tells them apart (none: all rows are of one)
-            - the registered voters stand as a contest of their own, and are taken from there
+            ! line 8, column `office`: holds 3 contests: `President`, `U.S. House / 2`, `U.S. House / 3`; choose one with --contest 'President', or name their column with --contest-column (none: all rows are one contest)
+            - registered voters are listed as a separate contest and taken from there
             - line 7, column `candidate`: `Under Votes` is read as blank ballots
-            - 1 rows are added to another one of the same name and region
+            - 1 rows were added to another row with the same name and region
             Eva Lind 150 in 2
             Finn Berg 123 in 2
             Write-ins 2 in 1
@@ -74,10 +74,10 @@ fn openelections() {
         |layout| layout.answers.contest = Some("President".into()),
         expect![[r#"
             can be counted, by `openelections`
-            - the registered voters stand as a contest of their own, and are taken from there
+            - registered voters are listed as a separate contest and taken from there
             - line 7, column `candidate`: `Under Votes` is read as blank ballots
-            - 1 rows are added to another one of the same name and region
-            - how many are registered is unknown in 1 of 2 regions; it is shown as unknown there, and of the whole
+            - 1 rows were added to another row with the same name and region
+            - the number of registered voters is unknown in 1 of 2 regions; it is shown as unknown there and in total
             Eva Lind 150 in 2
             Finn Berg 123 in 2
             Write-ins 2 in 1
@@ -110,7 +110,7 @@ fn medsl() {
         can be counted, by `medsl`
         - line 6, column `candidate`: `OVERVOTES` is read as spoilt ballots
         - line 7, column `candidate`: `UNDERVOTES` is read as blank ballots
-        - how many are registered is not said; it is shown as unknown, and no turnout
+        - the number of registered voters is not given; it is shown as unknown, without turnout
         FINN BERG 45 in 1
         EVA LIND 42 in 1
         [ELM / OAK 1] ELM / OAK 1: 88 of ?
@@ -125,7 +125,7 @@ fn medsl() {
         is refused, by `medsl`
         - line 6, column `candidate`: `OVERVOTES` is read as spoilt ballots
         - line 7, column `candidate`: `UNDERVOTES` is read as blank ballots
-        ! line 8: `TOTAL` is a row of totals beside the ways of voting that it adds up; --totals leave-out leaves such rows out, --totals keep adds them too
+        ! line 8: `TOTAL` is a totals row next to the ways of voting it sums up; --totals leave-out omits such rows, --totals keep adds them too
         EVA LIND 84 in 1
         FINN BERG 45 in 1
         [ELM / OAK 1] ELM / OAK 1: 130 of ?
@@ -209,7 +209,7 @@ fn house_of_commons() {
         |_| {},
         expect![[r#"
         can be counted, by `uk-candidates`
-        - how many are registered is not said; it is shown as unknown, and no turnout
+        - the number of registered voters is not given; it is shown as unknown, without turnout
         Eva Lind Lab 300 in 1
         Jon Smith PC 200 in 1
         Jon Smith PC 180 in 1
@@ -258,7 +258,7 @@ fn german_federal_returning_officer() {
         |_| {},
         expect![[r#"
         is refused, by `germany-kerg`
-        ! line 6: holds 2 contests: `Erststimmen`, `Zweitstimmen`; choose one by --contest 'Erststimmen', or say by --contest-column which column tells them apart (none: all rows are of one)
+        ! line 6: holds 2 contests: `Erststimmen`, `Zweitstimmen`; choose one with --contest 'Erststimmen', or name their column with --contest-column (none: all rows are one contest)
         Partei A 90 in 2
         Partei B 70 in 2
         [1] Nord: 72 of 100
@@ -286,7 +286,7 @@ fn cast_vote_records_of_es_s() {
         |_| {},
         expect![[r#"
         is refused, by `ess-cvr`
-        ! file.csv, line 1: has 2 columns that may be counted; say which by --choice-column 'Mayor': Mayor, Council
+        ! file.csv, line 1: has 2 columns that could be counted; pick one with --choice-column 'Mayor': Mayor, Council
         blank 0, null 0, registered ?"#]],
     );
     check(
@@ -296,7 +296,7 @@ fn cast_vote_records_of_es_s() {
         can be counted, by `ess-cvr`
         - line 3, column `Mayor`: `undervote` is read as a blank ballot; --marks choices reads it as a candidate
         - line 4, column `Mayor`: `overvote` is read as a spoilt ballot; --marks choices reads it as a candidate
-        - how many are registered is not said; it is shown as unknown, and no turnout
+        - the number of registered voters is not given; it is shown as unknown, without turnout
         Eva Lind 1 in 2
         write-in: 1 in 2
         [Oak] Oak: 2 of ?
@@ -317,7 +317,7 @@ fn cast_vote_records_of_dominion() {
         |_| {},
         expect![[r#"
         is refused, by `dominion-cvr`
-        ! file.csv, line 2: holds 2 contests: `Mayor (Vote For=1)`, `Judge (Vote For=1)`; choose one by --contest 'Mayor (Vote For=1)'
+        ! file.csv, line 2: holds 2 contests: `Mayor (Vote For=1)`, `Judge (Vote For=1)`; choose one with --contest 'Mayor (Vote For=1)'
         blank 0, null 0, registered ?"#]],
     );
     check(
@@ -325,8 +325,8 @@ fn cast_vote_records_of_dominion() {
         |layout| layout.answers.contest = Some("Mayor (Vote For=1)".into()),
         expect![[r#"
         can be counted, by `dominion-cvr`
-        - left out are ballots without this contest: 1
-        - how many are registered is not said; it is shown as unknown, and no turnout
+        - omitted ballots without this contest: 1
+        - the number of registered voters is not given; it is shown as unknown, without turnout
         Eva Lind / DEM 1 in 2
         Finn Berg / REP 1 in 2
         Write-in 0 in 2
@@ -344,8 +344,8 @@ fn scottish_wards() {
         |_| {},
         expect![[r#"
         can be counted, by `scotland-rankings`
-        - the first choices are counted; further ones are not
-        - how many are registered is not said; it is shown as unknown, and no turnout
+        - only first choices are counted
+        - the number of registered voters is not given; it is shown as unknown, without turnout
         Eva Lind 12 in 1
         Finn Berg 7 in 1
         Gus Dahl 5 in 1

@@ -1,7 +1,7 @@
-//! Wards of Scottish councils: how often each ranking of the candidates was cast. The first choices are counted.
+//! Wards of Scottish councils: how often each ranking of the candidates was cast. Only first choices are counted.
 //!
-//! The first line has the numbers of candidates and seats, each line after it a count and a ranking of candidates' numbers,
-//! then come the candidates in the order of their numbers, and the ward.
+//! The first line has the numbers of candidates and seats. Each following line has a count and a ranking of candidates'
+//! numbers. Then come the candidates in order of their numbers, and the ward.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use super::finding::Findings;
 use super::layout::Layout;
 use super::settle::{Candidate, CandidateRow, RegionSum, Settled};
 
-/// Whether the first rows are a line of two numbers and lines of rankings.
+/// Whether the first rows are a line of two numbers followed by rankings.
 pub fn fits(rows: &[(u64, Vec<String>)]) -> bool {
     let numbers = |row: &[String]| -> Option<Vec<u64>> {
         row.iter().filter(|text| !text.is_empty()).map(|text| text.parse().ok()).collect()
@@ -25,7 +25,7 @@ pub fn fits(rows: &[(u64, Vec<String>)]) -> bool {
     head.len() == 2 && head[1] <= head[0] && rows.get(1).is_some_and(|(_, row)| is_ranking(row))
 }
 
-/// Reads a ward: a region of its own.
+/// Reads a ward as a single region.
 pub fn read(path: &Path, layout: &Layout) -> Result<Settled, FileError> {
     let mut rows = Input::open(path, &layout.file)?.rows(&layout.file);
     let mut row = Row::default();
@@ -88,7 +88,7 @@ pub fn read(path: &Path, layout: &Layout) -> Result<Settled, FileError> {
         line: row.line(),
     };
     let mut findings = Findings::default();
-    findings.note("the first choices are counted; further ones are not".into());
-    findings.note("how many are registered is not said; it is shown as unknown, and no turnout".into());
+    findings.note("only first choices are counted".into());
+    findings.note("the number of registered voters is not given; it is shown as unknown, without turnout".into());
     Ok(Settled { contest: Some(ward), contests: Vec::new(), regions: vec![region], candidates, findings })
 }

@@ -1,7 +1,7 @@
-//! Official results by region: a file of counts becomes an election and a plan of ballots.
+//! Official results by region: turns a file of counts into an election and a plan of ballots.
 //!
-//! [`super::facts`] reads its rows, [`super::settle`] makes results of them. Holds one row of the file per
-//! candidate and region in memory, and no ballot.
+//! [`super::facts`] reads the rows, [`super::settle`] turns them into results. Memory holds one row of the file per
+//! candidate and region, and no ballots.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -17,10 +17,14 @@ use super::{About, color_by_votes, facts, rankings};
 use crate::simulate::Plan;
 use crate::simulate::cells::Cells;
 
-/// Reads a file of results. Every cell of the plan has exactly the file's figure. Also what is odd, and settled.
+/// Reads a file of results into a plan whose cells match the file exactly. Also returns the findings.
 ///
-/// A candidate's code is the id, which stands in its region only, or one made from the name. One who is in all regions (by
-/// the same id and name, and if there are several regions) stands everywhere.
+/// A candidate's code is the id, which is valid only in its region, or is derived from the name. A candidate who is in
+/// all regions (with the same id and name, and if there are several regions) stands everywhere.
+///
+/// # Errors
+///
+/// If the file cannot be read, or something in it is refused.
 pub fn read(path: &Path, layout: &Layout, about: &About, seed: u64) -> Result<(Plan, Vec<Finding>), FileError> {
     let settled = settled(path, layout)?;
     if let Some(error) = settled.findings.error(path) {
@@ -35,7 +39,11 @@ pub fn read(path: &Path, layout: &Layout, about: &About, seed: u64) -> Result<(P
     Ok((plan, settled.findings.0))
 }
 
-/// Reads a file of results as far as it can be read.
+/// Reads a file of results as far as possible.
+///
+/// # Errors
+///
+/// If the file cannot be read or has no rows.
 pub fn settled(path: &Path, layout: &Layout) -> Result<Settled, FileError> {
     if layout.kind == Kind::Rankings {
         return rankings::read(path, layout);
@@ -62,7 +70,7 @@ fn ballots(settled: &Settled, cells: &Cells) -> Vec<u32> {
             NULL => Some(settled.regions[region].null),
             choice => votes.get(&(region, choice)).copied(),
         };
-        // Sums beyond 32 bits are more than an election has; single figures beyond were refused with their line.
+        // Sums beyond 32 bits exceed any election; single figures beyond that were refused with their line.
         u32::try_from(figure.unwrap_or(0)).unwrap_or(u32::MAX)
     });
     ballots.collect()
@@ -72,7 +80,7 @@ fn election(path: &Path, settled: &Settled, about: &About) -> Election {
     let mut choices: Vec<Choice> = Vec::new();
     let mut votes: Vec<u64> = Vec::new();
     for candidate in &settled.candidates {
-        // One person has one colour, wherever there is a row.
+        // A person has one colour in all regions.
         let sum = candidate.votes();
         let mut add = |name: &str, region| {
             choices.push(Choice { code: candidate.code.clone(), name: name.to_owned(), color: String::new(), region });

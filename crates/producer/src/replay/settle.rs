@@ -1,7 +1,7 @@
-//! What is made of a file's rows: which are results, which are sums of others, who is one person, who may vote.
+//! Interprets a file's rows: which are results, which are totals, who is one person, and how many are registered.
 //!
-//! Nothing is guessed. What a file leaves open is a [`Finding`](super::finding::Finding) that is refused until an answer
-//! settles it; until then the sums are shown with all rows counted.
+//! Nothing is guessed. Whatever a file leaves open is a [`Finding`](super::finding::Finding) that refuses the file
+//! until an answer settles it; until then, the sums shown include all rows.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -13,7 +13,7 @@ use super::layout::{Answers, Layout, Marks, OverRegistered, SameName, Spelling, 
 use super::totals;
 use super::words::{self, Word};
 
-/// Results as they are to be counted.
+/// Results, ready to be counted.
 pub struct Settled {
     pub contest: Option<String>,
     pub contests: Vec<String>,
@@ -25,7 +25,7 @@ pub struct Settled {
 pub struct RegionSum {
     pub code: String,
     pub name: String,
-    /// None: nobody has said.
+    /// None if unknown.
     pub registered: Option<u64>,
     pub abstentions: Option<u64>,
     pub blank: u64,
@@ -35,13 +35,13 @@ pub struct RegionSum {
 }
 
 impl RegionSum {
-    /// Ballots in all.
+    /// The total number of ballots.
     pub fn cast(&self) -> u64 {
         self.valid + self.blank + self.null
     }
 }
 
-/// A person, or what else can be voted for.
+/// A person, or anything else that can be voted for.
 pub struct Candidate {
     pub code: String,
     pub rows: Vec<CandidateRow>,
@@ -60,12 +60,12 @@ impl Candidate {
     }
 }
 
-/// Who a row is for.
+/// Identifies the candidate of a row.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Person {
     Id(u32),
     Name(u32),
-    /// Stands in one region, and may have a namesake there.
+    /// Stands in one region only, and may have a namesake there.
     Local {
         name: u32,
         region: usize,
@@ -73,7 +73,7 @@ enum Person {
     },
 }
 
-/// Some publishers tell the registered voters as an office of its own.
+/// Takes the registered voters from a separate office, as some publishers list them.
 fn add_registered(facts: &Facts, contest: usize, regions: &mut [RegionFacts], findings: &mut Findings) {
     let mut of_code: HashMap<&str, u64> = HashMap::new();
     for vote in &facts.votes {
@@ -87,18 +87,18 @@ fn add_registered(facts: &Facts, contest: usize, regions: &mut [RegionFacts], fi
         region.figures[REGISTERED_AT] = of_code.get(region.code.as_str()).copied();
     }
     if !of_code.is_empty() {
-        findings.note("the registered voters stand as a contest of their own, and are taken from there".into());
+        findings.note("registered voters are listed as a separate contest and taken from there".into());
     }
 }
 
-/// Rows on their way to results.
+/// Rows being turned into results.
 pub(super) struct Settling<'a> {
     pub facts: &'a Facts,
     pub answers: &'a Answers,
     pub regions: Vec<RegionFacts>,
     pub votes: Vec<VoteFact>,
     pub findings: Findings,
-    /// Rows that were added to another one of the same name and region.
+    /// Rows that were added to another row with the same name and region.
     added: u64,
 }
 
@@ -108,7 +108,7 @@ pub fn settle(facts: &Facts, layout: &Layout) -> Settled {
     let mut settling = Settling::of_contest(facts, &layout.answers, chosen.contest, findings);
     if facts.recomposed > 0 {
         settling.findings.note(format!(
-            "names on {} rows are not in Unicode's composed form; they are read as if they were, so that one name is one person",
+            "names on {} rows are not in Unicode's composed form; they are normalised, so that one name is one person",
             facts.recomposed
         ));
     }
@@ -156,7 +156,7 @@ impl<'a> Settling<'a> {
         self.facts.texts.text(choice)
     }
 
-    /// Rows that name nobody.
+    /// Rows without a name.
     fn settle_nameless(&mut self) {
         let nameless: Vec<VoteFact> = self.votes.iter().filter(|vote| vote.choice.is_none()).copied().collect();
         if nameless.is_empty() {
@@ -172,8 +172,8 @@ impl<'a> Settling<'a> {
                 (true, Some(Totals::LeaveOut)) => left_out += 1,
                 (true, _) => {
                     let what = format!(
-                        "is empty, and the row's {} votes are the sum of the others in region `{}`: a row of totals; \
-                         --totals leave-out leaves such rows out",
+                        "is empty, and the row's {} votes are the sum of the others in region `{}`: probably a totals \
+                         row; --totals leave-out omits such rows",
                         vote.votes, self.regions[vote.region].code
                     );
                     self.findings.refuse(vote.line, column, what);
@@ -182,12 +182,12 @@ impl<'a> Settling<'a> {
             }
         }
         if left_out > 0 {
-            self.findings.note(format!("{left_out} rows without a candidate are sums of others, and left out"));
+            self.findings.note(format!("{left_out} rows without a candidate are sums of others, and omitted"));
         }
         self.votes.retain(|vote| vote.choice.is_some());
     }
 
-    /// Names that are words of another kind.
+    /// Names that are words with another meaning.
     fn settle_words(&mut self) {
         let mut word_of: BTreeMap<u32, (Word, u64)> = BTreeMap::new();
         for vote in &self.votes {
@@ -209,20 +209,20 @@ impl<'a> Settling<'a> {
         self.count_marks(&moved, &gone);
     }
 
-    /// Whether the rows of a word are no candidate's.
+    /// Whether the rows of a word are not a candidate's.
     fn settle_word(&mut self, name: &str, word: Word, line: u64) -> bool {
         let column = self.choice_column();
         if word == Word::Total {
             return match self.answers.totals {
                 Some(Totals::LeaveOut) => {
-                    self.findings.note_at(line, column, format!("`{name}` is a sum of others, and left out"));
+                    self.findings.note_at(line, column, format!("`{name}` is a total, and omitted"));
                     true
                 }
                 Some(Totals::Keep) => false,
                 None => {
                     let what = format!(
-                        "`{name}` is the name of a sum, not of a candidate; --totals leave-out leaves such rows out, --totals \
-                         keep takes them for candidates"
+                        "`{name}` names a total, not a candidate; --totals leave-out omits such rows, --totals \
+                         keep treats them as candidates"
                     );
                     self.findings.refuse(line, column, what);
                     false
@@ -243,7 +243,8 @@ impl<'a> Settling<'a> {
             Some(Marks::Choices) => false,
             None => {
                 let what = format!(
-                    "`{name}` is not a candidate's name; --marks ballots reads it as {meaning}, --marks choices as a candidate"
+                    "`{name}` is not a candidate's name; --marks ballots reads it as {meaning}, --marks choices as a \
+                     candidate"
                 );
                 self.findings.refuse(line, column, what);
                 false
@@ -251,7 +252,7 @@ impl<'a> Settling<'a> {
         }
     }
 
-    /// Adds the votes of words to the figures of their regions.
+    /// Adds the votes for words to their regions' figures.
     fn count_marks(&mut self, moved: &[VoteFact], word_of: &HashMap<u32, Word>) {
         let mut counted: BTreeMap<(usize, usize), (u64, u64)> = BTreeMap::new();
         for vote in moved {
@@ -271,7 +272,7 @@ impl<'a> Settling<'a> {
                 Some(given) if given != sum => {
                     let name = super::places::FIGURES[at];
                     let what = format!(
-                        "rows give {sum} as {name} of region `{}`, a column gives {given}; expected the same",
+                        "rows give {sum} as {name} for region `{}`, but a column gives {given}; expected the same",
                         row.code
                     );
                     self.findings.refuse(line, None, what);
@@ -281,7 +282,7 @@ impl<'a> Settling<'a> {
         }
     }
 
-    /// Names that differ in case and spaces only.
+    /// Names that differ only in case and spaces.
     fn settle_spelling(&mut self) {
         let mut first_of: HashMap<(Option<u32>, String), (u32, u64)> = HashMap::new();
         let mut same_as: HashMap<(Option<u32>, u32), u32> = HashMap::new();
@@ -297,14 +298,14 @@ impl<'a> Settling<'a> {
             if first == choice {
                 continue;
             }
-            let pair = format!("`{name}` and `{}` (line {first_line}) differ in case or spaces only", self.name(first));
+            let pair = format!("`{name}` and `{}` (line {first_line}) differ only in case or spaces", self.name(first));
             match self.answers.spelling {
                 None => {
-                    let what = format!("{pair}; --spelling join makes them one, --spelling apart two");
+                    let what = format!("{pair}; --spelling join treats them as one, --spelling apart as two");
                     self.findings.refuse(line, column, what);
                 }
-                Some(Spelling::Join) => self.findings.note_at(line, column, format!("{pair}, and are one")),
-                Some(Spelling::Apart) => self.findings.note_at(line, column, format!("{pair}, and are two")),
+                Some(Spelling::Join) => self.findings.note_at(line, column, format!("{pair}, and are treated as one")),
+                Some(Spelling::Apart) => self.findings.note_at(line, column, format!("{pair}, and are treated as two")),
             }
         }
         if self.answers.spelling == Some(Spelling::Join) {
@@ -314,7 +315,7 @@ impl<'a> Settling<'a> {
         }
     }
 
-    /// Whose rows are whose.
+    /// Groups rows by candidate.
     fn candidates(&mut self, is_local: bool) -> Vec<Candidate> {
         let doubled = self.doubled_names();
         let mut candidates: Vec<(Person, Vec<(VoteFact, u64)>)> = Vec::new();
@@ -354,13 +355,13 @@ impl<'a> Settling<'a> {
             }
         }
         if self.added > 0 {
-            let what = format!("{} rows are added to another one of the same name and region", self.added);
+            let what = format!("{} rows were added to another row with the same name and region", self.added);
             self.findings.note(what);
         }
         self.named(candidates)
     }
 
-    /// Names that stand more than once in a region. Where ids tell them apart, whether they are one person is open.
+    /// Names that occur more than once in a region. If their ids differ, it is unclear whether they are one person.
     fn doubled_names(&mut self) -> HashSet<u32> {
         let mut first_of: HashMap<(usize, u32), VoteFact> = HashMap::new();
         let mut doubled = HashSet::new();
@@ -376,8 +377,8 @@ impl<'a> Settling<'a> {
                 let is_open = first.id != vote.id && self.answers.same_name.is_none();
                 if is_open && doubled.insert(name) {
                     let what = format!(
-                        "`{}` stands in region `{}` on line {} already, with another id; --same-name one adds them up as one \
-                         person, --same-name several keeps them apart",
+                        "`{}` is already in region `{}` on line {}, with another id; --same-name one adds them up as \
+                         one person, --same-name several keeps them apart",
                         self.name(name),
                         self.regions[vote.region].code,
                         first.line
@@ -400,14 +401,15 @@ impl<'a> Settling<'a> {
         let (name, region) = (vote.choice.map_or("", |choice| self.name(choice)), &self.regions[vote.region].code);
         let what = match vote.id {
             Some(id) => format!(
-                "`{}` stands in region `{region}` on line {} already; expected each id once a region, or --same-name one, \
-                 which adds them up",
+                "`{}` is already in region `{region}` on line {}; expected each id once per region, or --same-name \
+                 one, which adds them up",
                 self.facts.texts.text(id),
                 first.line
             ),
             None => format!(
-                "`{name}` stands in region `{region}` on line {} already; --same-name one adds them up as one person, \
-                 --same-name several keeps them apart; a column that tells why is named by --choice-id-column or --part-column",
+                "`{name}` is already in region `{region}` on line {}; --same-name one adds them up as one person, \
+                 --same-name several keeps them apart; if a column distinguishes them, name it with \
+                 --choice-id-column or --part-column",
                 first.line
             ),
         };
@@ -425,7 +427,7 @@ impl<'a> Settling<'a> {
                 Some(id) => self.facts.texts.text(id).to_owned(),
                 None => codes.give(text(&first), "candidate"),
             };
-            // A region has each of them once, so as many rows as regions are all regions.
+            // A candidate has at most one row per region, so as many rows as regions means every region.
             let is_everywhere = rows.len() == regions
                 && (first.id.is_none() || regions > 1)
                 && !matches!(person, Person::Local { .. })
@@ -440,7 +442,7 @@ impl<'a> Settling<'a> {
         named.collect()
     }
 
-    /// Who voted must be among the registered, and be those who did not stay away.
+    /// Checks that ballots do not exceed the registered voters, and match the abstentions.
     fn region_sums(&mut self) -> Vec<RegionSum> {
         let mut valid = vec![0; self.regions.len()];
         self.votes.iter().for_each(|vote| valid[vote.region] += vote.votes);
@@ -458,7 +460,7 @@ impl<'a> Settling<'a> {
             line: region.line,
         });
         let mut sums: Vec<RegionSum> = sums.collect();
-        // What is open already may be why figures do not fit.
+        // Unsettled findings may be the reason for figures that do not match.
         if self.findings.has_refused() {
             return sums;
         }
@@ -473,7 +475,7 @@ impl<'a> Settling<'a> {
         if region.registered == Some(0) && cast > 0 {
             region.registered = None;
             let what = format!(
-                "region `{}` has {cast} ballots and 0 registered voters; how many they are is taken as unknown",
+                "region `{}` has {cast} ballots and 0 registered voters; the number is treated as unknown",
                 region.code
             );
             self.findings.note_at(region.line, Some("registered"), what);
@@ -490,7 +492,9 @@ impl<'a> Settling<'a> {
                     self.findings.note_at(region.line, None, format!("region `{}`: {over}", region.code));
                     return;
                 }
-                format!("{over}; expected no more than those, or --over-registered allow, which counts them and warns")
+                format!(
+                    "{over}; expected at most as many, or --over-registered allow, which counts them with a warning"
+                )
             }
             Some((abstentions, None)) => {
                 format!("{abstentions} abstentions of {registered} registered; expected no more")
@@ -503,14 +507,14 @@ impl<'a> Settling<'a> {
         self.findings.refuse(region.line, None, format!("region `{}`: {what}", region.code));
     }
 
-    /// Regions whose names differ in case and spaces only.
+    /// Regions whose names differ only in case and spaces.
     fn note_alike(&mut self, regions: &[RegionSum]) {
         let mut first_of: HashMap<String, &RegionSum> = HashMap::new();
         for region in regions {
             let first = first_of.entry(words::spelling(&region.code)).or_insert(region);
             if first.code != region.code {
                 let what = format!(
-                    "regions `{}` and `{}` differ in case or spaces only, and are two",
+                    "regions `{}` and `{}` differ only in case or spaces, and are treated as two",
                     first.code, region.code
                 );
                 self.findings.note_at(region.line, Some(&self.facts.region_column), what);
@@ -521,10 +525,12 @@ impl<'a> Settling<'a> {
     fn note_unknown(&mut self, regions: &[RegionSum]) {
         let unknown = regions.iter().filter(|region| region.registered.is_none()).count();
         if unknown == regions.len() {
-            self.findings.note("how many are registered is not said; it is shown as unknown, and no turnout".into());
+            self.findings
+                .note("the number of registered voters is not given; it is shown as unknown, without turnout".into());
         } else if unknown > 0 {
             self.findings.note(format!(
-                "how many are registered is unknown in {unknown} of {} regions; it is shown as unknown there, and of the whole",
+                "the number of registered voters is unknown in {unknown} of {} regions; it is shown as unknown \
+                 there and in total",
                 regions.len()
             ));
         }

@@ -1,4 +1,4 @@
-//! Files in, votes and errors out; the real files where they are.
+//! Checks votes and errors for given files, and for the real files if they exist.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -46,7 +46,7 @@ fn results_by(layout: &Layout, text: &str) -> Result<Plan, String> {
         .map_err(|error| error.to_string().replace(&format!("{}/", dir.path().display()), ""))
 }
 
-/// The choices and the counts, one a line.
+/// The choices and the counts, one per line.
 fn shown(plan: &Plan) -> String {
     let mut out = format!("{} {:?}\n", plan.election().id, plan.election().title);
     for choice in &plan.election().choices {
@@ -66,7 +66,7 @@ fn shown(plan: &Plan) -> String {
     out
 }
 
-/// Rows of one name with several ids are several people.
+/// Treats rows with one name and several ids as several people.
 fn several() -> Layout {
     let mut layout = Layout::own();
     layout.answers.same_name = Some(layout::SameName::Several);
@@ -82,7 +82,7 @@ fn check_several(text: &str, expected: Expect) {
 }
 
 #[test]
-fn results_without_ids_have_codes_of_names() {
+fn results_without_ids_have_codes_derived_from_names() {
     check_results(
         "region_code,region_name,registered,abstentions,blank,null,candidate,votes,party\n\
          01,North,100,20,3,2,Zoë Ünal,40,x\n\
@@ -101,7 +101,7 @@ fn results_without_ids_have_codes_of_names() {
 }
 
 #[test]
-fn an_id_stands_in_its_region_only_unless_it_is_the_same_everywhere() {
+fn an_id_is_valid_in_its_region_only_unless_it_is_the_same_everywhere() {
     check_several(
         "region_code,candidate,candidate_id,votes\n\
          N,Ann,1,5\nN,Bob,2,4\nN,Bob,3,3\nN,Cleo,7,2\n\
@@ -167,13 +167,13 @@ fn broken_results_name_line_column_and_what_was_expected() {
         (
             "1,N,9,1,0,0,Ann,4\n1,N,9,1,0,0,Bob,2\n1,N,9,1,0,0,Ann,2\n",
             expect![
-                "Élections 2031.csv, line 4, column `candidate`: `Ann` stands in region `1` on line 2 already; --same-name one adds them up as one person, --same-name several keeps them apart; a column that tells why is named by --choice-id-column or --part-column"
+                "Élections 2031.csv, line 4, column `candidate`: `Ann` is already in region `1` on line 2; --same-name one adds them up as one person, --same-name several keeps them apart; if a column distinguishes them, name it with --choice-id-column or --part-column"
             ],
         ),
         (
             "1,N,9,,2,1,Ann,7\n",
             expect![
-                "Élections 2031.csv, line 2: region `1`: blank 2 + null 1 + votes 7 = 10 ballots of 9 registered; expected no more than those, or --over-registered allow, which counts them and warns"
+                "Élections 2031.csv, line 2: region `1`: blank 2 + null 1 + votes 7 = 10 ballots of 9 registered; expected at most as many, or --over-registered allow, which counts them with a warning"
             ],
         ),
         (
@@ -194,7 +194,7 @@ fn broken_results_name_line_column_and_what_was_expected() {
         (
             "region_code,candidate,votes,candidate_id\n1,Ann,4,7\n1,Ann,2,7\n",
             expect![
-                "Élections 2031.csv, line 3, column `candidate_id`: `7` stands in region `1` on line 2 already; expected each id once a region, or --same-name one, which adds them up"
+                "Élections 2031.csv, line 3, column `candidate_id`: `7` is already in region `1` on line 2; expected each id once per region, or --same-name one, which adds them up"
             ],
         ),
         (
@@ -220,7 +220,7 @@ fn broken_results_name_line_column_and_what_was_expected() {
     }
 }
 
-/// 650 regions with 7 candidates each, two of them of one name in one region.
+/// 650 regions with 7 candidates each, two of whom share a name.
 #[test]
 fn local_candidates_of_many_regions_are_all_told_apart() {
     let mut text =
@@ -250,7 +250,7 @@ fn local_candidates_of_many_regions_are_all_told_apart() {
     }
 }
 
-/// The first votes of all voters, in the log and by the truth.
+/// The votes in the log, and the truth.
 fn sent<B: crate::simulate::Ballots>(ballots: &B) -> (Vec<(String, String, i64)>, Truth) {
     let dir = tempfile::tempdir().unwrap();
     let log = EmbeddedLog::open(dir.path(), 3).unwrap();
@@ -300,7 +300,7 @@ fn ballots_are_sent_in_the_order_of_the_file() {
 }
 
 #[test]
-fn ballots_may_say_their_channel() {
+fn ballots_may_state_their_channel() {
     let dir = tempfile::tempdir().unwrap();
     let path = written(dir.path(), "cvr.csv", "id,precinct,vote,by\na,P1,Ann,mail\nb,P1,Ann,desk\nc,P1,Ann,mail\n");
     let mut layout = Layout::of_ballots("id", "precinct", "vote");
@@ -341,13 +341,13 @@ fn a_file_that_changes_while_it_is_replayed_is_an_error() {
         let (progress, stop) = (SendProgress::default(), AtomicBool::new(false));
         let delivery = Delivery { log: &log, speed: Speed::Max, threads: 1, progress: &progress, stop: &stop };
         let error = run(&file, &FaultRates::none(), &delivery).unwrap_err().to_string();
-        assert!(error.contains("has changed while it was read"), "{error}");
+        assert!(error.contains("changed while it was being read"), "{error}");
     }
 }
 
-/// A run over a file of ballots that was killed goes on where it was.
+/// A killed run over a file of ballots resumes where it was.
 #[test]
-fn ballots_go_on_where_the_log_ends() {
+fn ballots_resume_where_the_log_ends() {
     let dir = tempfile::tempdir().unwrap();
     let mut text = "id,precinct,vote,kind\n".to_owned();
     (0..500).for_each(|row| text += &format!("v{},P{},C{},\n", row % 450, row % 7, row % 5));
@@ -382,7 +382,7 @@ fn ballots_go_on_where_the_log_ends() {
     assert_eq!(run_on(&cut), truth);
     assert_eq!(all(&cut), all(&whole));
 
-    // One vote that is corrected, far from the end, makes it another file.
+    // A single corrected vote, far from the end, makes it another file.
     let corrected = written(dir.path(), "cvr.csv", &text.replace("v3,P3,C3,", "v3,P3,C4,"));
     let file = BallotFile::open(&corrected, layout(), &about(), [7; 32], 1).unwrap();
     let delivery = Delivery { log: &whole, speed: Speed::Max, threads: 2, progress: &progress, stop: &stop };
@@ -390,13 +390,13 @@ fn ballots_go_on_where_the_log_ends() {
     assert!(error.contains("holds votes of another run") && error.contains("file that it was started with"), "{error}");
 }
 
-/// A real file, or none and a word about it.
+/// A real file; if it does not exist, none and a message.
 fn real_file(name: &str) -> Option<PathBuf> {
     file_of("data", name)
 }
 
-/// A file of a folder that is beside the one with real results and ballots, or that one; none, and a word about it, if it is
-/// not there.
+/// A file of the folder with real results and ballots, or of a folder next to it; if it does not exist, none and a
+/// message.
 pub(super) fn file_of(folder: &str, name: &str) -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
     let data = std::env::var_os("SCRUTIN_TEST_DATA").map_or_else(beside, PathBuf::from);
@@ -404,7 +404,7 @@ pub(super) fn file_of(folder: &str, name: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    // Straight to the terminal: what a passing test prints is not shown.
+    // Write directly to the terminal: the output of a passing test is not shown.
     let line = format!(
         "SKIPPED: {} is not there; set SCRUTIN_TEST_DATA to the folder with real data beside it\n",
         path.display()
@@ -414,7 +414,7 @@ pub(super) fn file_of(folder: &str, name: &str) -> Option<PathBuf> {
 }
 
 #[test]
-fn the_french_results_of_2022_are_taken_apart_exactly() {
+fn the_french_results_of_2022_are_reproduced_exactly() {
     let Some(path) = real_file("fr2022_t1_departements.csv") else { return };
     let (plan, _) = results::read(&path, &Layout::own(), &about(), 1).unwrap();
     assert_eq!((plan.election().regions.len(), plan.election().choices.len()), (107, 12));

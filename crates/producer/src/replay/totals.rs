@@ -1,4 +1,4 @@
-//! Rows that are sums of others: by their name, and by their figures.
+//! Detects rows that are sums of others, by name and by figures.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -10,18 +10,18 @@ use super::words::is_total_region;
 /// Votes by candidate.
 type Votes = BTreeMap<u32, u64>;
 
-/// Why a row is a sum.
+/// Why a row is taken for a sum.
 enum Why {
-    /// Of all others, or of the region's.
+    /// The sum of all others, or of the region's.
     Sum,
-    /// Of those around it.
+    /// The sum of its neighbours.
     GroupSum,
     Name,
-    /// Its name is the beginning of others'.
+    /// Its name is a prefix of other regions' names.
     Whole,
 }
 
-/// Ways of voting that are the sum of the others of the same candidate.
+/// Ways of voting that are the sum of the candidate's other ones.
 pub(super) fn settle_parts(settling: &mut Settling<'_>) {
     let mut parts: HashMap<(usize, Option<u32>, Option<u32>), usize> = HashMap::new();
     let key = |vote: &VoteFact| (vote.region, vote.choice, vote.id);
@@ -37,14 +37,14 @@ pub(super) fn settle_parts(settling: &mut Settling<'_>) {
             let before = settling.votes.len();
             settling.votes.retain(|vote| !is_sum(vote));
             let left_out = before - settling.votes.len();
-            settling.findings.note(format!("{left_out} rows are sums over the ways of voting, and left out"));
+            settling.findings.note(format!("{left_out} rows are totals over the ways of voting, and omitted"));
         }
         Some(Totals::Keep) => {}
         None => {
             let part = first.part.map_or("", |part| texts.text(part));
             let what = format!(
-                "`{part}` is a row of totals beside the ways of voting that it adds up; --totals leave-out leaves such rows \
-                 out, --totals keep adds them too"
+                "`{part}` is a totals row next to the ways of voting it sums up; --totals leave-out omits such rows, \
+                 --totals keep adds them too"
             );
             settling.findings.refuse(first.line, None, what);
         }
@@ -61,21 +61,21 @@ pub(super) fn settle_regions(settling: &mut Settling<'_>) {
     for (region, why) in found {
         let row = &settling.regions[region];
         let why = match why {
-            Why::Sum => "has the sum of all others",
-            Why::GroupSum => "has the sum of those beside it",
-            Why::Name => "has the name of a sum",
-            Why::Whole => "is the whole of which others are parts",
+            Why::Sum => "equals the sum of all others",
+            Why::GroupSum => "equals the sum of its neighbours",
+            Why::Name => "is named like a total",
+            Why::Whole => "contains other regions",
         };
         let what = format!("region `{}` {why} ({} votes)", row.name, votes[region]);
         match settling.answers.totals {
             None => {
                 let what = format!(
-                    "{what}: a row of totals; --totals leave-out leaves such rows out, --totals keep counts them"
+                    "{what}: probably a totals row; --totals leave-out omits such rows, --totals keep counts them"
                 );
                 settling.findings.refuse(row.line, Some(column), what);
             }
             Some(Totals::LeaveOut) => {
-                settling.findings.note_at(row.line, Some(column), format!("{what}, and is left out"));
+                settling.findings.note_at(row.line, Some(column), format!("{what}, and is omitted"));
                 gone.insert(region);
             }
             Some(Totals::Keep) => {}
@@ -148,7 +148,7 @@ fn sum<'a>(votes: impl Iterator<Item = &'a Votes>) -> Votes {
     })
 }
 
-/// The region that has exactly what all others have together, if those are several.
+/// The region whose votes equal those of all others together, if there are several others.
 fn sum_of_all(places: &[usize], votes: &[Votes]) -> Option<usize> {
     if places.len() < 3 {
         return None;
@@ -163,7 +163,7 @@ fn sum_of_all(places: &[usize], votes: &[Votes]) -> Option<usize> {
     places.iter().find(is_half).copied()
 }
 
-/// The regions behind groups that have exactly what the group has; none unless all regions are in such groups.
+/// The regions after groups whose votes equal the group's sum; none unless all regions are in such groups.
 fn sums_of_groups(places: &[usize], votes: &[Votes]) -> Vec<usize> {
     let behind = groups(places.iter().copied(), votes);
     if !behind.is_empty() {
@@ -186,7 +186,8 @@ fn groups(places: impl Iterator<Item = usize>, votes: &[Votes]) -> Vec<usize> {
     if size == 0 && found.len() > 1 { found } else { Vec::new() }
 }
 
-/// A candidate that has in each region what all others have together there. In fewer than three regions that may be chance.
+/// A candidate who has as many votes as all others together in every region. With fewer than three regions this may be
+/// chance.
 pub(super) fn settle_candidates(settling: &mut Settling<'_>) {
     let regions = settling.regions.len();
     if regions < 3 || settling.answers.totals == Some(Totals::Keep) {
@@ -208,14 +209,14 @@ pub(super) fn settle_candidates(settling: &mut Settling<'_>) {
         return;
     }
     let Some(choice) = of.iter().find(|(_, votes)| is_sum(votes)).map(|(choice, _)| *choice) else { return };
-    let what = format!("`{}` has in each region the sum of all others", settling.name(choice));
+    let what = format!("`{}` equals the sum of all others in each region", settling.name(choice));
     let (line, column) = (first_line[&choice], settling.choice_column());
     if settling.answers.totals == Some(Totals::LeaveOut) {
-        settling.findings.note_at(line, column, format!("{what}, and is left out"));
+        settling.findings.note_at(line, column, format!("{what}, and is omitted"));
         settling.votes.retain(|vote| vote.choice != Some(choice));
     } else {
         let what =
-            format!("{what}: totals; --totals leave-out leaves them out, --totals keep takes them for a candidate");
+            format!("{what}: probably a total; --totals leave-out omits it, --totals keep treats it as a candidate");
         settling.findings.refuse(line, column, what);
     }
 }

@@ -1,17 +1,17 @@
-//! Words that stand where a candidate's or a region's name does, and name something else, in the usual languages.
+//! Words that appear in place of a candidate's or a region's name but mean something else, in common languages.
 
 use unicode_normalization::UnicodeNormalization;
 
-/// What a word that is no candidate says.
+/// The meaning of a word that is not a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Word {
-    /// Ballots without a mark for anybody, or whose marks are used up.
+    /// Ballots without any mark, or with exhausted rankings.
     Blank,
-    /// Spoilt ballots, also those with marks for too many.
+    /// Spoilt ballots, including overvotes.
     Null,
-    /// Whoever may vote.
+    /// People who may vote.
     Registered,
-    /// Whoever may and did not.
+    /// Registered voters who did not vote.
     Abstentions,
     /// A sum of other rows.
     Total,
@@ -45,7 +45,7 @@ const TOTAL: &str = "total totals grandtotal totalvotes totalvotescast votescast
     turnout allcandidates allvotes allregions alldistricts statewide countywide citywide districtwide nationwide \
     bundesgebiet franceentiere";
 
-/// A name's letters and digits, plain and small.
+/// A name's letters and digits, without accents and in lower case.
 fn plain(name: &str) -> String {
     let letters = name.nfd().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase);
     letters.map(|letter| if letter == 'ł' { 'l' } else { letter }).collect::<String>().replace('ß', "ss")
@@ -55,7 +55,7 @@ fn is_among(list: &str, word: &str) -> bool {
     list.split_whitespace().any(|other| other == word)
 }
 
-/// What a name says where it is the name of nobody.
+/// What the name means if it is not a candidate's.
 pub fn of_choice(name: &str) -> Option<Word> {
     let word = plain(name);
     let lists = [
@@ -68,8 +68,8 @@ pub fn of_choice(name: &str) -> Option<Word> {
     lists.into_iter().find(|(list, _)| is_among(list, &word)).map(|(_, word)| word)
 }
 
-/// Whether a region's name is that of a sum of regions. Words that are places too (the Somme is a département) are not taken
-/// for one.
+/// Whether a region's name means a sum of regions. Words that are also places (the Somme is a département) do not
+/// count.
 pub fn is_total_region(name: &str) -> bool {
     const NAMES: &str = "statewide countywide citywide nationwide districtwide bundesgebiet franceentiere gesamtergebnis \
         allregions alldistricts allprecincts allcounties";
@@ -79,12 +79,12 @@ pub fn is_total_region(name: &str) -> bool {
     is_among(NAMES, &plain(name)) || name.split(|letter: char| !letter.is_alphanumeric()).any(is_part)
 }
 
-/// A name without what people write in different ways: case and spaces.
+/// A name without differences in case and spaces.
 pub fn spelling(name: &str) -> String {
     name.nfkc().flat_map(char::to_lowercase).filter(|letter| !letter.is_whitespace()).collect()
 }
 
-/// A name in the one form that Unicode has for it, with single spaces.
+/// A name in Unicode's composed form (NFC).
 pub fn composed(name: &str) -> String {
     name.nfc().collect()
 }
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_known_in_the_usual_languages_and_names_are_left_alone() {
+    fn words_are_recognised_in_common_languages_and_names_are_not() {
         for (name, word) in [
             ("Under Votes", Word::Blank),
             ("UNDERVOTES", Word::Blank),

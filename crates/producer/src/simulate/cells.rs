@@ -28,6 +28,8 @@ pub struct Cell {
 }
 
 impl Cells {
+    /// The cells of an election.
+    ///
     /// # Errors
     ///
     /// If the election has more than [`CELLS_MAX`] cells.

@@ -83,7 +83,7 @@ pub struct Schedule<'a, S> {
     opens_at_ms: i64,
     closes_at_ms: i64,
     channels: u64,
-    /// The current ballot, not released yet; if it is none, `source` has ended.
+    /// The next ballot, not released yet, and whether `source` has ended.
     ahead: Option<Ballot>,
     ended: bool,
     /// Arrives together with the record before it.

@@ -1,11 +1,11 @@
-//! Damaged files: whatever byte, quote or line it is, the file is refused, or comes to the sums that stand in it.
+//! Randomly damaged files: whatever byte, quote or line is hit, the file is refused or gives exactly the sums in it.
 
 use std::collections::BTreeMap;
 
 use super::inspected;
 use crate::replay::layout::Layout;
 
-/// Votes by candidate as a reader gives them that knows quotes and nothing else; none if the file is not even.
+/// Votes by candidate according to a reader that only knows quotes; none if it cannot read the file.
 fn plain_sums(text: &str) -> Option<BTreeMap<String, u64>> {
     let plain = |name: &str| name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
@@ -13,7 +13,7 @@ fn plain_sums(text: &str) -> Option<BTreeMap<String, u64>> {
         .records()
         .map(|row| Some(row.ok()?.iter().map(|field| field.trim().to_owned()).collect()))
         .collect::<Option<_>>()?;
-    // The header may be further down.
+    // The header may not be the first row.
     let place = |row: &[String], name: &str| row.iter().position(|column| plain(column) == name);
     let header = rows.iter().position(|row| place(row, "candidate").is_some() && place(row, "votes").is_some())?;
     let (candidate, votes) = (place(&rows[header], "candidate")?, place(&rows[header], "votes")?);
@@ -27,7 +27,7 @@ fn plain_sums(text: &str) -> Option<BTreeMap<String, u64>> {
 }
 
 #[test]
-fn damaged_results_are_refused_or_come_to_what_stands_there() {
+fn damaged_results_are_refused_or_give_the_sums_in_the_file() {
     let seed = std::env::var("SCRUTIN_FUZZ_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(3);
     let mut random = fastrand::Rng::with_seed(seed);
     let mut whole = "note,region_code,candidate,votes,remark\n".to_owned();
@@ -70,7 +70,7 @@ fn damaged_results_are_refused_or_come_to_what_stands_there() {
     assert!(counted > files / 8 && refused > files / 4, "{counted} {refused}");
 }
 
-/// `SCRUTIN_FUZZ_FILES`, where it is set.
+/// `SCRUTIN_FUZZ_FILES`, or a number small enough for everyday runs.
 fn files_to_damage(few: usize) -> usize {
     std::env::var("SCRUTIN_FUZZ_FILES").map_or(few, |text| text.parse().expect("a number of files"))
 }

@@ -1,4 +1,4 @@
-//! The files of the folder with cases, which is not part of the project: where it is not there, that is said.
+//! Files from the folder of cases, which is not part of the repository; tests that need it report when it is missing.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ fn case(name: &str) -> Option<PathBuf> {
     file_of("cases", name)
 }
 
-/// The whole file is refused, with these words.
+/// The whole file is refused, with a message that contains these words.
 fn refused(name: &str, layout: &Layout, words: &[&str]) {
     let Some(path) = case(name) else { return };
     let report = inspected(&path, layout);
@@ -24,7 +24,7 @@ fn refused(name: &str, layout: &Layout, words: &[&str]) {
     }
 }
 
-/// The file is counted, and comes to these votes.
+/// The file is counted, with these votes.
 fn counted(name: &str, layout: &Layout, votes: &[(&str, u64)]) {
     let Some(path) = case(name) else { return };
     let report = inspected(&path, layout);
@@ -41,7 +41,7 @@ fn answered(change: impl Fn(&mut Answers)) -> Layout {
 }
 
 #[test]
-fn files_that_were_read_wrongly_once_are_read_right_or_refused() {
+fn files_that_were_once_misread_are_read_correctly_or_refused() {
     let own = Layout::own();
     for (name, place) in [
         ("quote-last-column.csv", "line 4, column `precinct_note`"),
@@ -87,7 +87,7 @@ fn files_that_were_read_wrongly_once_are_read_right_or_refused() {
 }
 
 #[test]
-fn files_written_in_other_ways_are_read_or_say_how() {
+fn files_in_other_formats_are_read_or_refused_with_the_option() {
     let own = Layout::own();
     refused("thousands.csv", &own, &["line 2, column `votes`", "`1,346`", "--thousands comma"]);
     refused("thousands-nbsp.csv", &own, &["line 2, column `votes`", "--thousands space"]);
@@ -126,7 +126,7 @@ fn registered_voters_of_the_cases_are_known_or_unknown() {
 }
 
 #[test]
-fn files_of_ballots_are_read_right_or_refused() {
+fn files_of_ballots_are_read_correctly_or_refused() {
     let layout = Layout::of_ballots("ballot", "precinct", "first");
     refused("ballots-open-quote.csv", &layout, &["line 3, column `note`", "a quote opens here"]);
     let choice = Layout::of_ballots("ballot", "precinct", "choice");
