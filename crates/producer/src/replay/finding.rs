@@ -17,7 +17,7 @@ pub struct Finding {
 }
 
 /// How many findings are reported one by one.
-const TOLD: usize = 12;
+const REPORTED_MAX: usize = 12;
 
 /// Findings in the order in which they were made.
 #[derive(Clone, Debug, Default)]
@@ -44,8 +44,8 @@ impl Findings {
     pub fn error(&self, path: &Path) -> Option<FileError> {
         let refused = self.0.iter().filter(|finding| finding.is_refused);
         let mut errors: Vec<FileError> = refused.map(|finding| finding.error(path)).collect();
-        let more = errors.len().saturating_sub(TOLD);
-        errors.truncate(TOLD);
+        let more = errors.len().saturating_sub(REPORTED_MAX);
+        errors.truncate(REPORTED_MAX);
         if more > 0 {
             errors.push(FileError::Whole { path: path.to_owned(), what: format!("and {more} more") });
         }

@@ -57,7 +57,7 @@ pub struct Delivery<'a> {
     /// At least 1; threads beyond the number of partitions are not used.
     pub threads: usize,
     pub progress: &'a SendProgress,
-    /// Set it to stop soon; everything generated so far is then in the log.
+    /// Set it to stop the run soon, with everything generated so far in the log.
     pub stop: &'a AtomicBool,
 }
 

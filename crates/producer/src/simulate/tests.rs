@@ -344,7 +344,7 @@ fn each_fault_has_its_reason() {
 }
 
 #[test]
-fn one_late_vote_is_cast_at_the_very_closing() {
+fn one_late_vote_is_cast_exactly_at_the_closing() {
     let plan = small_plan(5000, 3);
     let mut schedule = Schedule::new(&plan, &FaultRates { too_late: 0.01, ..FaultRates::none() }).unwrap();
     let mut late = Vec::new();
@@ -355,7 +355,7 @@ fn one_late_vote_is_cast_at_the_very_closing() {
 }
 
 #[test]
-fn a_delayed_ballot_counts_though_it_comes_after_the_day() {
+fn a_delayed_ballot_counts_even_if_it_arrives_after_the_day() {
     let plan = small_plan(5000, 3);
     let mut schedule = Schedule::new(&plan, &FaultRates { delay: 0.3, ..FaultRates::none() }).unwrap();
     let (mut after_hours, mut after_the_day) = (0, 0);
