@@ -3,17 +3,17 @@
 //! ```text
 //! DIR/log.json                       format, identity and number of partitions
 //! DIR/<partition>/<offset>.log       a segment, named by the offset of its first record
-//! DIR/<partition>/durable            the offset past the last record that is safe on disk
+//! DIR/<partition>/durable            the offset past the last durable record
 //! DIR/<partition>/lock               held by the partition's writer
 //! ```
 //!
-//! Only the user who made it can read it. Processes that share a log, in containers too, run as one user, or are let in by the
-//! mode of the folder.
+//! Only the user who created the log can read it. Processes that share a log, in containers too, run as one user or get
+//! access through the folder's mode.
 //!
-//! A segment is a run of checksummed, compressed batches (`batch.rs`). The writer makes each batch durable
-//! before it moves `durable`, and readers, in this process or another, read up to there and no further.
-//! So a vote that can be counted is never lost, whatever stops the writer or the machine. After a power cut `durable` may be
-//! an earlier one; the next writer, and whoever knows of a later end, looks through the segment and moves it on.
+//! A segment is a run of checksummed, compressed batches (`batch.rs`). The writer makes each batch durable before it
+//! advances `durable`, and readers, in this process or another, stop there. So a vote that can be counted is never
+//! lost, whatever stops the writer or the machine. After a power cut `durable` may hold an earlier value; the next
+//! writer, or a caller that knows of a later end, scans the segment and advances it.
 
 mod batch;
 mod reader;
@@ -45,7 +45,7 @@ pub struct EmbeddedLog {
     id: String,
     partitions: u32,
     codec: Codec,
-    /// A writer starts a new segment once the one at hand has this many bytes.
+    /// A writer starts a new segment once the current one has this many bytes.
     segment_bytes: u64,
 }
 
@@ -56,15 +56,17 @@ const PARTITIONS_MAX: u32 = 1024;
 #[derive(Serialize, Deserialize)]
 struct Meta {
     format: u32,
-    /// Random: tells this log from every other.
+    /// Random, to distinguish this log from every other.
     id: String,
     partitions: u32,
 }
 
 impl EmbeddedLog {
-    /// Opens the log in a folder, or makes an empty one there.
+    /// Opens the log in a folder, or creates an empty one there. The number of partitions is fixed at creation.
     ///
-    /// The number of partitions is fixed when the log is made; asking for another later is an error.
+    /// # Errors
+    ///
+    /// Fails if an existing log has another number of partitions, or if the folder cannot be read or written.
     pub fn open(dir: &Path, partitions: u32) -> Result<EmbeddedLog> {
         if dir.join("log.json").exists() {
             let log = EmbeddedLog::open_existing(dir)?;
@@ -86,7 +88,11 @@ impl EmbeddedLog {
         EmbeddedLog::open_existing(dir)
     }
 
-    /// Opens a log that must be there.
+    /// Opens an existing log.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no log in the folder, or if it is damaged or has another format.
     pub fn open_existing(dir: &Path) -> Result<EmbeddedLog> {
         let path = dir.join("log.json");
         let text = match fs::read(&path) {
@@ -106,7 +112,7 @@ impl EmbeddedLog {
         })?;
         if meta.format != FORMAT {
             return Err(LogError::Unusable(format!(
-                "the log at {} is of format {}, this program reads format {FORMAT}; use the version that wrote it",
+                "the log at {} has format {}, but this program reads format {FORMAT}; use the version that wrote it",
                 dir.display(),
                 meta.format
             )));
@@ -127,12 +133,12 @@ impl EmbeddedLog {
         })
     }
 
-    /// The same log, whose writers store batches that way. Readers read both.
+    /// Sets how writers store batches. Readers read both codecs.
     pub fn with_codec(self, codec: Codec) -> EmbeddedLog {
         EmbeddedLog { codec, ..self }
     }
 
-    /// The same log, whose writers begin a new segment after that many bytes.
+    /// Sets the size at which writers start a new segment.
     pub fn with_segment_bytes(self, segment_bytes: u64) -> EmbeddedLog {
         EmbeddedLog { segment_bytes, ..self }
     }
@@ -160,8 +166,8 @@ impl VoteLog for EmbeddedLog {
         Ok(first..segment::read_durable(&folder)?.max(first))
     }
 
-    /// The mark of what is durable is not synced, as that would cost each append a second sync. So after a power cut it may
-    /// be behind the segments, which are.
+    /// `durable` itself is not synced, as that would cost each append a second sync. So after a power cut it may be behind the
+    /// segments, which are synced.
     fn recover(&self, partition: u32, end: u64) -> Result<()> {
         writer::recover(self, partition, end)
     }
@@ -188,8 +194,8 @@ impl VoteLog for EmbeddedLog {
 }
 
 fn new_id() -> Result<String> {
-    let number =
-        getrandom::u64().map_err(|error| LogError::Unusable(format!("the system gives no random numbers: {error}")))?;
+    let number = getrandom::u64()
+        .map_err(|error| LogError::Unusable(format!("cannot get random numbers from the system: {error}")))?;
     Ok(format!("{number:016x}"))
 }
 

@@ -1,7 +1,7 @@
-//! The vote log: where votes wait to be counted, in order, for ever.
+//! The vote log: keeps votes in order, for ever, until they are counted and after.
 //!
-//! One interface, several homes. A log has a fixed number of partitions; the records of a partition have
-//! offsets that only grow (some may be without a record: gaps). Nothing here knows what a vote is.
+//! One interface, several backends. A log has a fixed number of partitions. Offsets within a partition only grow, and
+//! some may have no record (gaps). Nothing here knows what a vote is.
 
 pub mod embedded;
 pub mod kafka;
@@ -18,7 +18,7 @@ pub use kafka::KafkaLog;
 use kafka::{KafkaAddress, KafkaSettings};
 pub use membership::{Alone, Membership};
 
-/// Whose fault it is, and what to do.
+/// What went wrong with a log, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     #[error("cannot {action} {path}: {source}")]
@@ -26,32 +26,32 @@ pub enum LogError {
     /// The stored bytes are not what was written.
     #[error("the log at {path} is damaged at byte {position}: {what}")]
     Damaged { path: String, position: u64, what: String },
-    /// The log cannot be used as asked; the text says what to do.
+    /// The log cannot be used as requested; the text says what to do.
     #[error("{0}")]
     Unusable(String),
-    /// Records that have not been counted are gone from the log.
+    /// Records are gone from the log that have not been counted.
     #[error(
-        "partition {partition} of the log starts at offset {start}, but the count stands at {wanted}: \
+        "partition {partition} of the log starts at offset {start}, but the count has only reached {wanted}: \
          {} votes are gone from the log and cannot be counted",
         start - wanted
     )]
     Truncated { partition: u32, wanted: u64, start: u64 },
-    /// Which partition a voter's votes are in depends on how many there are.
+    /// The number of partitions decides which one a voter's votes are in.
     #[error(
-        "the log at {log} has {found} partitions, and had {had}: a voter's votes may lie in two of them now, and no count \
+        "the log at {log} has {found} partitions but had {had}: a voter's votes may lie in two of them now, and no count \
          of it can be trusted; move the votes to a new log"
     )]
     Repartitioned { log: String, had: u32, found: u32 },
-    /// It does not answer; it may, later.
+    /// The log does not answer now. It may later.
     #[error("the log at {log} does not answer: {why}")]
     Away { log: String, why: String },
-    /// It answers, but not with the records. It may, later; one that never does needs somebody to look.
+    /// The log answers, but not with the records. It may later; if it never does, an operator has to look.
     #[error("partition {partition} of the log at {log} cannot be read at offset {offset}: {why}")]
     Unreadable { log: String, partition: u32, offset: u64, why: String },
 }
 
 impl LogError {
-    /// Whether waiting may help.
+    /// Whether a retry may succeed.
     pub fn is_transient(&self) -> bool {
         matches!(self, LogError::Away { .. } | LogError::Unreadable { .. })
     }
@@ -59,69 +59,75 @@ impl LogError {
 
 pub type Result<T> = std::result::Result<T, LogError>;
 
-/// Partitions of a log that is made anew, where nothing else is asked for.
+/// Partitions of a new log, unless another number is requested.
 pub const PARTITIONS: u32 = 4;
 
-/// Makes sure that a log that was there before has as many partitions as are asked for now.
+/// Checks that an existing log has the requested number of partitions.
 fn check_asked(log: &dyn VoteLog, asked: u32) -> Result<()> {
     match log.partitions() {
         found if found == asked => Ok(()),
         found => Err(LogError::Unusable(format!(
-            "the log at {} has {found} partitions, not {asked}; the number is fixed once votes may be in it",
+            "the log at {} has {found} partitions, not {asked}; the number cannot change once the log exists",
             log.name()
         ))),
     }
 }
 
 /// A log of votes.
+///
+/// # Errors
+///
+/// Every method that returns [`Result`] fails if the log cannot be reached, is damaged, or cannot be used as requested;
+/// see [`LogError`].
 pub trait VoteLog: Send + Sync {
     /// The number of partitions; it never changes.
     fn partitions(&self) -> u32;
 
-    /// Offsets of the first record and past the last durable record of a partition.
+    /// From the offset of the first record to the offset past the last durable one.
     fn offsets(&self, partition: u32) -> Result<Range<u64>>;
 
-    /// Makes good what a power cut took from the log's own knowledge of its end: somebody knows that records up to `end`
-    /// were in it once. Whether they are there still, [`offsets`](VoteLog::offsets) says afterwards.
+    /// Restores what a power cut took from the log's record of its own end. The caller knows that records up to `end`
+    /// were once in the log; call [`offsets`](VoteLog::offsets) afterwards to see whether they still are.
     fn recover(&self, _partition: u32, _end: u64) -> Result<()> {
         Ok(())
     }
 
-    /// From which offset on an open transaction holds records of a partition back, if one does.
+    /// The offset from which an open transaction holds records back, if there is one.
     fn held_back(&self, _partition: u32) -> Result<Option<u64>> {
         Ok(None)
     }
 
-    /// A reader of the given partitions, each from the offset given.
+    /// A reader of the given partitions, each from the given offset.
     fn reader(&self, from: &[(u32, u64)]) -> Result<Box<dyn LogReader>>;
 
-    /// A writer of the given partitions. A partition of an embedded log has one writer at a time, and opening it settles
-    /// what the partition holds after a crash: read its offsets afterwards.
+    /// A writer for the given partitions. A partition of an embedded log has one writer at a time. Opening the writer
+    /// settles what the partition holds after a crash, so read its offsets afterwards.
     fn writer(&self, partitions: &[u32]) -> Result<Box<dyn LogWriter>>;
 
-    /// Takes an assignment of partitions, beside the other processes that have joined the same group.
+    /// Joins a group of processes, which share out the partitions.
     fn join(&self, _group: &str) -> Result<Box<dyn Membership>> {
         Ok(Box::new(Alone::new(self.partitions())))
     }
 
-    /// Whether it is still the log that was opened: not deleted, not another of the same name, with as many partitions.
+    /// Checks that this is still the log that was opened: not deleted, not replaced by another of the same name, and
+    /// with the same number of partitions.
     fn check(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Where its records lie, for whoever reads them without [`reader`](VoteLog::reader).
+    /// Where the records are stored, for code that reads them without [`reader`](VoteLog::reader).
     fn home(&self) -> Home<'_>;
 
-    /// What to call it in messages: a path or an address.
+    /// The name for messages: a path or an address.
     fn name(&self) -> String;
 
-    /// What tells it from every other log, whatever their names: one that is deleted and made again is another.
+    /// A unique id, independent of the name: a log that is deleted and created again gets a new one.
     fn id(&self) -> String;
 }
 
-/// Where the records of a log lie.
+/// Where the records of a log are stored.
 pub enum Home<'a> {
-    /// Of an embedded log.
+    /// The folder of an embedded log.
     Folder(&'a Path),
     Topic {
         address: &'a KafkaAddress,
@@ -129,22 +135,35 @@ pub enum Home<'a> {
     },
 }
 
+/// Reads partitions of a log.
 pub trait LogReader: Send {
-    /// The next records of one of the partitions, in offset order, or `None` if none came within `wait`. After an error
-    /// open a new reader where this one stood.
+    /// The next records of one of the partitions, in offset order, or `None` if none arrive within `wait`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the records cannot be read. Then open a new reader at the position of this one.
     fn fetch(&mut self, wait: Duration) -> Result<Option<Batch>>;
 
-    /// Takes the buffers of a batch that is done with, to use them again.
+    /// Takes back a batch that is no longer needed, to reuse its buffers.
     fn recycle(&mut self, _batch: Batch) {}
 }
 
+/// Appends to partitions of a log.
 pub trait LogWriter: Send {
-    /// Appends the records, which are durable by the time of the next [`flush`](LogWriter::flush). The buffers are left
-    /// empty. After an error some records may be in the log, of each partition the first ones; open a new writer to see
-    /// how many.
+    /// Appends the records and leaves the buffers empty. The records are durable after the next
+    /// [`flush`](LogWriter::flush).
+    ///
+    /// # Errors
+    ///
+    /// Fails if some records could not be appended. The log may then hold the first records of each partition; open a
+    /// new writer to see how many.
     fn append(&mut self, buffers: &mut [(u32, RecordBuffer)]) -> Result<()>;
 
-    /// Returns when all that was appended is durable. A log that makes it so at once has nothing to do.
+    /// Waits until everything appended is durable. The default is for logs whose `append` is already durable.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the log did not accept some of the records.
     fn flush(&mut self) -> Result<()> {
         Ok(())
     }

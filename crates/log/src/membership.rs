@@ -1,32 +1,36 @@
-//! Sharing the partitions out among the processes that count together.
+//! Sharing out the partitions among the processes that count together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Result;
 
-/// A process's part in a group. Left when it is dropped.
+/// A process's membership of a group. Dropping it leaves the group.
+///
+/// # Errors
+///
+/// Every method that returns [`Result`] fails if this process cannot be a member of the group.
 pub trait Membership: Send {
-    /// Whether there may be others.
+    /// Whether there may be other members.
     fn is_shared(&self) -> bool {
         true
     }
 
-    /// The partitions that are this process's to count; none while the group has not decided.
+    /// The partitions assigned to this process; `None` until the group has decided.
     fn partitions(&self) -> Option<&BTreeSet<u32>>;
 
-    /// Whether the group wants the assignment changed, waiting up to `wait` for that. The others wait meanwhile: finish what
-    /// is in hand, commit it, then [`accept`](Membership::accept).
+    /// Whether the group wants to change the assignment; waits up to `wait` for that. The other members wait meanwhile,
+    /// so finish and commit the work in hand, then call [`accept`](Membership::accept).
     fn is_change_due(&mut self, wait: Duration) -> Result<bool>;
 
-    /// Gives up what is to be given up, and takes what is new.
+    /// Accepts the new assignment.
     fn accept(&mut self) -> Result<()>;
 
-    /// Tells whoever looks at the group how far its partitions are counted. Nothing here rests on it.
+    /// Publishes how far the partitions are counted, for tools that monitor the group. Nothing here depends on it.
     fn publish(&mut self, positions: &BTreeMap<u32, u64>);
 }
 
-/// The only member: a log in a folder is counted by one process.
+/// The only member: one process counts a log in a folder.
 pub struct Alone {
     partitions: BTreeSet<u32>,
 }

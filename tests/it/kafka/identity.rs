@@ -102,7 +102,10 @@ async fn votes_deleted_before_they_were_counted_stop_the_count() {
     count.signal(Signal::SIGCONT);
     stopped(
         count,
-        &["partition 0 of the log starts at offset 45, but the count stands at 3", "votes are gone from the log"],
+        &[
+            "partition 0 of the log starts at offset 45, but the count has only reached 3",
+            "votes are gone from the log",
+        ],
     );
 
     let next = stage.positions("native").await[&0];
@@ -110,8 +113,8 @@ async fn votes_deleted_before_they_were_counted_stop_the_count() {
     assert_eq!(stage.figure("SELECT received FROM accounting").await, next, "nothing is skipped");
     let refused = stage.place.fails("count --drain", 4);
     let words = format!(
-        "partition 0 of the log starts at offset 45, but the count stands at {next}: {} votes are gone from the log and \
-         cannot be counted",
+        "partition 0 of the log starts at offset 45, but the count has only reached {next}: {} votes are gone from the \
+         log and cannot be counted",
         45 - next
     );
     assert!(refused.contains(&words), "{refused}");

@@ -24,7 +24,7 @@ async fn setup_makes_a_topic_that_keeps_every_vote() {
     assert_eq!(stage.place.ok("setup --partitions 3"), out, "as it is");
     assert_eq!(stage.place.ok("setup"), out, "where nothing is asked for");
     let refused = stage.place.fails("setup --partitions 5", 4);
-    assert!(refused.contains("has 3 partitions, not 5; the number is fixed once votes may be in it"), "{refused}");
+    assert!(refused.contains("has 3 partitions, not 5; the number cannot change once the log exists"), "{refused}");
     assert_eq!(stage.topic.copies().len(), 3);
 }
 

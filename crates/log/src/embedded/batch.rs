@@ -1,9 +1,9 @@
-//! The bytes of a batch: a header, then the records as [`RecordBuffer`] packs them, maybe compressed.
+//! The bytes of a batch: a header, then the records as [`RecordBuffer`] packs them, optionally compressed.
 //!
 //! | bytes | what (little-endian) |
 //! |---|---|
 //! | 0..4 | magic `SCB1` |
-//! | 4..8 | CRC-32 (IEEE) of all that follows, body included |
+//! | 4..8 | CRC-32 (IEEE) of everything after it, body included |
 //! | 8..12 | length of the body |
 //! | 12..16 | length of the body when decompressed |
 //! | 16..20 | number of records |
@@ -19,7 +19,7 @@ use super::Codec;
 pub(super) const HEADER_BYTES: usize = 40;
 const MAGIC: [u8; 4] = *b"SCB1";
 
-/// A longer batch is not written, and taken for damage when read.
+/// Longer batches are never written, and count as damage when read.
 pub(super) const BODY_BYTES_MAX: usize = 256 << 20;
 
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +33,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Reads a header; says what is wrong with it.
+    /// Parses a header; the error says what is wrong with it.
     pub fn parse(bytes: &[u8; HEADER_BYTES]) -> Result<Header, &'static str> {
         let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
         let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
@@ -59,7 +59,7 @@ impl Header {
     }
 }
 
-/// Whether header and body are what was written.
+/// Whether the checksum matches header and body.
 pub(super) fn checksum_holds(header: &[u8; HEADER_BYTES], body: &[u8]) -> bool {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&header[8..]);
@@ -97,8 +97,8 @@ pub(super) fn encode(records: &RecordBuffer, base_offset: u64, appended_at_ms: i
     out[4..8].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// Unpacks a body whose checksum holds into `batch`, leaving out records before `from`.
-/// Says what is wrong where the body is not what a header promises.
+/// Unpacks a body with a valid checksum into `batch`, leaving out records before `from`.
+/// The error says where the body contradicts the header.
 pub(super) fn decode(header: &Header, body: &mut Vec<u8>, from: u64, batch: &mut Batch) -> Result<(), String> {
     let packed = batch.packed_mut();
     match header.codec {

@@ -1,4 +1,4 @@
-//! Reads the partitions of an embedded log, up to what is durable.
+//! Reads the partitions of an embedded log, up to the durable end.
 
 use std::fs::File;
 use std::io;
@@ -11,7 +11,7 @@ use super::batch::{self, HEADER_BYTES};
 use super::{EmbeddedLog, io_error, segment};
 use crate::{LogError, LogReader, Result};
 
-/// How often a reader that waits looks for new records.
+/// How often a waiting reader looks for new records.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 pub(super) struct Reader {
@@ -25,7 +25,7 @@ pub(super) struct Reader {
 struct PartitionReader {
     partition: u32,
     folder: PathBuf,
-    /// The offset of the next record wanted.
+    /// The offset of the next record to read.
     next_offset: u64,
     durable: Option<File>,
     known_durable: u64,
@@ -95,7 +95,7 @@ impl PartitionReader {
         Ok(self.known_durable > self.next_offset)
     }
 
-    /// Reads the batch that holds the next record; it is durable, so it is there.
+    /// Reads the batch with the next record. The record is durable, so the batch must be there.
     fn read(&mut self, body: &mut Vec<u8>, batch: &mut Batch) -> Result<()> {
         loop {
             let segment = match &mut self.segment {
@@ -116,18 +116,20 @@ impl PartitionReader {
                     self.next_offset = segment.offset;
                     return Ok(());
                 }
-                // The segment ends here; what follows is in the next one.
+                // The segment ends here; the next batch is in the next one.
                 Ok(None) if segment::path(&self.folder, segment.offset) != segment.path => {
                     let (offset, position, path) = (segment.offset, segment.position, segment.path.clone());
                     self.segment = Some(Segment::at(&self.folder, offset).map_err(|_| {
                         segment::damaged(
                             &path,
                             position,
-                            format!("expected offset {offset} here or in a segment of its own"),
+                            format!("expected offset {offset} here or at the start of a new segment"),
                         )
                     })?);
                 }
-                Ok(None) => return Err(segment::damaged(&segment.path, segment.position, "a stored batch is cut off")),
+                Ok(None) => {
+                    return Err(segment::damaged(&segment.path, segment.position, "a stored batch is truncated"));
+                }
                 Err(segment::ReadError::Damaged(what)) => {
                     return Err(segment::damaged(&segment.path, segment.position, what));
                 }

@@ -1,4 +1,4 @@
-//! Files of a partition's folder: segments, and the mark of what is durable.
+//! The files of a partition's folder: segments, and the `durable` mark.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -27,7 +27,7 @@ pub(super) fn list(folder: &Path) -> Result<Vec<u64>> {
     Ok(bases)
 }
 
-/// The offset past the last durable record; 0 where nothing is.
+/// The offset past the last durable record; 0 if there is none.
 pub(super) fn read_durable(folder: &Path) -> Result<u64> {
     let path = folder.join("durable");
     match File::open(&path) {
@@ -37,7 +37,7 @@ pub(super) fn read_durable(folder: &Path) -> Result<u64> {
     }
 }
 
-/// Eight bytes, written and read in one call. A file cut short by a power loss says nothing: 0.
+/// Eight bytes, written and read in one call. A file truncated by a power cut counts as 0.
 pub(super) fn durable_of(file: &File, path: &Path) -> Result<u64> {
     let mut bytes = [0; 8];
     match file.read_exact_at(&mut bytes, 0) {
@@ -49,15 +49,15 @@ pub(super) fn durable_of(file: &File, path: &Path) -> Result<u64> {
 
 /// What a scan of a segment found.
 pub(super) struct Scan {
-    /// Bytes of whole, undamaged batches.
+    /// Bytes of complete, undamaged batches.
     pub bytes: u64,
     pub end_offset: u64,
     pub last_append_ms: i64,
-    /// Why the scan ended before the end of the file.
+    /// Why the scan stopped before the end of the file.
     pub damage: Option<String>,
 }
 
-/// Reads a segment from its start up to the first thing that is not a whole, undamaged, next batch.
+/// Reads a segment from its start up to the first thing that is not the next batch, complete and undamaged.
 pub(super) fn scan(file: &File, path: &Path, base_offset: u64) -> Result<Scan> {
     let len = file.metadata().map_err(|e| io_error("read", path, e))?.len();
     let mut scan = Scan { bytes: 0, end_offset: base_offset, last_append_ms: i64::MIN, damage: None };
@@ -69,7 +69,7 @@ pub(super) fn scan(file: &File, path: &Path, base_offset: u64) -> Result<Scan> {
                 scan.end_offset = header.end_offset();
                 scan.last_append_ms = header.appended_at_ms;
             }
-            Ok(None) => scan.damage = Some("a batch is cut off".into()),
+            Ok(None) => scan.damage = Some("a batch is truncated".into()),
             Err(ReadError::Damaged(what)) => scan.damage = Some(what),
             Err(ReadError::Io(error)) => return Err(io_error("read", path, error)),
         }
@@ -85,7 +85,7 @@ pub(super) enum ReadError {
     Damaged(String),
 }
 
-/// Reads the batch that begins at a place and with that offset; `None` where the file ends before it does.
+/// Reads the batch at `position`, which must begin with `base_offset`; `None` if the file ends before the batch does.
 pub(super) fn read_batch(
     file: &File,
     position: u64,
@@ -102,7 +102,7 @@ pub(super) fn read_batch(
         return Ok(None);
     }
     if !batch::checksum_holds(&bytes, body) {
-        return Err(ReadError::Damaged("the checksum of a batch does not hold".into()));
+        return Err(ReadError::Damaged("a batch has a wrong checksum".into()));
     }
     if header.base_offset != base_offset {
         let what = format!("found offset {}, expected {base_offset}", header.base_offset);
@@ -111,7 +111,7 @@ pub(super) fn read_batch(
     Ok(Some(header))
 }
 
-/// False where the file ends first.
+/// False if the file ends first.
 fn read_whole(file: &File, bytes: &mut [u8], position: u64) -> std::result::Result<bool, ReadError> {
     match file.read_exact_at(bytes, position) {
         Ok(()) => Ok(true),
@@ -130,7 +130,7 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     write().map_err(|e| io_error("write", path, e))
 }
 
-/// Makes names in a folder durable.
+/// Makes the names in a folder durable.
 pub(super) fn sync_folder(folder: &Path) -> Result<()> {
     File::open(folder).and_then(|file| file.sync_all()).map_err(|e| io_error("sync", folder, e))
 }

@@ -82,11 +82,11 @@ fn a_torn_tail_is_cut_off_and_nothing_else_is_lost() {
     let durable = fs::read(dir.path().join("0/durable")).unwrap();
     append(&log, 0, &numbered(10..20)).unwrap();
     let both = fs::read(&path).unwrap();
-    // The writer died at any byte of the second batch, before it could say that the batch was stored.
+    // The writer dies at any byte of the second batch, before it can record that the batch is stored.
     for len in whole.len()..both.len() {
         fs::write(&path, &both[..len]).unwrap();
         fs::write(dir.path().join("0/durable"), &durable).unwrap();
-        assert_eq!(read(&log, 0, 0).unwrap().len(), 10, "readers see what is durable");
+        assert_eq!(read(&log, 0, 0).unwrap().len(), 10, "readers see only what is durable");
         append(&log, 0, &numbered(10..12)).unwrap();
         let values: Vec<_> = read(&log, 0, 0).unwrap().into_iter().map(|(_, key, value)| (key, value)).collect();
         assert_eq!(values, numbered(0..12), "cut at {len}");
@@ -129,7 +129,7 @@ fn damage_to_stored_votes_is_an_error_and_never_cut_off() {
             assert_eq!(
                 fs::read(&path).unwrap().len(),
                 bytes.len() - usize::from(harm == "cut"),
-                "{harm}: left as it is"
+                "{harm}: the file is left unchanged"
             );
         }
     }
@@ -146,9 +146,9 @@ fn a_partition_has_one_writer() {
     log.writer(&[0, 1]).map(|_| ()).unwrap();
 }
 
-/// As a program holds it that is being started while a writer ends.
+/// A child process that is being spawned while a writer ends holds such a copy.
 #[test]
-fn a_copy_of_a_lock_does_not_outlive_it() {
+fn a_copied_lock_file_does_not_keep_the_lock() {
     let dir = TempDir::new().unwrap();
     let lock = writer::take_lock(dir.path()).unwrap();
     let _copy = lock.0.try_clone().unwrap();
@@ -201,7 +201,9 @@ impl Drop for SmallDisk {
 #[test]
 fn a_full_disk_is_a_clear_error_and_loses_nothing_acknowledged() {
     let Some(disk) = SmallDisk::mount() else {
-        eprintln!("SKIPPED a_full_disk_is_a_clear_error_and_loses_nothing_acknowledged: may not mount a small disk");
+        eprintln!(
+            "SKIPPED a_full_disk_is_a_clear_error_and_loses_nothing_acknowledged: not allowed to mount a small disk"
+        );
         return;
     };
     let log = EmbeddedLog::open(disk.0.path(), 1).unwrap().with_codec(Codec::Plain);
@@ -217,15 +219,15 @@ fn a_full_disk_is_a_clear_error_and_loses_nothing_acknowledged() {
     assert!((5..=10).contains(&acknowledged), "{acknowledged} blocks fit");
     assert_eq!(log.offsets(0).unwrap().end, u64::from(acknowledged));
     assert_eq!(read(&log, 0, 0).unwrap().len(), usize::from(acknowledged));
-    // A smaller batch still fits where the torn one was cut off.
+    // A smaller batch still fits where the torn one was truncated.
     append(&log, 0, &[(None, Some(b"small".to_vec()))]).unwrap();
     assert_eq!(read(&log, 0, 0).unwrap().len(), usize::from(acknowledged) + 1);
 }
 
 proptest! {
-    /// After a power cut the mark may be any earlier one, since it is not synced.
+    /// After a power cut the mark may have any earlier value, since it is not synced.
     #[test]
-    fn whoever_knows_a_later_end_finds_it_behind_an_earlier_mark(
+    fn recover_finds_a_later_end_behind_an_earlier_mark(
         appends in proptest::collection::vec(1_u32..20, 1..8),
         segment_bytes in 1_u64..2000,
         known in any::<prop::sample::Index>(),
@@ -241,7 +243,7 @@ proptest! {
             ends.push(end);
         }
         let all = read(&log, 0, 0).unwrap();
-        // What a writer had under way when the power went.
+        // What a writer had in flight when the power failed.
         let last = segment::list(&dir.path().join("0")).unwrap().pop().unwrap();
         let mut segment = OpenOptions::new().append(true).open(segment::path(&dir.path().join("0"), last)).unwrap();
         io::Write::write_all(&mut segment, &tail).unwrap();
@@ -253,7 +255,7 @@ proptest! {
         let end = log.offsets(0).unwrap().end;
         prop_assert!(end >= known.max(mark), "{} {} {}", end, known, mark);
         prop_assert_eq!(&read(&log, 0, 0).unwrap()[..], &all[..end as usize]);
-        // What was never there is not made up.
+        // `recover` does not invent records that never existed.
         log.recover(0, all.len() as u64 + 1).unwrap();
         prop_assert_eq!(log.offsets(0).unwrap().end, end);
     }

@@ -13,13 +13,13 @@ use super::batch::{self, BODY_BYTES_MAX};
 use super::{Codec, EmbeddedLog, io_error, segment};
 use crate::{LogError, LogWriter, Result};
 
-/// How long another process's writer may take to look through its segment, and how often to see whether it has.
+/// How long another process's writer may take to scan its segment, and how often to check whether it has finished.
 const OPENING_MAX: Duration = Duration::from_secs(10);
 const OPENING_POLL: Duration = Duration::from_millis(10);
 
 pub(super) struct Writer {
     partitions: Vec<PartitionWriter>,
-    /// Once an append failed in a way that leaves the files in doubt, only opening them anew tells what they hold.
+    /// Set after a failed append: the files may hold part of it, and only opening them again tells what.
     broken: bool,
 }
 
@@ -41,7 +41,7 @@ struct PartitionWriter {
 
 impl Writer {
     pub fn open(log: &EmbeddedLog, partitions: &[u32]) -> Result<Writer> {
-        // An earlier version let everybody in.
+        // An earlier version left the folder open to everybody.
         private::close_folder(&log.dir).map_err(|e| io_error("close to others", &log.dir, e))?;
         let partitions = partitions.iter().map(|&partition| PartitionWriter::open(log, partition));
         Ok(Writer { partitions: partitions.collect::<Result<_>>()?, broken: false })
@@ -83,7 +83,7 @@ impl PartitionWriter {
         PartitionWriter::open_locked(log, partition, 0, lock)
     }
 
-    /// `known_end`: somebody was told that the records before it are stored.
+    /// `known_end`: the records before it have been acknowledged as stored.
     fn open_locked(log: &EmbeddedLog, partition: u32, known_end: u64, lock: Lock) -> Result<PartitionWriter> {
         let folder = log.folder(partition)?;
         let durable_path = folder.join("durable");
@@ -106,11 +106,11 @@ impl PartitionWriter {
                 return Err(segment::damaged(&segment_path, scan.bytes, what));
             }
             tracing::warn!(
-                "{}: {what} at byte {}; nobody was told that it was stored, so it is cut off",
+                "{}: {what} at byte {}; truncating here, as the rest was never acknowledged",
                 segment_path.display(),
                 scan.bytes
             );
-            segment.set_len(scan.bytes).map_err(|e| io_error("cut", &segment_path, e))?;
+            segment.set_len(scan.bytes).map_err(|e| io_error("truncate", &segment_path, e))?;
         }
         if scan.end_offset < promised {
             let what = format!("ends at offset {}, but votes up to {promised} were stored", scan.end_offset);
@@ -130,7 +130,7 @@ impl PartitionWriter {
             packed: Vec::new(),
             _lock: lock,
         };
-        // Whole batches past the mark are kept: they may have been counted by nobody, and lose nothing.
+        // Complete batches past the mark are kept: no reader has seen them yet, and keeping them loses no votes.
         writer.sync()?;
         Ok(writer)
     }
@@ -138,19 +138,19 @@ impl PartitionWriter {
     fn write(&mut self, records: &RecordBuffer, now_ms: i64) -> Result<()> {
         if records.size() > BODY_BYTES_MAX {
             return Err(LogError::Unusable(format!(
-                "{} bytes in one append; at most {BODY_BYTES_MAX}",
+                "an append of {} bytes is too large; the maximum is {BODY_BYTES_MAX}",
                 records.size()
             )));
         }
         if self.position >= self.segment_bytes {
-            self.poll_book()?;
+            self.roll()?;
         }
         // Append time never goes back, even if the clock does.
         self.last_append_ms = self.last_append_ms.max(now_ms);
         batch::encode(records, self.next_offset, self.last_append_ms, self.codec, &mut self.packed);
         if let Err(error) = self.segment.write_all_at(&self.packed, self.position) {
-            // What could be written of the batch must not stand in the way of the next writer.
-            self.segment.set_len(self.position).map_err(|e| io_error("cut", &self.segment_path, e))?;
+            // A partly written batch must not be in the way of the next writer.
+            self.segment.set_len(self.position).map_err(|e| io_error("truncate", &self.segment_path, e))?;
             return Err(self.write_error(error));
         }
         self.position += self.packed.len() as u64;
@@ -166,7 +166,7 @@ impl PartitionWriter {
         self.durable.write_all_at(&mark, 0).map_err(|error| self.write_error(error))
     }
 
-    fn poll_book(&mut self) -> Result<()> {
+    fn roll(&mut self) -> Result<()> {
         self.sync()?;
         self.segment_path = segment::path(&self.folder, self.next_offset);
         self.segment = open_file(&self.segment_path)?;
@@ -185,14 +185,14 @@ impl PartitionWriter {
     }
 }
 
-/// Sees to it that the mark covers the records before `end`, if they are there.
+/// Advances the mark to cover the records before `end`, if they exist.
 pub(super) fn recover(log: &EmbeddedLog, partition: u32, end: u64) -> Result<()> {
     let folder = log.folder(partition)?;
     let deadline = Instant::now() + OPENING_MAX;
     while segment::read_durable(&folder)? < end && Instant::now() < deadline {
         if let Some(lock) = lock_file(&folder)? {
             return match PartitionWriter::open_locked(log, partition, end, lock) {
-                // They are not, and the end of the log tells.
+                // They do not exist; the caller sees that from the end of the log.
                 Err(error @ LogError::Damaged { .. }) => {
                     tracing::warn!("{error}");
                     Ok(())
@@ -200,7 +200,7 @@ pub(super) fn recover(log: &EmbeddedLog, partition: u32, end: u64) -> Result<()>
                 opened => opened.map(drop),
             };
         }
-        // Another process's writer moves the mark itself while it is being opened.
+        // Another process's writer advances the mark itself when it opens.
         std::thread::sleep(OPENING_POLL);
     }
     Ok(())
@@ -215,18 +215,21 @@ pub(super) struct Lock(pub(super) File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing is not enough: a program that is being started elsewhere in this process holds a copy for a moment.
+        // Closing is not enough: a child process that is being spawned elsewhere in this process briefly holds a copy.
         let _ = self.0.unlock();
     }
 }
 
 pub(super) fn take_lock(folder: &Path) -> Result<Lock> {
     lock_file(folder)?.ok_or_else(|| {
-        LogError::Unusable(format!("another process is writing to {}; a partition has one writer", folder.display()))
+        LogError::Unusable(format!(
+            "another process is writing to {}; a partition can have only one writer",
+            folder.display()
+        ))
     })
 }
 
-/// None while another writer holds it.
+/// `None` while another writer holds the lock.
 fn lock_file(folder: &Path) -> Result<Option<Lock>> {
     let path = folder.join("lock");
     let file = open_file(&path)?;
