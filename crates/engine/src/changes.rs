@@ -1,4 +1,4 @@
-//! What a stretch of the log changes in the tables: sums that add up, whatever is merged with what.
+//! What a run of records changes in the tables: sums, which can be merged in any order.
 
 use alloc::collections::BTreeMap;
 use alloc::vec;
@@ -12,25 +12,25 @@ use scrutin_contract::vote::{Reason, VoterId};
 use super::rules::{Cell, Rules};
 use super::{EVIDENCE_BYTES_MAX, EVIDENCE_MAX, Partition};
 
-/// Changes that wait to be committed together.
+/// Changes to be committed together.
 #[derive(Debug)]
 pub struct Changes {
     pub partitions: BTreeMap<u32, PartitionChange>,
     pub totals: Totals,
 }
 
-/// How far a partition has come.
+/// The progress of a partition.
 #[derive(Debug, Default)]
 pub struct PartitionChange {
     pub next_offset: u64,
     pub gaps: u64,
     pub counted: u64,
     pub rejected: u64,
-    /// Newly marked in the poll book, by election.
+    /// Voters newly marked in the poll book, by election.
     pub voters: Vec<Vec<VoterId>>,
 }
 
-/// What adds up over partitions.
+/// Sums over all partitions.
 #[derive(Debug)]
 pub struct Totals {
     /// By election.
@@ -38,7 +38,7 @@ pub struct Totals {
     pub rejections: BTreeMap<(Reason, i64), u64>,
     pub rejected_records: Vec<RejectedRecord>,
     rejected_bytes: usize,
-    /// Append times in milliseconds, and how many records each was of.
+    /// Append times in milliseconds since 1970 UTC, with the number of records of each.
     pub appended: Vec<(i64, u64)>,
 }
 
@@ -62,7 +62,7 @@ struct TimelineRow {
     votes: Vec<u32>,
 }
 
-/// A rejected record, kept to be looked at.
+/// A rejected record, kept for inspection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RejectedRecord {
     pub partition: u32,
@@ -117,20 +117,20 @@ impl Changes {
         self.partitions.values().map(|change| change.counted + change.rejected).sum()
     }
 
-    /// About how many bytes wait in it.
+    /// Approximate size in memory, in bytes.
     pub fn size(&self) -> usize {
         let rows = self.totals.elections.iter().map(|totals| totals.rows.len() * totals.cells * 4);
         let voters = self.partitions.values().flat_map(|change| &change.voters).map(|voters| voters.len() * 16);
         rows.sum::<usize>() + voters.sum::<usize>() + self.totals.rejected_bytes
     }
 
-    /// Adds the changes of other partitions and leaves `other` empty, its memory kept for use again.
+    /// Merges the changes of other partitions and leaves `other` empty; its memory is kept for reuse.
     pub fn take_in(&mut self, other: &mut Changes) {
         self.partitions.append(&mut other.partitions);
         self.totals.take_in(&mut other.totals);
     }
 
-    /// Forgets everything but keeps the memory.
+    /// Clears everything but keeps the memory.
     pub fn clear(&mut self) {
         self.partitions.clear();
         for totals in &mut self.totals.elections {
@@ -160,7 +160,7 @@ impl Totals {
         if *kept < EVIDENCE_MAX {
             *kept += 1;
             let head = |field: &[u8]| field[..field.len().min(EVIDENCE_BYTES_MAX)].to_vec();
-            let rejected_records = RejectedRecord {
+            let rejected_record = RejectedRecord {
                 partition: partition.partition,
                 offset: record.offset,
                 reason,
@@ -169,8 +169,8 @@ impl Totals {
                 value: record.value.map(head),
                 value_bytes: record.value.map(<[u8]>::len),
             };
-            self.rejected_bytes += rejected_records.size();
-            self.rejected_records.push(rejected_records);
+            self.rejected_bytes += rejected_record.size();
+            self.rejected_records.push(rejected_record);
         }
     }
 
@@ -183,13 +183,13 @@ impl Totals {
         }
     }
 
-    /// Votes of a cell by a channel.
+    /// Votes of a cell cast through a channel.
     pub fn votes(&self, election: usize, cell: Cell, channel: usize) -> u64 {
         let totals = &self.elections[election];
         u64::from(totals.tally[cell as usize * totals.channels + channel])
     }
 
-    /// Buckets with votes, in the order of time: each with its votes by cell.
+    /// Buckets with votes in order of time, each with its votes by cell.
     pub fn timeline(&self, election: usize) -> impl Iterator<Item = (i64, &[u32])> {
         let mut rows: Vec<&TimelineRow> = self.elections[election].rows.iter().collect();
         rows.sort_unstable_by_key(|row| row.bucket_ms);
@@ -219,7 +219,7 @@ fn add(sums: &mut [u32], numbers: &[u32]) {
 }
 
 impl ElectionTotals {
-    /// The votes of a bucket. Votes come nearly in the order of time, so it is most often the last one's.
+    /// The votes of a bucket. Votes arrive nearly in order of time, so it is usually the last one used.
     #[inline(always)]
     fn row(&mut self, bucket_ms: i64) -> &mut [u32] {
         if self.rows.get(self.last_row).is_none_or(|row| row.bucket_ms != bucket_ms) {

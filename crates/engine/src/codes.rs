@@ -1,4 +1,4 @@
-//! From a code to its number, many million times a second.
+//! Maps codes to numbers, many million times a second.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -8,20 +8,21 @@ use alloc::vec::Vec;
 #[derive(Debug)]
 pub(super) struct Codes {
     codes: Vec<Box<str>>,
-    /// Open addressing with linear probing, at most a quarter full; a number plus one, or 0 for none.
+    /// Open addressing with linear probing, at most a quarter full. A slot holds a number plus one, or 0 if it is
+    /// empty.
     slots: Box<[u32]>,
     mask: u64,
 }
 
 impl Codes {
     /// # Panics
-    /// Where a code stands twice.
+    /// If a code occurs twice.
     pub fn new<'a>(codes: impl IntoIterator<Item = &'a str>) -> Codes {
         let codes: Vec<Box<str>> = codes.into_iter().map(Box::from).collect();
         let len = (codes.len() * 4).next_power_of_two().max(8);
         let mut index = Codes { codes: Vec::new(), slots: vec![0; len].into(), mask: len as u64 - 1 };
         for code in codes {
-            assert!(index.find(&code).is_none(), "code {code} stands twice");
+            assert!(index.find(&code).is_none(), "duplicate code {code}");
             let mut slot = hash(code.as_bytes()) & index.mask;
             while index.slots[slot as usize] != 0 {
                 slot = (slot + 1) & index.mask;
@@ -45,8 +46,8 @@ impl Codes {
     }
 }
 
-/// Folds a text's first and last eight bytes and its length; longer texts are taken in eight by eight.
-/// Whoever casts votes cannot choose what is in the table, so no seed is needed.
+/// Hashes a text's length and its first and last eight bytes; of longer texts, all bytes in words of eight.
+/// Needs no seed, since those who cast votes cannot choose what is in the table.
 #[inline]
 fn hash(bytes: &[u8]) -> u64 {
     let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
@@ -75,7 +76,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn finds_what_is_there_and_nothing_else(codes in proptest::collection::hash_set(".{0,20}", 0..50), other in ".{0,20}") {
+        fn finds_its_codes_and_no_others(codes in proptest::collection::hash_set(".{0,20}", 0..50), other in ".{0,20}") {
             let codes: Vec<String> = codes.into_iter().collect();
             let index = Codes::new(codes.iter().map(String::as_str));
             for (place, code) in codes.iter().enumerate() {

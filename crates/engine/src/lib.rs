@@ -1,11 +1,12 @@
 //! The native count: records in, changes out.
 //!
-//! Pure: no clock, no socket, no disk, nothing asynchronous; without the standard library the compiler sees to that. And it
-//! cannot fail: every record is counted or rejected with a reason. What it finds is added to [`Changes`], which the pipeline commits.
+//! Pure: no clock, no sockets, no disk, nothing asynchronous; building without the standard library enforces that. It
+//! cannot fail: every record is counted or rejected with a reason. The results go into [`Changes`], which the pipeline
+//! commits.
 //!
 //! Invariants, asserted at the end of every batch:
 //! * records in = counted + rejected;
-//! * a voter is in the poll book of a partition if, and only if, one vote of theirs from there has been counted.
+//! * a voter is in a partition's poll book if and only if exactly one of their votes in that partition has been counted.
 
 #![cfg_attr(not(test), no_std)]
 
@@ -27,14 +28,14 @@ use scrutin_contract::partitioner::partition_of;
 use scrutin_contract::record::{Batch, Record};
 use scrutin_contract::vote::{Reason, Vote, VoterId};
 
-/// How many rejected records of a reason are kept as evidence in each partition. Their number is exact beyond it.
+/// How many rejected records of each reason are kept as evidence in each partition. Their count stays exact beyond
+/// that.
 pub const EVIDENCE_MAX: u32 = 1000;
 
 /// How much of a rejected record's key and value is kept, in bytes.
 pub const EVIDENCE_BYTES_MAX: usize = 4096;
 
-/// Records judged before the first of them is marked in the poll book, so that the memory a
-/// look-up needs is on its way meanwhile.
+/// Records judged before the first of them is marked in the poll book, so that prefetched memory has time to arrive.
 const GROUP: usize = 64;
 
 /// Counts the votes of some partitions.
@@ -44,7 +45,7 @@ pub struct Engine {
     group: Vec<Ballot>,
 }
 
-/// What a partition's count rests on.
+/// The state of a partition's count.
 pub struct Partition {
     pub partition: u32,
     /// The offset of the next record to be counted.
@@ -55,9 +56,9 @@ pub struct Partition {
     pub poll_books: Vec<PollBook>,
 }
 
-/// A vote that counts unless its voter has voted.
+/// A vote that counts unless its voter has already voted.
 struct Ballot {
-    /// Place of the record in its batch.
+    /// Index of the record in its batch.
     place: usize,
     election: usize,
     voter: VoterId,
@@ -75,24 +76,24 @@ impl Engine {
         Engine { rules, partitions, group: Vec::with_capacity(GROUP) }
     }
 
-    /// What the partitions' counts rest on, to go on with.
+    /// The state of the partitions, to continue from.
     pub fn into_partitions(self) -> Vec<Partition> {
         self.partitions
     }
 
-    /// Voters on all poll_books.
+    /// The number of voters in all poll books.
     pub fn voters(&self) -> u64 {
         self.partitions.iter().flat_map(|partition| &partition.poll_books).map(|poll_book| poll_book.len() as u64).sum()
     }
 
-    /// Counts the next batch of one of the partitions and adds what it changes to `changes`.
+    /// Counts the next batch of one of the partitions and adds the results to `changes`.
     ///
     /// # Panics
-    /// Where the batch is of another partition, or does not begin at or after the partition's next offset.
+    /// If the batch is of a partition that this engine does not have, or begins before the partition's next offset.
     pub fn apply(&mut self, batch: &Batch, changes: &mut Changes) {
         let rules = Arc::clone(&self.rules);
         let found = self.partitions.iter_mut().find(|partition| partition.partition == batch.partition);
-        let partition = found.expect("a batch of a partition of this engine");
+        let partition = found.expect("the batch is of one of this engine's partitions");
         let Changes { partitions: changed, totals } = changes;
         let change = changed.entry(partition.partition).or_default();
         change.voters.resize_with(rules.elections.len(), Vec::new);
@@ -149,7 +150,7 @@ impl Engine {
     }
 }
 
-/// All checks but the last, in the order of [`Reason`].
+/// All checks except [`Reason::AlreadyVoted`], in the order of [`Reason`].
 #[inline(always)]
 fn judge(rules: &Rules, partition: u32, record: &Record<'_>) -> Result<Ballot, Reason> {
     let vote = record.value.and_then(|value| Vote::parse(value).ok()).ok_or(Reason::Malformed)?;

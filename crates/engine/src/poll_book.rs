@@ -1,19 +1,20 @@
 //! Who has voted: an exact set of 128-bit ids that grows in small steps.
 //!
-//! The set is cut into shards by hash. Each is a flat table with open addressing that grows by itself, so a
-//! full table is never copied as a whole and memory stays under 32 bytes a voter (16 / 0.8 × 1.4 = 28 just
-//! after a shard has grown).
+//! The set is split into shards by hash. Each shard is a flat table with open addressing that grows on its own. So the
+//! whole set is never copied at once, and memory stays under 32 bytes a voter (16 / 0.8 × 1.4 = 28 just after a shard
+//! has grown).
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use scrutin_contract::vote::VoterId;
 
+/// Who has voted in one partition of one election.
 #[derive(Debug)]
 pub struct PollBook {
     seed: [u64; 2],
     shards: Vec<Shard>,
-    /// The nil id, which marks an empty slot in the shards.
+    /// Whether the nil id is in the set; the shards use it to mark empty slots.
     has_nil: bool,
     len: usize,
 }
@@ -28,15 +29,15 @@ const SHARD_BITS: u32 = 8;
 const SLOTS_MIN: usize = 16;
 
 impl PollBook {
-    /// An empty poll book. The seed must not be known to those who cast votes, or they could make it slow.
+    /// An empty poll book. The seed must be unknown to those who cast votes, or they could make the set slow.
     pub fn new(seed: [u64; 2]) -> PollBook {
         let shards = core::iter::repeat_with(Shard::default).take(1 << SHARD_BITS).collect();
         PollBook { seed, shards, has_nil: false, len: 0 }
     }
 
-    /// Makes room for so many voters more.
+    /// Makes room for this many more voters.
     pub fn reserve(&mut self, voters: usize) {
-        // Shards fill unevenly; a few of them will still grow.
+        // Shards fill unevenly, so a few will still grow.
         let each = (self.len + voters) / self.shards.len();
         for shard in &mut self.shards {
             shard.resize(each + each / 4);
@@ -56,7 +57,7 @@ impl PollBook {
         hash_of(self.seed, voter.0)
     }
 
-    /// Asks for the memory that a look-up will need.
+    /// Prefetches the memory that a look-up will need.
     #[inline(always)]
     pub fn prefetch(&self, hash: u64) {
         let shard = &self.shards[shard_of(hash)];
@@ -70,12 +71,12 @@ impl PollBook {
         let _ = shard;
     }
 
-    /// Strikes a voter off; false if that was done before.
+    /// Marks a voter; false if the voter was already marked.
     pub fn insert(&mut self, voter: VoterId) -> bool {
         self.insert_hashed(voter, self.hash(voter))
     }
 
-    /// [`PollBook::insert`] with the voter's hash at hand.
+    /// [`PollBook::insert`] for a hash that is already computed.
     #[inline]
     pub fn insert_hashed(&mut self, voter: VoterId, hash: u64) -> bool {
         let new = match voter.0 {
@@ -93,7 +94,7 @@ impl PollBook {
         new
     }
 
-    /// Strikes off many voters, in groups, so that memory is on its way before it is needed.
+    /// Marks many voters, in groups, so that memory is prefetched before it is needed.
     pub fn insert_all(&mut self, voters: impl Iterator<Item = VoterId>) {
         let mut group = Vec::with_capacity(64);
         let mut voters = voters;
@@ -125,8 +126,8 @@ fn shard_of(hash: u64) -> usize {
     (hash >> (64 - SHARD_BITS)) as usize
 }
 
-/// Written one after the other, not left to be zeroed when first touched: that would be at random places, a
-/// page fault or two for each.
+/// Zeroed here, in order. Left to be zeroed by the system on first touch, the slots would be touched at random, at a
+/// page fault or two each.
 fn empty_slots(len: usize) -> Box<[u128]> {
     let mut slots = Box::new_uninit_slice(len);
     for slot in &mut slots {
@@ -197,7 +198,7 @@ mod tests {
             poll_book.reserve(reserve);
             let mut naive = HashSet::new();
             for id in ids {
-                // Small ids and ids that differ in one half only are as good as any.
+                // Small ids, and ids that differ in one half only, must work like any others.
                 for id in [id, id << 64, id << 64 | id] {
                     prop_assert_eq!(poll_book.insert(VoterId(id)), naive.insert(id));
                 }
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_less_than_32_bytes_a_voter() {
+    fn takes_less_than_32_bytes_per_voter() {
         let mut poll_book = PollBook::new([1, 2]);
         for id in 1..=3_000_000_u128 {
             poll_book.insert(VoterId(id.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)));

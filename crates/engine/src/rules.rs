@@ -1,4 +1,4 @@
-//! Elections as the engine asks about them. A cell is a choice on the ballot of a region.
+//! Elections in a form that is fast to query. A cell is a choice on the ballot of a region.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -13,20 +13,20 @@ use scrutin_contract::vote::{BLANK, NULL};
 
 use super::codes::Codes;
 
-/// More cells an election cannot have: the totals that wait for a commit are kept by cell.
+/// The maximum number of cells of an election: the totals that wait for a commit are kept by cell.
 pub const CELLS_MAX: usize = 1 << 22;
 
-/// The place of a region's choice among all of an election.
+/// The index of a region's choice among all of an election's.
 pub type Cell = u32;
 
 #[derive(Debug)]
 pub struct Rules {
     /// Partitions of the log.
     pub partitions: u32,
-    /// In the order of their ids.
+    /// In order of their ids.
     pub elections: Vec<ElectionRules>,
     ids: Codes,
-    /// Width of the buckets in which rejections are counted: the smallest of the elections'.
+    /// Width of the buckets in which rejections are counted: that of the election with the smallest.
     pub rejection_bucket_ms: i64,
 }
 
@@ -47,13 +47,13 @@ pub struct ElectionRules {
     first_cells: Vec<Cell>,
     /// Region and choice of each cell, by number.
     places: Vec<(u32, u32)>,
-    /// The cells in the order of their codes: region, then choice.
+    /// The cells in order of their codes: region, then choice.
     pub cells_by_code: Vec<Cell>,
-    /// The channels in the order of their codes.
+    /// The channels in order of their codes.
     pub channels_by_code: Vec<usize>,
 }
 
-/// Where a choice stands, as its place among the cells of a region.
+/// On which ballots a choice is, with its index among the cells of a region.
 #[derive(Debug)]
 enum OnBallots {
     Everywhere(u32),
@@ -61,8 +61,11 @@ enum OnBallots {
 }
 
 impl Rules {
+    /// Prepares the elections for counting a log with this many partitions.
+    ///
     /// # Errors
-    /// A text that says which election has more cells than [`CELLS_MAX`].
+    ///
+    /// Fails if an election has more than [`CELLS_MAX`] cells, or a choice names an unknown region.
     pub fn new(elections: &[Election], partitions: u32) -> Result<Rules, String> {
         let mut rules: Vec<ElectionRules> = elections.iter().map(ElectionRules::new).collect::<Result<_, _>>()?;
         rules.sort_by(|a, b| a.id.cmp(&b.id));
@@ -97,7 +100,12 @@ impl ElectionRules {
                 None => everywhere.push(place),
                 Some(region) => match regions.find(region) {
                     Some(region) => only_in[region].push(place),
-                    None => return Err(format!("choice `{}` stands in `{region}`, which is no region", choice.code)),
+                    None => {
+                        return Err(format!(
+                            "choice `{}` names the region `{region}`, which does not exist",
+                            choice.code
+                        ));
+                    }
                 },
             }
         }
@@ -154,7 +162,7 @@ impl ElectionRules {
         self.regions.find(code)
     }
 
-    /// The cell of a choice in a region, if it stands there.
+    /// The cell of a choice in a region, if it is on the ballot there.
     #[inline]
     pub fn cell(&self, region: usize, choice: &str) -> Option<Cell> {
         let place = match &self.on_ballots[self.choices.find(choice)?] {
@@ -169,7 +177,7 @@ impl ElectionRules {
         self.channels.iter().position(|channel| channel == code)
     }
 
-    /// Start of the bucket of a time; buckets are counted from 1970 UTC.
+    /// Start of the bucket that a time is in; buckets are counted from 1970 UTC.
     #[inline]
     pub fn bucket(&self, cast_at_ms: i64) -> i64 {
         cast_at_ms - cast_at_ms.rem_euclid(self.bucket_ms)
@@ -180,7 +188,7 @@ impl ElectionRules {
         self.places.len()
     }
 
-    /// Codes of region and choice of a cell.
+    /// The codes of a cell's region and choice.
     pub fn codes_of(&self, cell: Cell) -> (&str, &str) {
         let (region, choice) = self.places[cell as usize];
         (&self.region_codes[region as usize], &self.choice_codes[choice as usize])

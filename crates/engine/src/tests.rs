@@ -12,7 +12,7 @@ const PARTITIONS: u32 = 2;
 const OPENS: &str = "2027-04-11T08:00:00.000Z";
 const CLOSES: &str = "2027-04-11T20:00:00.000Z";
 
-/// Two regions; `a` and `b` stand everywhere, `c` in north only, `d` in both by a row each.
+/// Two regions; `a` and `b` are on every ballot, `c` only in north, `d` in both by a row each.
 fn election(id: &str) -> Election {
     let region = |code: &str| Region {
         code: code.into(),
@@ -109,7 +109,7 @@ fn count(votes: &[Value]) -> String {
     }
     engine.apply(&batch, &mut changes);
     let all = sums(&engine.rules, &changes);
-    // The timeline is told apart by its time; it is for the property below.
+    // Leaves out the timeline, whose keys contain a time; the property test below covers it.
     all.iter().filter(|(key, _)| !key.contains(':')).map(|(key, votes)| format!("{key}={votes}\n")).collect()
 }
 
@@ -169,7 +169,7 @@ fn a_vote_in_one_election_is_no_vote_in_another() {
 }
 
 #[test]
-fn a_choice_counts_only_where_it_stands() {
+fn a_choice_counts_only_where_it_is_on_the_ballot() {
     check(
         &[
             vote(1, "north", "c"),
@@ -209,7 +209,7 @@ fn the_day_begins_at_its_opening_and_ends_before_its_closing() {
     );
 }
 
-/// The contract as plainly as it can be written.
+/// The contract in its plainest form.
 #[derive(Default)]
 struct Naive {
     voted: HashSet<(String, String)>,
@@ -230,7 +230,7 @@ impl Naive {
             return Err("misrouted");
         }
         let known = |list: &[&str], code: &str| list.contains(&code);
-        let stands = match choice.as_str() {
+        let is_on_ballot = match choice.as_str() {
             "a" | "b" | "d" | "BLANK" | "NULL" => true,
             "c" => region == "north",
             _ => false,
@@ -238,7 +238,7 @@ impl Naive {
         let checks = [
             (known(&["e1", "e2"], &election), "unknown_election"),
             (known(&["north", "south"], &region), "unknown_region"),
-            (stands, "unknown_choice"),
+            (is_on_ballot, "unknown_choice"),
             (known(&["booth", "post"], &channel), "unknown_channel"),
             (cast_at.as_str() >= OPENS, "not_open"),
             (cast_at.as_str() < CLOSES, "closed"),
@@ -298,7 +298,7 @@ fn any_vote() -> impl Strategy<Value = (u32, Option<Vec<u8>>, Option<Vec<u8>>)> 
 }
 
 proptest! {
-    /// However the log is cut into batches, whatever is merged with what, gaps or none.
+    /// However the log is split into batches and the changes are merged, with or without gaps.
     #[test]
     fn counts_what_the_contract_says(
         votes in proptest::collection::vec(any_vote(), 0..400),

@@ -166,8 +166,8 @@ impl VoteLog for EmbeddedLog {
         Ok(first..segment::read_durable(&folder)?.max(first))
     }
 
-    /// `durable` itself is not synced, as that would cost each append a second sync. So after a power cut it may be behind the
-    /// segments, which are synced.
+    /// The file `durable` is not synced, as that would cost each append a second sync. So after a power cut it may be
+    /// behind the segments, which are synced.
     fn recover(&self, partition: u32, end: u64) -> Result<()> {
         writer::recover(self, partition, end)
     }

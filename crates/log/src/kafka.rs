@@ -1,12 +1,13 @@
 //! A log in a topic of Apache Kafka.
 //!
 //! ```text
-//! kafka://host:port,host:port/topic     the brokers to ask first, and the topic (`votes` where none is named)
+//! kafka://host:port,host:port/topic     bootstrap brokers and topic (default `votes`)
 //! ```
 //!
-//! What a count may rest on is fixed here and cannot be configured: producers are idempotent and wait for all replicas in
-//! sync; readers see committed records only, check every batch's checksum, and never let the client choose another
-//! offset than the one asked for. The rest of librdkafka's settings (TLS, SASL, sizes, waits) is the user's.
+//! The settings that a count depends on are fixed here and cannot be configured: producers are idempotent and wait for
+//! all in-sync replicas; readers see committed records only, check every batch's checksum, and never let the client
+//! substitute another offset for the requested one. The user controls the rest of librdkafka's settings (TLS, SASL,
+//! sizes, timeouts).
 
 mod address;
 mod client;
@@ -38,19 +39,24 @@ pub struct KafkaLog {
     address: KafkaAddress,
     settings: KafkaSettings,
     topic: topic::Topic,
-    /// Asks for offsets. Reads nothing.
+    /// Queries offsets; reads no records.
     client: Arc<BaseConsumer<Context>>,
-    /// The same; for it a partition ends where the first open transaction begins.
+    /// The same, except that a partition ends where the first open transaction begins.
     committed: Arc<BaseConsumer<Context>>,
-    /// Whether what an earlier writer had under way has been waited for.
+    /// Whether the log has been waited for to settle: an earlier writer's records may still be arriving.
     is_settled: Arc<Mutex<bool>>,
-    /// This process's name in its group, if it keeps one.
+    /// This process's id in its group, if it keeps one.
     instance: Option<Arc<InstanceId>>,
 }
 
 impl KafkaLog {
-    /// Makes the topic if it is not there, and checks that it can be relied on. Needs a runtime of several threads: the
-    /// brokers are waited for in place.
+    /// Creates the topic if it does not exist, and checks that its settings are safe. Needs a multi-threaded runtime,
+    /// as it blocks while waiting for the brokers.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the brokers cannot be reached, the topic cannot be created, or its settings or partitions are not as
+    /// required.
     pub async fn open(address: &KafkaAddress, settings: &KafkaSettings, new: &NewTopic) -> Result<KafkaLog> {
         topic::create_if_missing(address, settings, Holds::Votes, new).await?;
         let log = KafkaLog::open_existing(address, settings).await?;
@@ -60,18 +66,26 @@ impl KafkaLog {
         Ok(log)
     }
 
-    /// By this name the process takes part in its group, and has its partitions back at once after a restart.
+    /// Makes the process join its group under this id, so that it gets its partitions back at once after a restart.
     pub fn as_instance(self, instance: InstanceId) -> KafkaLog {
         KafkaLog { instance: Some(Arc::new(instance)), ..self }
     }
 
-    /// Opens a topic that must be there, and checks that it can be relied on. Needs such a runtime too.
+    /// Opens an existing topic and checks that its settings are safe. Needs a multi-threaded runtime, too.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the brokers cannot be reached, or the topic does not exist or has unsafe settings.
     pub async fn open_existing(address: &KafkaAddress, settings: &KafkaSettings) -> Result<KafkaLog> {
         KafkaLog::find(address, settings, Holds::Votes).await
     }
 
-    /// The topic beside this one that holds running totals, of which the last of each key is kept: made if it is not
-    /// there, with as many copies as this one's brokers are good for.
+    /// Opens the compacted topic for running totals on the same brokers, and creates it if it does not exist, with as
+    /// many copies as the brokers allow.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](KafkaLog::open).
     pub async fn totals(&self, topic: &str) -> Result<KafkaLog> {
         let address = KafkaAddress { servers: self.address.servers.clone(), topic: topic.to_owned() };
         let new = NewTopic { partitions: Some(1), ..NewTopic::default() };
@@ -109,16 +123,16 @@ impl KafkaLog {
 }
 
 impl KafkaLog {
-    /// Host and port of the broker that leads a partition; or why it is not known.
+    /// Host and port of the broker that leads a partition, or why that is unknown.
     fn leader(&self, partition: u32) -> std::result::Result<(String, u16), String> {
         let found = self.client.fetch_metadata(Some(&self.address.topic), client::PATIENCE);
         let found = found.map_err(|error| error.to_string())?;
         let partitions = found.topics().iter().flat_map(|topic| topic.partitions());
-        let leader = partitions.filter(|it| it.id() == partition as i32).map(|it| it.leader()).next();
+        let leader = partitions.filter(|found| found.id() == partition as i32).map(|found| found.leader()).next();
         let broker = found.brokers().iter().find(|broker| Some(broker.id()) == leader);
         broker
             .and_then(|broker| Some((broker.host().to_owned(), u16::try_from(broker.port()).ok()?)))
-            .ok_or_else(|| "it has no leader now".to_owned())
+            .ok_or_else(|| "the partition has no leader".to_owned())
     }
 }
 
@@ -132,7 +146,7 @@ impl VoteLog for KafkaLog {
     }
 
     fn held_back(&self, partition: u32) -> Result<Option<u64>> {
-        // In this order: what is appended in between is no transaction's.
+        // In this order, records appended in between are not taken for a transaction's.
         let all = self.offsets(partition)?;
         let committed = self.offsets_by(&self.committed, partition)?;
         Ok((committed.end < all.end).then_some(committed.end))

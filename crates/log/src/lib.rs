@@ -1,4 +1,4 @@
-//! The vote log: keeps votes in order, for ever, until they are counted and after.
+//! The vote log: a permanent, ordered record of the votes to be counted.
 //!
 //! One interface, several backends. A log has a fixed number of partitions. Offsets within a partition only grow, and
 //! some may have no record (gaps). Nothing here knows what a vote is.
@@ -29,7 +29,7 @@ pub enum LogError {
     /// The log cannot be used as requested; the text says what to do.
     #[error("{0}")]
     Unusable(String),
-    /// Records are gone from the log that have not been counted.
+    /// Records that have not been counted are gone from the log.
     #[error(
         "partition {partition} of the log starts at offset {start}, but the count has only reached {wanted}: \
          {} votes are gone from the log and cannot be counted",
@@ -38,14 +38,14 @@ pub enum LogError {
     Truncated { partition: u32, wanted: u64, start: u64 },
     /// The number of partitions decides which one a voter's votes are in.
     #[error(
-        "the log at {log} has {found} partitions but had {had}: a voter's votes may lie in two of them now, and no count \
-         of it can be trusted; move the votes to a new log"
+        "the log at {log} has {found} partitions but had {had}: a voter's votes may lie in two of them now, and no \
+         count of it can be trusted; move the votes to a new log"
     )]
     Repartitioned { log: String, had: u32, found: u32 },
-    /// The log does not answer now. It may later.
+    /// The log does not answer. A retry may succeed.
     #[error("the log at {log} does not answer: {why}")]
     Away { log: String, why: String },
-    /// The log answers, but not with the records. It may later; if it never does, an operator has to look.
+    /// The log answers, but not with the records. A retry may succeed; if none ever does, an operator has to look.
     #[error("partition {partition} of the log at {log} cannot be read at offset {offset}: {why}")]
     Unreadable { log: String, partition: u32, offset: u64, why: String },
 }

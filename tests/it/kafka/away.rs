@@ -97,7 +97,7 @@ fn a_wrong_file_of_kafka_settings_is_3() {
     let place = Place::bare();
     for (text, line, words) in [
         ("# mine\nclient.id=me\nsecurty.protocol=SSL\n", 3, "`securty.protocol`: "),
-        ("acks=1\n", 1, "`acks` is set by the program, and what it promises rests on it; leave it out"),
+        ("acks=1\n", 1, "`acks` is set by the program, whose guarantees depend on it; leave it out"),
         ("\n\nisolation.level = read_uncommitted\n", 3, "`isolation.level` is set by the program"),
         ("client.id me\n", 1, "expected name=value"),
         ("linger.ms=soon\n", 1, "`linger.ms`: "),
@@ -123,5 +123,5 @@ fn a_password_in_an_address_is_not_repeated() {
 fn a_topic_name_that_kafka_would_not_take_is_3() {
     let place = Place::bare();
     let said = place.fails("status --log kafka://127.0.0.1:1/a/b", 3);
-    assert!(said.contains("`a/b` cannot be a topic"), "{said}");
+    assert!(said.contains("`a/b` is not a valid topic name"), "{said}");
 }

@@ -89,7 +89,8 @@ async fn counts_that_drain_side_by_side_end_when_all_of_the_log_is_counted() {
     }
 }
 
-/// A session that outlasts the test: who waits for its end waits in vain. In a group of its own, or others would wait too.
+/// A session that outlasts the test: who waits for its end waits in vain. In a group of its own, or others would wait
+/// too.
 const LONG_SESSION: &str = "session.timeout.ms=600000\nmax.poll.interval.ms=600000\n";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,7 +149,7 @@ async fn a_session_that_the_brokers_refuse_is_told() {
     stage.place.ok("setup");
     let done = stage.place.start("count --kafka-config kafka.properties").end();
     assert_eq!(done.code, Some(4), "{done}");
-    assert!(done.err.contains("refuse session.timeout.ms=999; set it to between"), "{done}");
+    assert!(done.err.contains("refuse session.timeout.ms=999; set it to a value between"), "{done}");
 }
 
 /// Waits until a partition of that counter has been taken so many times.

@@ -79,7 +79,7 @@ async fn a_topic_made_anew_under_a_running_count_stops_it() {
     stage.place.ok("setup --partitions 1");
     stage.topic.append_votes(&ballots(100..140), 1).await;
     count.signal(Signal::SIGCONT);
-    stopped(count, &["was deleted and made anew: it is another log; use another counter name"]);
+    stopped(count, &["was deleted and created again: it is another log; use another counter name"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -40,8 +40,11 @@ async fn votes_have_as_many_copies_as_asked_for() {
     let two = at("two-copies");
     let log = two.address();
     for (options, words) in [
-        ("--replication 2 --min-insync 3", "3 copies in sync cannot be had of 2; ask for less with --min-insync"),
-        ("--replication 4", "4 copies cannot be had of 3 brokers; ask for less with --replication"),
+        (
+            "--replication 2 --min-insync 3",
+            "3 in-sync copies are more than the 2 copies of each partition; lower --min-insync",
+        ),
+        ("--replication 4", "3 brokers cannot hold 4 copies; lower --replication"),
     ] {
         let refused = stage.place.fails(&format!("setup --no-election --log {log} {options}"), 4);
         assert!(refused.contains(words), "{refused}");
@@ -58,18 +61,18 @@ async fn a_topic_that_would_lose_votes_is_refused() {
         (
             "cleanup.policy",
             "compact",
-            "cleanup.policy is compact, and must be delete: compaction would keep the last vote of each voter and drop \
+            "cleanup.policy is compact, but must be delete: compaction would keep the last vote of each voter and drop \
              the first;",
         ),
-        ("cleanup.policy", "compact,delete", "cleanup.policy is compact,delete, and must be delete: "),
-        ("retention.ms", "86400000", "retention.ms is 86400000, and must be -1: votes would be deleted by age;"),
-        ("retention.bytes", "1000000", "retention.bytes is 1000000, and must be -1: votes would be deleted by size;"),
+        ("cleanup.policy", "compact,delete", "cleanup.policy is compact,delete, but must be delete: "),
+        ("retention.ms", "86400000", "retention.ms is 86400000, but must be -1: votes would be deleted by age;"),
+        ("retention.bytes", "1000000", "retention.bytes is 1000000, but must be -1: votes would be deleted by size;"),
         (
             "message.timestamp.type",
             "CreateTime",
-            "message.timestamp.type is CreateTime, and must be LogAppendTime: votes would carry the senders' clocks;",
+            "message.timestamp.type is CreateTime, but must be LogAppendTime: votes would carry the senders' clocks;",
         ),
-        ("unclean.leader.election.enable", "true", "unclean.leader.election.enable is true, and must be false: "),
+        ("unclean.leader.election.enable", "true", "unclean.leader.election.enable is true, but must be false: "),
     ] {
         let topic = Topic::on(&format!("kafka://{}", stage.topic.servers), &Broker::shared().topic());
         let settings = good.into_iter().filter(|(set, _)| *set != name).chain([(name, value)]);

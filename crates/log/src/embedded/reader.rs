@@ -116,7 +116,7 @@ impl PartitionReader {
                     self.next_offset = segment.offset;
                     return Ok(());
                 }
-                // The segment ends here; the next batch is in the next one.
+                // The segment ends here; the next batch is in the next segment.
                 Ok(None) if segment::path(&self.folder, segment.offset) != segment.path => {
                     let (offset, position, path) = (segment.offset, segment.position, segment.path.clone());
                     self.segment = Some(Segment::at(&self.folder, offset).map_err(|_| {

@@ -19,7 +19,7 @@ const OPENING_POLL: Duration = Duration::from_millis(10);
 
 pub(super) struct Writer {
     partitions: Vec<PartitionWriter>,
-    /// Set after a failed append: the files may hold part of it, and only opening them again tells what.
+    /// Set after a failed append, which leaves the files in doubt: only reopening them shows what they hold.
     broken: bool,
 }
 
@@ -215,7 +215,7 @@ pub(super) struct Lock(pub(super) File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing is not enough: a child process that is being spawned elsewhere in this process briefly holds a copy.
+        // Closing is not enough: a child process that is just being spawned may briefly hold a copy of the handle.
         let _ = self.0.unlock();
     }
 }

@@ -3,17 +3,17 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// What an address of a Kafka log begins with.
+/// The scheme of a Kafka log's address.
 pub const SCHEME: &str = "kafka://";
 
 const TOPIC: &str = "votes";
 const PORT: u16 = 9092;
-const FORM: &str = "expected kafka://host:port, more brokers behind commas, and maybe /topic behind them";
+const FORM: &str = "expected kafka://host:port[,host:port...][/topic]";
 
 /// Where a topic is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KafkaAddress {
-    /// `host:port`, with commas between.
+    /// `host:port`, separated by commas.
     pub servers: String,
     pub topic: String,
 }
@@ -31,7 +31,7 @@ impl FromStr for KafkaAddress {
         let servers = servers.split(',').map(server).collect::<Result<Vec<_>, _>>()?;
         let is_fine = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         if topic.len() > 249 || !topic.chars().all(is_fine) || topic == "." || topic == ".." {
-            return Err(format!("`{topic}` cannot be a topic: up to 249 letters, digits, `.`, `_` and `-` can"));
+            return Err(format!("`{topic}` is not a valid topic name; use up to 249 letters, digits, `.`, `_` or `-`"));
         }
         Ok(KafkaAddress { servers: servers.join(","), topic: topic.to_owned() })
     }
@@ -39,14 +39,16 @@ impl FromStr for KafkaAddress {
 
 fn server(text: &str) -> Result<String, String> {
     if text.contains('@') {
-        return Err("a user or a password does not belong in it; put sasl.username and sasl.password into the file \
+        return Err(
+            "an address must not contain a user or a password; put sasl.username and sasl.password into the file \
                     that --kafka-config names"
-            .into());
+                .into(),
+        );
     }
-    // The colons of a bare IPv6 address would be taken for one before a port.
+    // A bare IPv6 address is rejected below: one of its colons would be taken for the one before a port.
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => {
-            (host, port.parse().map_err(|_| format!("`{port}` is no port; {FORM}"))?)
+            (host, port.parse().map_err(|_| format!("`{port}` is not a port; {FORM}"))?)
         }
         _ => (text, PORT),
     };
@@ -68,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_names_brokers_and_maybe_a_topic() {
+    fn an_address_names_brokers_and_optionally_a_topic() {
         let read = |text: &str| text.parse::<KafkaAddress>().map(|address| address.to_string());
         assert_eq!(read("kafka://one:1").as_deref(), Ok("kafka://one:1/votes"));
         assert_eq!(read("kafka://one/").as_deref(), Ok("kafka://one:9092/votes"));
@@ -79,7 +81,7 @@ mod tests {
         {
             assert!(read(wrong).unwrap_err().contains("expected kafka://host:port"), "{wrong}");
         }
-        assert!(read("kafka://one:1/a/b").unwrap_err().contains("cannot be a topic"));
+        assert!(read("kafka://one:1/a/b").unwrap_err().contains("is not a valid topic name"));
         assert!(read("kafka://me:secret@one:1").unwrap_err().contains("--kafka-config"));
     }
 }

@@ -1,4 +1,4 @@
-//! librdkafka's settings: the user's, and those that a count rests on; and what it reports.
+//! librdkafka's settings, both the user's and those that a count depends on, and the errors that it reports.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,16 +15,16 @@ use scrutin_files::FileError;
 use super::KafkaAddress;
 use crate::{LogError, Result};
 
-/// How long one question to the brokers may take.
+/// Timeout of one request to the brokers.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// After so long without an answer, it is asked for which brokers there are now.
+/// After this time without an answer, the client refreshes its list of brokers.
 const FIRST_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long reports of the client are waited for, once something has failed.
+/// How long to wait for the client's error reports after a failure.
 const REPORTS_WAIT: Duration = Duration::from_millis(20);
 
-/// Settings that exactly-once rests on, or that would go round an option of ours.
+/// Settings that exactly-once counting depends on, or that would bypass one of our own options.
 const OURS: &[&str] = &[
     "acks",
     "auto.offset.reset",
@@ -56,16 +56,20 @@ const OURS: &[&str] = &[
     "transactional.id",
 ];
 
-/// The user's settings of the client, by librdkafka's names.
+/// The user's client settings, by librdkafka's names.
 #[derive(Clone, Debug, Default)]
 pub struct KafkaSettings {
-    /// The file that they are from.
+    /// The file that they were read from.
     pub(super) path: PathBuf,
     pub(super) properties: BTreeMap<String, String>,
 }
 
 impl KafkaSettings {
-    /// Reads a file of `name=value` lines, as Kafka's own tools and kcat take them.
+    /// Reads a file of `name=value` lines, in the format of Kafka's own tools and kcat.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file cannot be read, or if a line is not a setting that the user may set.
     pub fn read(path: &Path) -> std::result::Result<KafkaSettings, FileError> {
         let text =
             std::fs::read_to_string(path).map_err(|source| FileError::Unreadable { path: path.to_owned(), source })?;
@@ -85,26 +89,26 @@ impl KafkaSettings {
         Ok(KafkaSettings { path: path.to_owned(), properties })
     }
 
-    /// Whether the brokers are spoken to without TLS and login.
+    /// Whether connections use neither TLS nor a login.
     pub(super) fn is_plaintext(&self) -> bool {
         self.properties.get("security.protocol").is_none_or(|protocol| protocol.eq_ignore_ascii_case("plaintext"))
     }
 
-    /// A client that asks, and reads nothing.
+    /// A client for queries; it reads no records.
     pub(super) fn client(&self, address: &KafkaAddress) -> Result<BaseConsumer<Context>> {
         let mut config = self.consumer(address, &[]);
-        // The end of the log is the end of what was written: what a transaction still holds back is behind too.
+        // The log ends where the last written record ends: records that a transaction holds back count as lag, too.
         config.set("isolation.level", "read_uncommitted");
         config.create_with_context(Context::default()).map_err(|error| unusable(address, &error))
     }
 
-    /// A client that asks, and takes for the end what can be read now.
+    /// A client for queries, whose end of a partition is the end of what can be read now.
     pub(super) fn committed_client(&self, address: &KafkaAddress) -> Result<BaseConsumer<Context>> {
         let config = self.consumer(address, &[]);
         config.create_with_context(Context::default()).map_err(|error| unusable(address, &error))
     }
 
-    /// `defaults` hold where the user has set nothing.
+    /// The configuration of a consumer. `defaults` apply where the user has set nothing.
     pub fn consumer(&self, address: &KafkaAddress, defaults: &[(&str, &str)]) -> ClientConfig {
         let mut config = self.base(address, defaults);
         config
@@ -122,7 +126,7 @@ impl KafkaSettings {
         config
             .set("enable.idempotence", "true")
             .set("acks", "all")
-            // A vote waits for the brokers as long as it takes: given up, it could not be told from one that arrived.
+            // A vote waits for the brokers without limit: one that timed out could not be told from one that arrived.
             .set("message.timeout.ms", "0");
         config
     }
@@ -133,10 +137,10 @@ impl KafkaSettings {
             .set("bootstrap.servers", &address.servers)
             .set("client.id", "scrutin")
             .set("allow.auto.create.topics", "false")
-            // Brokers that were away are tried again soon, so that a count is late by no more.
+            // Reconnect soon to brokers that were away, so that the count is not delayed longer than necessary.
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
-            // Nor does one that has gone quiet hold everything up for the default of a minute.
+            // A broker that goes silent must not block everything for the default of a minute.
             .set("socket.timeout.ms", "10000")
             .set("log.connection.close", "false")
             .set_log_level(RDKafkaLogLevel::Info);
@@ -150,7 +154,7 @@ impl KafkaSettings {
 
 fn check(name: &str, value: &str) -> std::result::Result<(), String> {
     if OURS.contains(&name) {
-        return Err(format!("`{name}` is set by the program, and what it promises rests on it; leave it out"));
+        return Err(format!("`{name}` is set by the program, whose guarantees depend on it; leave it out"));
     }
     let mut config = ClientConfig::new();
     config.set(name, value);
@@ -163,24 +167,24 @@ fn check(name: &str, value: &str) -> std::result::Result<(), String> {
     }
 }
 
-/// What to do about a setting that is not taken.
+/// Advice on a setting that librdkafka refuses.
 fn advice(name: &str, value: &str, has_tls: bool) -> &'static str {
     let needs_tls =
         name.starts_with("ssl.") || value.to_ascii_lowercase().contains("ssl") || value.starts_with("SCRAM");
     match needs_tls && !has_tls {
         true => "; this program was built without TLS and SCRAM: build it with --features tls",
-        false => "; the names are librdkafka's",
+        false => "; use librdkafka's names for settings",
     }
 }
 
-/// What a client has last reported to be wrong.
+/// The last problem that a client has reported.
 #[derive(Default)]
 pub(super) struct Context {
     problem: Mutex<Option<String>>,
 }
 
 impl Context {
-    /// Told once: what was wrong before says nothing of what is wrong now.
+    /// Clears the problem too: an earlier one says nothing about what is wrong now.
     fn take_problem(&self) -> Option<String> {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -193,7 +197,7 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!("librdkafka: {error}: {reason}");
-        // That all are away is known by then; why one is, was said before.
+        // At this point it is known that all brokers are down; the reason was reported before.
         if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
             *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(in_short(reason));
         }
@@ -202,7 +206,7 @@ impl ClientContext for Context {
 
 impl ConsumerContext for Context {}
 
-/// What is wrong is told by the program in its own words; librdkafka's are for who looks for more.
+/// The program reports problems in its own words; librdkafka's own log lines are for debugging.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
         RDKafkaLogLevel::Debug | RDKafkaLogLevel::Info | RDKafkaLogLevel::Notice => {
@@ -212,20 +216,21 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     }
 }
 
-/// A reason without the name of the thread that gives it, and without how often it was given.
+/// Strips a reason of the name of the thread that reports it and of its repeat count.
 pub(super) fn in_short(reason: &str) -> String {
     let reason = reason.split_once("]: ").map_or(reason, |(_, reason)| reason);
     let reason = reason.split(" (after ").next().unwrap_or(reason);
     reason.trim().to_owned()
 }
 
-/// Takes what a client that only asks has to report, lest it pile up.
+/// Drains the reports of a client that is used for queries only, lest they pile up.
 pub(super) fn take_reports(client: &BaseConsumer<Context>) {
     while client.poll(Duration::ZERO).is_some() {}
 }
 
-/// Asks the brokers about a topic. The client goes on asking the broker that it knows, be it a leader or the controller,
-/// however long that one is gone: without an answer it is made to look again at who is there, and to ask once more.
+/// Queries the brokers about a topic. The client keeps asking the broker it knows (the leader or the controller),
+/// however long that one has been gone. So after a timeout, this makes it refresh its list of brokers and asks once
+/// more.
 pub(super) fn ask<T, E>(
     client: &BaseConsumer<Context>,
     topic: &str,
@@ -237,29 +242,29 @@ pub(super) fn ask<T, E>(
     })
 }
 
-/// A question that was not answered.
+/// The error for a query that was not answered.
 pub(super) fn failed(address: &KafkaAddress, client: &BaseConsumer<Context>, error: &KafkaError) -> LogError {
-    // The reason comes a little later than the failure.
+    // The client reports the reason a little after the failure.
     while client.poll(REPORTS_WAIT).is_some() {}
     let why = match code_of(error) {
         Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed) => {
             return unusable(address, error);
         }
-        // A broker that has just come back may not know yet of a topic that was there. Where it is gone for good, the
-        // readers hear of it, later.
+        // A broker that has just come back may not know of an existing topic yet. If the topic is gone for good, the
+        // readers will notice later.
         Some(
             RDKafkaErrorCode::UnknownTopicOrPartition
             | RDKafkaErrorCode::UnknownTopic
             | RDKafkaErrorCode::UnknownPartition,
-        ) => "the brokers know of no such topic now".into(),
-        Some(RDKafkaErrorCode::OperationTimedOut) | None => format!("nothing came within {} s", PATIENCE.as_secs()),
+        ) => "the brokers do not know the topic at the moment".into(),
+        Some(RDKafkaErrorCode::OperationTimedOut) | None => format!("no answer within {} s", PATIENCE.as_secs()),
         Some(code) => in_words(code),
     };
-    // The client forgets the topic while no broker answers: why none does is what there is to know.
+    // While no broker answers, the client forgets the topic; the useful message is why none answers.
     LogError::Away { log: address.to_string(), why: client.context().take_problem().unwrap_or(why) }
 }
 
-/// The code of an error, those of administration too.
+/// The code of an error, including errors of admin requests.
 fn code_of(error: &KafkaError) -> Option<RDKafkaErrorCode> {
     match error {
         KafkaError::AdminOp(code) => Some(*code),
@@ -267,7 +272,7 @@ fn code_of(error: &KafkaError) -> Option<RDKafkaErrorCode> {
     }
 }
 
-/// A request of administration that was not done.
+/// The error for an admin request that failed.
 pub(super) fn undone(address: &KafkaAddress, error: &KafkaError) -> LogError {
     match code_of(error) {
         Some(
@@ -280,7 +285,7 @@ pub(super) fn undone(address: &KafkaAddress, error: &KafkaError) -> LogError {
     }
 }
 
-/// What a code means, without its name.
+/// The description of a code, without its name.
 pub(super) fn in_words(code: RDKafkaErrorCode) -> String {
     let text = code.to_string();
     let words = text.split_once('(').and_then(|(_, words)| words.strip_suffix(')'));
@@ -304,7 +309,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_needs_tls_is_said_by_a_build_without() {
+    fn a_build_without_tls_says_which_settings_need_it() {
         for (name, value) in [
             ("security.protocol", "SASL_SSL"),
             ("security.protocol", "ssl"),

@@ -1,7 +1,7 @@
-//! A consumer group shares the partitions out among the processes that count together.
+//! Membership of a consumer group, which shares out the partitions among the processes that count together.
 //!
-//! Its member fetches nothing: it learns which partitions are its own, and tells the brokers how far they are counted,
-//! for the tools that look at a group's lag. Where the count goes on is PostgreSQL's to say.
+//! The consumer fetches no records. It learns which partitions are assigned to this process, and commits to the brokers
+//! how far they are counted, for tools that monitor a group's lag. The positions to resume from are in PostgreSQL.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,31 +19,31 @@ use super::client::{self, unusable};
 use super::{InstanceId, KafkaAddress, KafkaLog};
 use crate::{LogError, Membership, Result};
 
-/// A member that is not heard of for so long is taken for dead, and its partitions go to others.
+/// Milliseconds without a heartbeat after which the group considers a member dead and gives its partitions to others.
 const SESSION_TIMEOUT: &str = "3000";
-/// The shortest that brokers allow as they come.
+/// The shortest that brokers allow by default.
 const ALLOWED_SESSION_TIMEOUT: &str = "6000";
 const HEARTBEAT_INTERVAL: &str = "500";
 
 const INSTANCE: &str = "group.instance.id";
 
-/// Without brokers the group cannot be left, and now and then librdkafka does not give it up.
+/// How long to wait for the group to confirm: without brokers it cannot, and occasionally librdkafka never finishes.
 const LEAVE_WAIT: Duration = Duration::from_secs(5);
 
 pub(super) struct Member {
     address: KafkaAddress,
     config: ClientConfig,
     instance: Option<Arc<InstanceId>>,
-    /// Shared with nobody, so that it can be kept from being dropped.
+    /// Not shared. It is in an `Arc` so that it can be kept from being dropped.
     consumer: Arc<BaseConsumer<GroupContext>>,
-    /// None until the group has decided.
+    /// `None` until the group has decided.
     owned: Option<BTreeSet<u32>>,
 }
 
 #[derive(Debug)]
 enum Change {
     Assigned(BTreeSet<u32>),
-    /// Of all that it had.
+    /// All of the member's partitions are revoked.
     Revoked,
 }
 
@@ -70,10 +70,10 @@ impl ClientContext for GroupContext {
 }
 
 impl ConsumerContext for GroupContext {
-    /// Only notes what the group wants: it waits until the work in hand is done.
+    /// Only queues what the group wants: the change waits until the work in hand is done.
     fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
         if self.is_leaving.load(Ordering::SeqCst) {
-            // Asked before the leaving was heard of, it must be answered in its own way, or closing waits for ever.
+            // The group asked before it noticed that we are leaving. Answer right here, or closing waits for ever.
             let answered = match what {
                 RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => consumer.assign(partitions),
                 _ => consumer.unassign(),
@@ -93,7 +93,7 @@ impl ConsumerContext for GroupContext {
 
     fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
         if let Err(error) = result {
-            tracing::debug!("the group's offsets were not taken: {error}");
+            tracing::debug!("the brokers did not accept the group's offsets: {error}");
         }
     }
 }
@@ -111,10 +111,10 @@ impl Member {
         let mut config = log.settings.consumer(&log.address, &defaults);
         config
             .set("group.id", group)
-            // Not cooperative-sticky: a member that is killed between its two rounds, and comes back by its name, does not
-            // know that it has to ask for the second, and what it was to give up stays nobody's.
+            // Not cooperative-sticky: if a member is killed between its two rounds and comes back under the same id, it
+            // does not know that it has to ask for the second, and the partitions it was to give up stay unassigned.
             .set("partition.assignment.strategy", "range")
-            // It fetches nothing; this bounds what is fetched before the pause is heard.
+            // The consumer is paused; this bounds what it fetches before the pause takes effect.
             .set("queued.min.messages", "1")
             .set("queued.max.messages.kbytes", "1");
         if let Some(instance) = &log.instance {
@@ -124,51 +124,52 @@ impl Member {
         Ok(Member { address: log.address.clone(), config, instance: log.instance.clone(), consumer, owned: None })
     }
 
-    /// The session that was asked for is shorter, or longer, than the brokers allow.
+    /// Joins again after the brokers have refused the session timeout as too short or too long.
     fn ask_for_an_allowed_session(&mut self) -> Result<()> {
         let asked = self.config.get("session.timeout.ms").unwrap_or_default().to_owned();
         if asked != SESSION_TIMEOUT {
             return Err(LogError::Unusable(format!(
-                "the brokers of {} refuse session.timeout.ms={asked}; set it to between their \
+                "the brokers of {} refuse session.timeout.ms={asked}; set it to a value between their \
                  group.min.session.timeout.ms and group.max.session.timeout.ms",
                 self.address
             )));
         }
         tracing::info!(
-            "a counter that dies is missed after {ALLOWED_SESSION_TIMEOUT} ms; brokers with \
-             group.min.session.timeout.ms={SESSION_TIMEOUT} would let it be sooner"
+            "the group notices a dead process after {ALLOWED_SESSION_TIMEOUT} ms; to make that sooner, set \
+             group.min.session.timeout.ms={SESSION_TIMEOUT} on the brokers"
         );
         self.config.set("session.timeout.ms", ALLOWED_SESSION_TIMEOUT);
         self.consumer = subscribe(&self.address, &self.config)?;
         Ok(())
     }
 
-    /// The group takes another for this member: one with a copy of its data folder, or itself, when it had to join anew
-    /// while a broker failed and something that it had sent before arrived later. What it counts stays its own until the
-    /// group says otherwise, so nobody waits.
+    /// Joins again under a new id, because the group has seen this member's id from another one: a process with a copy
+    /// of its data folder, or this process itself, if it had to rejoin while a broker failed and an earlier request
+    /// arrived late. The member keeps its partitions until the group says otherwise, so nobody waits.
     fn join_by_another_name(&mut self) -> Result<()> {
         tracing::warn!(
-            "the group of {} has this process's name from another one too; it joins anew by a new name",
+            "the group of {} has seen this process's id from another process; joining again under a new id",
             self.address
         );
         match self.instance.as_ref().map(|instance| instance.renew()) {
             Some(Ok(id)) => self.config.set(INSTANCE, id),
             Some(Err(error)) => {
                 tracing::warn!(
-                    "the new name is not kept, so this process will not have its partitions back at once after a restart: {error}"
+                    "cannot save the new id, so this process will not get its partitions back at once after a \
+                     restart: {error}"
                 );
                 self.config.remove(INSTANCE)
             }
             None => self.config.remove(INSTANCE),
         };
         let fenced = std::mem::replace(&mut self.consumer, subscribe(&self.address, &self.config)?);
-        // It has left the group already; ending its threads may take a while.
+        // The old consumer has left the group already; ending its threads may take a while.
         std::thread::spawn(move || drop(fenced));
         Ok(())
     }
 
-    /// Says good-bye, so that others need not wait for the session to end: closing alone does not, for a member with a
-    /// name of its own.
+    /// Leaves the group explicitly, so that others need not wait for the session to time out. Closing does not do that
+    /// for a member with a `group.instance.id`.
     fn leave(&self) {
         self.consumer.unsubscribe();
         let deadline = Instant::now() + LEAVE_WAIT;
@@ -178,7 +179,7 @@ impl Member {
     }
 
     fn is_member(&self) -> bool {
-        // SAFETY: The client lives. What it gives is null or a string of its own making, which is freed once.
+        // SAFETY: the client is alive. It returns null or a string that it allocated, which is freed once.
         unsafe {
             let id = rd::rd_kafka_memberid(self.consumer.client().native_ptr());
             if id.is_null() {
@@ -226,7 +227,7 @@ impl Member {
         let mut list = TopicPartitionList::new();
         for (partition, next) in positions {
             if self.owned.as_ref().is_some_and(|owned| owned.contains(partition)) {
-                // An offset too large for Kafka does not come out of Kafka.
+                // The positions come from Kafka, so they are never too large for it.
                 let _ = list.add_partition_offset(&self.address.topic, *partition as i32, Offset::Offset(*next as i64));
             }
         }
@@ -246,8 +247,8 @@ impl Membership for Member {
             match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::InconsistentGroupProtocol) => {
                     return Err(LogError::Unusable(format!(
-                        "others in the group of {} share the partitions out in another way; stop them first: they are of \
-                         another version, or are not counters at all",
+                        "other members of the group of {} use another assignment strategy; stop them first: \
+                         they are of another version, or are not counters at all",
                         self.address
                     )));
                 }
@@ -262,11 +263,13 @@ impl Membership for Member {
             None => {}
             Some((RDKafkaErrorCode::FencedInstanceId, _)) => self.join_by_another_name()?,
             Some((error, why)) => {
-                let what = format!("the group cannot go on ({error}: {why}); start the count again");
+                let what = format!(
+                    "this process can no longer be a member of its group ({error}: {why}); start the count again"
+                );
                 return Err(LogError::Unusable(what));
             }
         }
-        // What changes nothing is not worth stopping for.
+        // A change that changes nothing is not worth stopping for.
         loop {
             let Some(change) = self.next_change() else { return Ok(false) };
             if !self.is_nothing_new(&change) {
@@ -289,7 +292,7 @@ impl Membership for Member {
         if offsets.count() > 0
             && let Err(error) = self.consumer.commit(&offsets, CommitMode::Async)
         {
-            tracing::debug!("the group's offsets were not sent: {error}");
+            tracing::debug!("cannot send the group's offsets: {error}");
         }
     }
 }
@@ -297,12 +300,12 @@ impl Membership for Member {
 impl Drop for Member {
     fn drop(&mut self) {
         if self.consumer.client().fatal_error().is_some() {
-            // It is out of the group, and would not close.
+            // The member has been fenced off, and closing would never finish.
             keep_from_being_dropped(&self.consumer);
             return;
         }
-        // Closing waits, however long, until the group has its answer to what it has asked for already. What it asks for
-        // while closing, the callback answers.
+        // Closing waits without limit for answers to requests that the group has already made. The callback answers
+        // those that it makes during closing.
         if let Err(error) = self.accept() {
             tracing::debug!("{error}");
         }
@@ -316,13 +319,13 @@ impl Drop for Member {
             let _ = self.consumer.poll(LEAVE_WAIT / 100);
         }
         if !self.consumer.closed() {
-            tracing::warn!("the group of {} cannot be told that this process leaves it", self.address);
+            tracing::warn!("cannot tell the group of {} that this process is leaving", self.address);
             keep_from_being_dropped(&self.consumer);
         }
     }
 }
 
-#[expect(clippy::mem_forget, reason = "its own drop would wait for ever; the group gives the member up by itself")]
+#[expect(clippy::mem_forget, reason = "its own drop would wait for ever; the group drops the member by itself")]
 fn keep_from_being_dropped(consumer: &Arc<BaseConsumer<GroupContext>>) {
     std::mem::forget(Arc::clone(consumer));
 }

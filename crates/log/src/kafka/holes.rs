@@ -1,7 +1,7 @@
-//! Why offsets have no record: they are of the markers of transactions, or of what was aborted in one.
+//! Explains offsets without a record: they hold markers of transactions, or records of an aborted transaction.
 //!
-//! librdkafka passes over both without a word, as it would over records that it lost. So where it has handed out none, the
-//! headers of the batches there are read once more, over a connection of its own. Only the log's own account counts as an
+//! librdkafka silently skips both, just as it would skip records that it lost. So wherever it has delivered none, this
+//! module reads the headers of the batches again, over its own connection. Only what the log itself says counts as an
 //! explanation. Formats: Fetch, version 4, <https://kafka.apache.org/protocol>; record batches,
 //! <https://kafka.apache.org/documentation/#recordbatch>.
 
@@ -11,25 +11,25 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::ops::Range;
 use std::time::Duration;
 
-/// A broker that is there answers within this time.
+/// Timeout for a broker's answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// As much is asked for at once, in bytes. Of a larger batch a broker gives all that there is, if it is the first.
+/// Bytes to fetch at once. If the first batch is larger, a broker returns all of it.
 const FETCH_BYTES: i32 = 1 << 20;
-/// No broker's answer is larger.
+/// Limit on the size of a broker's answer.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 
 const HEADER_BYTES: usize = 61;
 const IS_TRANSACTIONAL: i16 = 1 << 4;
 const IS_CONTROL: i16 = 1 << 5;
 
-/// Why it cannot be told, for a message.
+/// The error is the reason, for a message.
 type Result<T> = std::result::Result<T, String>;
 
 /// What is known of the holes of a topic's partitions.
 #[derive(Default)]
 pub(super) struct Holes {
-    /// By host and port of a broker.
+    /// By the broker's host and port.
     connections: BTreeMap<(String, u16), TcpStream>,
     known: BTreeMap<u32, Known>,
 }
@@ -38,13 +38,13 @@ pub(super) struct Holes {
 #[derive(Debug, Default, PartialEq)]
 struct Known {
     offsets: Range<u64>,
-    /// Offsets without a record, of which that is as it should be.
+    /// Offsets that rightly have no record.
     empty: Vec<Range<u64>>,
 }
 
 impl Holes {
-    /// Makes sure that the log has no records at these offsets. `leader` gives host and port of the broker that leads
-    /// the partition now.
+    /// Checks that the log has no records at these offsets. `leader` returns host and port of the broker that leads the
+    /// partition now.
     pub fn explain(
         &mut self,
         topic: &str,
@@ -58,14 +58,14 @@ impl Holes {
             if let Some(empty) = known.empty.iter().find(|empty| empty.contains(&at)) {
                 at = empty.end;
             } else if known.offsets.contains(&at) {
-                return Err(format!("the log has a record at offset {at}, which was not handed out"));
+                return Err(format!("the log has a record at offset {at} that was not delivered"));
             } else {
                 let address = leader()?;
                 let found = self.read(&address, topic, partition, at);
-                // What went wrong on it may go wrong again.
+                // The connection may be broken, so do not reuse it.
                 let found = found.inspect_err(|_| drop(self.connections.remove(&address)))?;
                 if !found.offsets.contains(&at) {
-                    return Err(format!("the log has no batch at offset {at}, and does not say why"));
+                    return Err(format!("the log has no batch at offset {at} and gives no reason"));
                 }
                 self.known.insert(partition, found);
             }
@@ -85,16 +85,16 @@ impl Holes {
         connection.read_exact(&mut size).map_err(io)?;
         let size = u32::from_be_bytes(size) as usize;
         if size > ANSWER_BYTES_MAX {
-            return Err(format!("{name} gives an answer of {size} bytes"));
+            return Err(format!("{name} sent an answer of {size} bytes"));
         }
         let mut answer = vec![0; size];
         connection.read_exact(&mut answer).map_err(io)?;
-        known(&answer, offset).unwrap_or_else(|| Err(format!("{name} gives an answer that ends too soon")))
+        known(&answer, offset).unwrap_or_else(|| Err(format!("{name} sent a truncated answer")))
     }
 }
 
 fn connect(address: (&str, u16)) -> std::io::Result<TcpStream> {
-    let mut last = std::io::Error::other("the name has no address");
+    let mut last = std::io::Error::other("the host name has no address");
     for place in address.to_socket_addrs()? {
         match TcpStream::connect_timeout(&place, PATIENCE) {
             Err(error) => last = error,
@@ -109,13 +109,13 @@ fn connect(address: (&str, u16)) -> std::io::Result<TcpStream> {
     Err(last)
 }
 
-/// A Fetch of one partition, of what is committed.
+/// A Fetch request for the committed records of one partition.
 fn request(topic: &str, partition: u32, offset: u64) -> Vec<u8> {
     let mut body = Vec::new();
     let text = |text: &str| [&(text.len() as i16).to_be_bytes()[..], text.as_bytes()].concat();
-    // Key, version, number and sender of the request.
+    // API key, API version, correlation id, client id.
     body.extend([&1_i16.to_be_bytes()[..], &4_i16.to_be_bytes(), &0_i32.to_be_bytes(), &text("scrutin")].concat());
-    // No replica; wait for nothing; at least a byte, and no more than that; read committed.
+    // Replica id (none), maximum wait, minimum and maximum bytes; then the isolation level: read committed.
     body.extend([-1_i32, 0, 1, FETCH_BYTES].map(i32::to_be_bytes).concat());
     body.push(1);
     // One topic, one partition.
@@ -124,17 +124,17 @@ fn request(topic: &str, partition: u32, offset: u64) -> Vec<u8> {
     [&(body.len() as u32).to_be_bytes()[..], &body].concat()
 }
 
-/// What an answer says of the batches from an offset on. None if the answer ends too soon.
+/// What an answer says about the batches from an offset on. `None` if the answer is truncated.
 fn known(answer: &[u8], offset: u64) -> Option<Result<Known>> {
     let mut rest = answer;
-    // Its number, the throttle time, one topic, its name, one partition, its number.
+    // Correlation id, throttle time, number of topics, topic name, number of partitions, partition.
     take(&mut rest, 4 + 4 + 4)?;
     let name = int(take(&mut rest, 2)?);
     take(&mut rest, name as usize)?;
     take(&mut rest, 4 + 4)?;
     match int(take(&mut rest, 2)?) {
         0 => {}
-        code => return Some(Err(format!("the broker answers with error code {code}"))),
+        code => return Some(Err(format!("the broker returned error code {code}"))),
     }
     // High watermark and last stable offset.
     take(&mut rest, 8 + 8)?;
@@ -154,12 +154,12 @@ fn holes_of(mut batches: &[u8], aborted: &[(u64, i64)], offset: u64) -> Result<K
     let mut aborted = aborted.iter().peekable();
     let mut aborting = BTreeSet::new();
     let mut known = Known { offsets: offset..offset, empty: Vec::new() };
-    // The last one may be cut.
+    // The last one may be truncated.
     while batches.len() >= HEADER_BYTES {
         let field = |place: Range<usize>| int(&batches[place]);
         let (base, length, magic) = (field(0..8) as u64, 12 + field(8..12) as usize, field(16..17));
         if magic != 2 || length < HEADER_BYTES {
-            return Err(format!("the batch at offset {base} is not of a form that is known (magic {magic})"));
+            return Err(format!("the batch at offset {base} has an unknown format (magic {magic})"));
         }
         if batches.len() < length {
             break;
@@ -174,7 +174,7 @@ fn holes_of(mut batches: &[u8], aborted: &[(u64, i64)], offset: u64) -> Result<K
             known.empty.push(base..end);
         }
         if is_control {
-            // Whatever it says, it ends the transaction that its producer had open.
+            // Whether it commits or aborts, it ends its producer's open transaction.
             aborting.remove(&producer);
         }
         known.offsets.end = end.max(offset);
@@ -189,7 +189,7 @@ fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
     Some(taken)
 }
 
-/// A signed number of up to eight bytes, the highest first.
+/// A signed big-endian integer of up to eight bytes.
 fn int(bytes: &[u8]) -> i64 {
     let negative = bytes.first().is_some_and(|first| first & 0x80 != 0);
     bytes.iter().fold(if negative { -1 } else { 0 }, |number, byte| number << 8 | i64::from(*byte))
@@ -212,8 +212,8 @@ mod tests {
         bytes
     }
 
-    /// Plain votes at 0–4; a transaction of producer 7 that was committed, its marker at 7; one of it that was aborted, at
-    /// 8–10, in which producer 9 appended at 9, and its marker at 11; the marker of producer 9 at 12.
+    /// Plain votes at 0–4; a committed transaction of producer 7, with its marker at 7; an aborted one at 8–10, with
+    /// its marker at 11, in which producer 9 appended at 9; the marker of producer 9 at 12.
     fn batches() -> (Vec<u8>, Vec<(u64, i64)>) {
         let (data, marker) = (IS_TRANSACTIONAL, IS_TRANSACTIONAL | IS_CONTROL);
         let batches = [
@@ -230,11 +230,11 @@ mod tests {
     }
 
     #[test]
-    fn markers_and_what_was_aborted_have_no_records() {
+    fn markers_and_aborted_records_count_as_empty() {
         let (bytes, aborted) = batches();
         let known = holes_of(&bytes, &aborted, 0).unwrap();
         assert_eq!(known, Known { offsets: 0..13, empty: vec![7..8, 8..9, 10..11, 11..12, 12..13] });
-        // From within a batch; and where the last one is cut, or even its header.
+        // From the middle of a batch; and with the last batch, or even its header, truncated.
         assert_eq!(holes_of(&bytes, &aborted, 3).unwrap().offsets, 3..13);
         for cut in 1..=HEADER_BYTES + 10 {
             assert_eq!(holes_of(&bytes[..bytes.len() - cut], &aborted, 0).unwrap().offsets, 0..12);
@@ -254,7 +254,7 @@ mod tests {
         body
     }
 
-    /// Asks a broker that gives these answers, one after the other.
+    /// Explains a hole with a broker that gives these answers in turn.
     fn explain(holes: &mut Holes, hole: Range<u64>, answers: Vec<Vec<u8>>) -> Result<()> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = ("127.0.0.1".to_owned(), listener.local_addr().unwrap().port());
@@ -279,23 +279,23 @@ mod tests {
         let all = answer(0, &bytes, &aborted);
         let mut holes = Holes::default();
         explain(&mut holes, 7..9, vec![all.clone()]).unwrap();
-        explain(&mut holes, 10..13, vec![]).expect("is known already");
+        explain(&mut holes, 10..13, vec![]).expect("known already");
         let lost = explain(&mut holes, 8..10, vec![]).unwrap_err();
-        assert_eq!(lost, "the log has a record at offset 9, which was not handed out");
-        // In two answers.
+        assert_eq!(lost, "the log has a record at offset 9 that was not delivered");
+        // The explanation takes two answers.
         let (first, second) = bytes.split_at(7 * (HEADER_BYTES + 10));
         let answers = vec![answer(0, first, &aborted), answer(0, second, &[])];
         explain(&mut Holes::default(), 10..13, answers).unwrap();
         let nothing = explain(&mut Holes::default(), 7..9, vec![answer(0, &[], &[])]).unwrap_err();
-        assert_eq!(nothing, "the log has no batch at offset 7, and does not say why");
+        assert_eq!(nothing, "the log has no batch at offset 7 and gives no reason");
     }
 
     #[test]
-    fn an_answer_that_says_nothing_explains_nothing() {
+    fn an_error_or_a_truncated_answer_explains_nothing() {
         let (bytes, aborted) = batches();
         let all = answer(0, &bytes, &aborted);
         let refused = explain(&mut Holes::default(), 7..9, vec![answer(6, &[], &[])]).unwrap_err();
-        assert_eq!(refused, "the broker answers with error code 6");
+        assert_eq!(refused, "the broker returned error code 6");
         for cut in 0..all.len() {
             assert_eq!(known(&all[..cut], 0), None, "{cut}");
         }

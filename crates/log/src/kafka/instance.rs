@@ -1,7 +1,7 @@
-//! The name that a process keeps in its group over a restart, which Kafka calls `group.instance.id`.
+//! The id that a process keeps in its group across restarts: Kafka's `group.instance.id`.
 //!
-//! A member that is killed is missed only when its session ends, and until then its partitions are nobody's. One that
-//! comes back by the same name has them again at once.
+//! The group notices that a member was killed only when its session times out; until then nobody counts its partitions.
+//! A member that comes back under the same id gets them back at once.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-/// Two processes never have the same one, unless a data folder was copied: its file is locked for as long as the value
+/// No two processes have the same id, unless a data folder was copied: its file stays locked for as long as the value
 /// lives.
 #[derive(Debug)]
 pub struct InstanceId {
@@ -18,8 +18,12 @@ pub struct InstanceId {
 }
 
 impl InstanceId {
-    /// The first name in the folder, as `kafka-instance-0`, that no other process has; a new one if there is none. The
-    /// folder is made if need be.
+    /// Takes the id from the first file in the folder (`kafka-instance-0`, …) that no other process has locked; creates
+    /// the id, the file and the folder if necessary.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the folder or the file cannot be created, read, written or locked.
     pub fn keep(data_dir: &Path) -> io::Result<InstanceId> {
         std::fs::create_dir_all(data_dir)?;
         let mut slot = 0;
@@ -39,7 +43,11 @@ impl InstanceId {
         self.id.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Another one, which nobody has had before, instead of one that somebody else has too.
+    /// Replaces the id, which another process has too, by a new random one.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the new id cannot be written to the file.
     pub fn renew(&self) -> io::Result<String> {
         let id = write_new(&self.file)?;
         self.id.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&id);
@@ -47,7 +55,7 @@ impl InstanceId {
     }
 }
 
-/// What the file holds; written anew if a crash has left it without.
+/// The id in the file; a new one if a crash has left the file without.
 fn id_in(file: &mut File) -> io::Result<String> {
     let mut id = String::new();
     file.read_to_string(&mut id)?;
@@ -73,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_kept_and_is_of_one_process_at_a_time() {
+    fn an_id_is_kept_and_belongs_to_one_process_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
         let data_dir = folder.path().join("made");
         let keep = || InstanceId::keep(&data_dir).unwrap();
@@ -86,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn another_name_is_kept_instead() {
+    fn a_renewed_id_replaces_the_old_one() {
         let folder = tempfile::tempdir().unwrap();
         let keep = || InstanceId::keep(folder.path()).unwrap();
         let instance = keep();
@@ -99,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_damaged_is_made_anew() {
+    fn a_damaged_id_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         for damaged in ["", "scrutin-12", "a longer name than any that was written here ever"] {
             std::fs::write(folder.path().join("kafka-instance-0"), damaged).unwrap();

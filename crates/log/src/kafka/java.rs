@@ -1,4 +1,4 @@
-//! The user's settings as a Java client of Kafka takes them, for those who read the same topic with one.
+//! The user's settings in the form of Kafka's Java client, for programs that read the same topic with it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,12 +8,12 @@ use scrutin_files::FileError;
 use super::KafkaSettings;
 
 impl KafkaSettings {
-    /// What a Java client needs to reach the same brokers, by Kafka's own names. Certificates and keys are in it as texts,
-    /// so it may be used where their files are not. What says how fast or how much is left out.
+    /// The settings that a Java client needs to reach the same brokers, by Kafka's own names. Certificates and keys are
+    /// inlined, so the settings work where the files do not exist. Performance settings are left out.
     ///
     /// # Errors
     ///
-    /// A setting that says how brokers are reached and has no such form here, or a file that cannot be read.
+    /// Fails if a connection setting has no equivalent for a Java client, or if a file cannot be read.
     pub fn for_java(&self) -> Result<BTreeMap<String, String>, FileError> {
         let mut settings = BTreeMap::new();
         for (name, value) in &self.properties {
@@ -38,7 +38,9 @@ impl KafkaSettings {
                     ("ssl.endpoint.identification.algorithm", value.replace("none", ""))
                 }
                 _ if ["sasl.", "ssl.", "enable.ssl.", "enable.sasl."].iter().any(|part| name.starts_with(part)) => {
-                    return Err(wrong("cannot be said to a Java client, as which Spark reads the topic; leave it out"));
+                    return Err(wrong(
+                        "has no equivalent in the Java client with which Spark reads the topic; leave it out",
+                    ));
                 }
                 _ => continue,
             };
@@ -52,7 +54,7 @@ impl KafkaSettings {
         Ok(settings)
     }
 
-    /// User and password, in the form of Java's own configuration of logins.
+    /// User and password as a JAAS configuration.
     fn login(&self) -> Result<String, &'static str> {
         let setting = |name: &str| self.properties.get(name).map_or("", String::as_str);
         let mechanism = [setting("sasl.mechanism"), setting("sasl.mechanisms")].concat();
@@ -77,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_is_said_in_javas_words() {
+    fn a_login_becomes_a_jaas_configuration() {
         let settings = java(&[
             ("security.protocol", "sasl_ssl"),
             ("sasl.mechanism", "SCRAM-SHA-512"),
@@ -93,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn certificates_go_along() {
+    fn certificates_are_inlined() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ca.pem");
         std::fs::write(&path, "the authority").unwrap();
@@ -109,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_such_form_is_refused() {
+    fn a_setting_without_an_equivalent_is_refused() {
         for (name, value) in [
             ("ssl.keystore.location", "keys.p12"),
             ("enable.ssl.certificate.verification", "false"),

@@ -1,7 +1,7 @@
 //! Reads partitions of a topic, many records at a time.
 //!
-//! A client of its own for each reader, so that two of them fetch, check and decompress side by side. Uses librdkafka's
-//! batch interface, which costs half of what one call a record does.
+//! Each reader has its own client, so that two of them fetch, check and decompress in parallel. Uses librdkafka's batch
+//! interface, which costs half as much as one call per record.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::CString;
@@ -23,32 +23,32 @@ use crate::{LogError, LogReader, Result, VoteLog};
 /// Records taken from librdkafka in one call.
 const CALL_RECORDS: usize = 4096;
 
-/// What librdkafka may hold ready for a reader; and how soon it fetches again once there is room.
+/// How much librdkafka may prefetch for a reader, and how soon it fetches again once there is room.
 const DEFAULTS: &[(&str, &str)] = &[("queued.max.messages.kbytes", "65536"), ("fetch.queue.backoff.ms", "10")];
 
 pub(super) struct Reader {
     log: KafkaLog,
     source: Source,
-    /// By partition, the offset of the next record wanted.
+    /// By partition, the offset of the next record to read.
     next: BTreeMap<u32, u64>,
     ready: VecDeque<Batch>,
     spare: Vec<Batch>,
-    /// An error that may pass, reported once the records before it have been handed out.
+    /// A transient error, reported once the records before it have been delivered.
     problem: Option<LogError>,
     holes: Holes,
 }
 
-/// The open partitions, all led into one queue.
+/// The open partitions, all forwarded to one queue.
 struct Source {
     queue: *mut rd::rd_kafka_queue_t,
     topic: *mut rd::rd_kafka_topic_t,
     open: Vec<i32>,
     messages: Vec<*mut rd::rd_kafka_message_t>,
-    /// Last: the others belong to it.
+    /// Last, so that it is dropped after the handles that belong to it.
     client: BaseConsumer<Context>,
 }
 
-// SAFETY: librdkafka's handles may be used from any thread; the messages are there during a call only.
+// SAFETY: librdkafka's handles may be used from any thread; the messages exist only during a call.
 unsafe impl Send for Source {}
 
 impl Reader {
@@ -68,8 +68,8 @@ impl Reader {
         })
     }
 
-    /// Takes what librdkafka has and sorts it into batches. An error of one partition concerns no other record: librdkafka
-    /// fetches again from where it was, so the records after the error follow those before it.
+    /// Takes what librdkafka has ready and sorts it into batches. An error of one partition affects no other record,
+    /// since librdkafka fetches again from the same offset: the records after the error follow those before it.
     fn read(&mut self, wait: Duration) -> Result<()> {
         let Reader { source, next, ready, spare, .. } = self;
         let mut batch: Option<Batch> = None;
@@ -93,7 +93,7 @@ impl Reader {
                     batch.as_mut().expect("just opened").push(record);
                     *wanted = offset + 1;
                 }
-                // Markers of transactions take offsets too; here is the end of those without a record.
+                // Markers of transactions have offsets too; this is the end of a run of offsets without a record.
                 Err(Code::RD_KAFKA_RESP_ERR__PARTITION_EOF) if offset > *wanted => {
                     open(&mut batch);
                     batch.as_mut().expect("just opened").next_offset = offset;
@@ -107,7 +107,7 @@ impl Reader {
         ready.extend(batch);
         for (partition, hole) in holes {
             if let Err(error) = self.explain(partition, hole) {
-                // What was read behind it must not be counted.
+                // Records read after the hole must not be counted.
                 self.ready.clear();
                 return Err(error);
             }
@@ -116,7 +116,7 @@ impl Reader {
             match self.judge(partition, wanted, code) {
                 error if error.is_transient() => self.problem = Some(error),
                 error => {
-                    // What was read behind it must not be counted.
+                    // Records read after the error must not be counted.
                     self.ready.clear();
                     return Err(error);
                 }
@@ -125,7 +125,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Makes sure that nothing was to be handed out at these offsets. Over TLS or with a login that is not asked.
+    /// Checks that the log has no records at these offsets. Over TLS or with a login this is not checked.
     fn explain(&mut self, partition: u32, hole: Range<u64>) -> Result<()> {
         if !self.log.settings.is_plaintext() {
             return Ok(());
@@ -136,7 +136,7 @@ impl Reader {
         explained.map_err(|why| LogError::Unreadable { log: log.address.to_string(), partition, offset, why })
     }
 
-    /// What an error of a partition means. One that is not known to end the count may pass, since the client tries again.
+    /// What a partition's error means. Unless it is known to be fatal it counts as transient, since the client retries.
     fn judge(&self, partition: u32, wanted: u64, code: Code) -> LogError {
         let address = &self.log.address;
         let code: RDKafkaErrorCode = code.into();
@@ -148,8 +148,8 @@ impl Reader {
                         LogError::Truncated { partition, wanted, start: offsets.start }
                     }
                     Ok(offsets) => LogError::Unusable(format!(
-                        "partition {partition} of the log at {address} ends at offset {}, but {wanted} was reached \
-                         before: votes were lost from it, or this is another topic of the same name",
+                        "partition {partition} of the log at {address} ends at offset {}, but was read up to \
+                         {wanted} before: it has lost votes, or this is another topic of the same name",
                         offsets.end
                     )),
                 }
@@ -160,7 +160,7 @@ impl Reader {
             RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::BadCompression | RDKafkaErrorCode::InvalidMessage => {
                 LogError::Unusable(format!(
                     "partition {partition} of the log at {address} cannot be read at offset {wanted} ({}): the \
-                     stored bytes are not what was written; bring that broker's copy back from another one",
+                     stored bytes are corrupt; restore that broker's copy from another broker",
                     client::in_words(code)
                 ))
             }
@@ -185,7 +185,7 @@ impl LogReader for Reader {
                 return Err(problem);
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            // What comes first may be no record.
+            // The first thing to arrive may not be a record.
             self.read(left)?;
             if left.is_zero() {
                 break;
@@ -209,7 +209,7 @@ impl Source {
     fn open(client: BaseConsumer<Context>, address: &KafkaAddress, from: &[(u32, u64)]) -> Result<Source> {
         let name = CString::new(address.topic.as_str()).expect("a topic's name has no zero byte");
         let rk = client.client().native_ptr();
-        // SAFETY: the client lives in the source that is made here; topic and queue are destroyed before it.
+        // SAFETY: the client lives in the source created here; topic and queue are destroyed before it.
         let (queue, topic) =
             unsafe { (rd::rd_kafka_queue_new(rk), rd::rd_kafka_topic_new(rk, name.as_ptr(), ptr::null_mut())) };
         let mut source =
@@ -218,7 +218,7 @@ impl Source {
             return Err(LogError::Unusable(format!("the topic of {address} cannot be opened")));
         }
         for &(partition, offset) in from {
-            // SAFETY: topic and queue are of this client.
+            // SAFETY: topic and queue belong to this client.
             let failed = unsafe { rd::rd_kafka_consume_start_queue(topic, partition as i32, offset as i64, queue) };
             if failed != 0 {
                 return Err(LogError::Unusable(format!(
@@ -230,12 +230,12 @@ impl Source {
         Ok(source)
     }
 
-    /// Gives what has come, or comes within `wait`: partition, offset, and a record or an error.
+    /// Passes on what is ready, or arrives within `wait`: partition, offset, and a record or an error.
     fn read(&mut self, wait: Duration, mut take: impl FnMut(u32, u64, std::result::Result<Found<'_>, Code>)) {
-        // Logs and reports come by the client's main queue.
+        // Logs and error reports come through the client's main queue.
         client::take_reports(&self.client);
         let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
-        // It waits until the array is full, or all its time is over: so only ever for one.
+        // librdkafka waits until the array is full or the time is over, so wait for one message only.
         let mut count = self.call(0, 0, self.messages.len());
         if count == 0 {
             count = self.call(wait_ms, 0, 1);
@@ -262,10 +262,11 @@ impl Source {
         }
     }
 
-    /// Puts what has come, or comes within the time, into the array from `start`, `room` at most; how many they are.
+    /// Puts messages that are ready, or arrive within the time, into the array from `start`, at most `room`. Returns
+    /// their number.
     fn call(&mut self, wait_ms: i32, start: usize, room: usize) -> usize {
         let place = &mut self.messages[start..start + room];
-        // SAFETY: the queue is open, and the array has as much room as is said.
+        // SAFETY: the queue is open, and the array has room for `place.len()` messages.
         let count = unsafe { rd::rd_kafka_consume_batch_queue(self.queue, wait_ms, place.as_mut_ptr(), place.len()) };
         usize::try_from(count).unwrap_or(0)
     }
@@ -273,7 +274,7 @@ impl Source {
 
 impl Drop for Source {
     fn drop(&mut self) {
-        // SAFETY: stopped, destroyed once, and the client that they belong to is dropped after them.
+        // SAFETY: partitions are stopped first, handles are destroyed once, and their client is dropped after them.
         unsafe {
             for partition in &self.open {
                 rd::rd_kafka_consume_stop(self.topic, *partition);

@@ -13,7 +13,7 @@ const PARTITIONS: u32 = 4;
 const RECORDS: u64 = 3_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A broker of librdkafka's own for tests, which can be told to fail. It knows neither topic ids nor settings of topics.
+/// librdkafka's mock broker, which can be told to fail. It knows neither topic ids nor topic settings.
 fn mock() -> (MockCluster<'static, DefaultProducerContext>, KafkaLog) {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("votes", PARTITIONS as i32, 1).unwrap();
@@ -44,8 +44,8 @@ fn fill(log: &KafkaLog) {
     }
 }
 
-/// Reads all partitions as the count does: after an error that may pass, with a new reader where the old one stood. Gives
-/// how many errors there were.
+/// Reads all partitions as the count does: after a transient error, with a new reader from the same position. Returns
+/// the number of errors.
 fn read_all(log: &KafkaLog) -> u32 {
     let mut next: BTreeMap<u32, u64> = (0..PARTITIONS).map(|partition| (partition, 0)).collect();
     let (mut errors, deadline) = (0, Instant::now() + PATIENCE);
@@ -77,7 +77,7 @@ fn read_all(log: &KafkaLog) -> u32 {
 }
 
 #[test]
-fn every_record_is_read_whatever_a_fetch_is_answered_with() {
+fn every_record_is_read_whatever_error_a_fetch_returns() {
     let (cluster, log) = mock();
     fill(&log);
     let ok = Code::RD_KAFKA_RESP_ERR_NO_ERROR;
@@ -108,11 +108,11 @@ fn a_record_that_is_refused_among_others_is_an_error() {
     let mut writer = log.writer(&[]).unwrap();
     let values = [b"small".to_vec(), vec![b'x'; 2_000_000], b"behind".to_vec()];
     let error = writer.append(&mut [(0, buffer(values))]).unwrap_err().to_string();
-    assert!(error.contains("does not take the votes") && error.contains("Message size too large"), "{error}");
+    assert!(error.contains("does not accept the votes") && error.contains("Message size too large"), "{error}");
 }
 
 #[test]
-fn a_session_that_brokers_do_not_allow_is_asked_for_longer() {
+fn a_session_timeout_that_brokers_refuse_is_raised() {
     let (cluster, log) = mock();
     cluster.request_errors(RDKafkaApiKey::JoinGroup, &[Code::RD_KAFKA_RESP_ERR_INVALID_SESSION_TIMEOUT]);
     let mut member = log.join("scrutin-native").unwrap();

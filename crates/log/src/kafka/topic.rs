@@ -1,4 +1,4 @@
-//! Makes the topic of the votes, or of running totals, and refuses one that would lose some.
+//! Creates the topic for votes or for running totals, and refuses one that would lose some.
 
 use std::ffi::{CStr, CString};
 use std::ptr;
@@ -15,26 +15,26 @@ use super::KafkaAddress;
 use super::client::{self, Context, KafkaSettings, PATIENCE};
 use crate::{LogError, PARTITIONS, Result};
 
-/// The topic to make where there is none.
+/// The topic to create if none exists.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NewTopic {
-    /// None: [`PARTITIONS`].
+    /// Default: [`PARTITIONS`].
     pub partitions: Option<u32>,
-    /// Copies of each partition. None: 3, or as many as there are brokers.
+    /// Copies of each partition. Default: 3, or the number of brokers if there are fewer.
     pub replication: Option<u32>,
-    /// Copies that must hold a vote before it is taken. None: one less than there are, 1 at least.
+    /// Copies that must hold a vote before it is acknowledged. Default: one less than `replication`, at least 1.
     pub min_insync: Option<u32>,
 }
 
 const REPLICATION: u32 = 3;
 
-/// How long a new topic may be without leaders.
+/// How long to wait for the leaders of a new topic.
 const LEADERS_WAIT: Duration = Duration::from_secs(30);
 
 /// A topic as it was found.
 #[derive(Clone, Debug)]
 pub(super) struct Topic {
-    /// Kafka's own: a topic that is deleted and made again has another.
+    /// Kafka's topic id: a topic that is deleted and created again gets a new one.
     pub id: String,
     pub partitions: u32,
 }
@@ -43,12 +43,12 @@ pub(super) struct Topic {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holds {
     Votes,
-    /// The last of each key.
+    /// The last record of each key.
     Totals,
 }
 
 impl Holds {
-    /// Settings that the topic must have, and what would go wrong.
+    /// Required settings: name, value, and what would go wrong otherwise.
     fn needed(self) -> &'static [(&'static str, &'static str, &'static str)] {
         match self {
             Holds::Votes => &VOTES,
@@ -58,8 +58,8 @@ impl Holds {
 }
 
 const TOTALS: [(&str, &str, &str); 2] = [
-    ("cleanup.policy", "compact", "the totals of what is long counted would be deleted by age"),
-    ("unclean.leader.election.enable", "false", "totals that were taken could be lost with a broker"),
+    ("cleanup.policy", "compact", "old totals would be deleted by age"),
+    ("unclean.leader.election.enable", "false", "acknowledged totals could be lost with a broker"),
 ];
 
 const VOTES: [(&str, &str, &str); 5] = [
@@ -67,7 +67,7 @@ const VOTES: [(&str, &str, &str); 5] = [
     ("retention.ms", "-1", "votes would be deleted by age"),
     ("retention.bytes", "-1", "votes would be deleted by size"),
     ("message.timestamp.type", "LogAppendTime", "votes would carry the senders' clocks"),
-    ("unclean.leader.election.enable", "false", "votes that were taken could be lost with a broker"),
+    ("unclean.leader.election.enable", "false", "acknowledged votes could be lost with a broker"),
 ];
 
 pub(super) async fn create_if_missing(
@@ -85,8 +85,8 @@ pub(super) async fn create_if_missing(
     let min_insync = new.min_insync.unwrap_or(replication.saturating_sub(1).max(1));
     if min_insync > replication {
         return Err(LogError::Unusable(format!(
-            "{min_insync} copies in sync cannot be had of {replication}; ask for less with --min-insync, or for more \
-             with --replication"
+            "{min_insync} in-sync copies are more than the {replication} copies of each partition; lower --min-insync \
+             or raise --replication"
         )));
     }
     let min_insync = min_insync.to_string();
@@ -100,16 +100,16 @@ pub(super) async fn create_if_missing(
     let admin = admin(address, settings)?;
     let made = admin.create_topics([&topic], &options()).await.map_err(|error| client::undone(address, &error))?;
     match made.into_iter().next() {
-        // Two set-ups at once make one topic.
+        // Another setup may create the topic at the same time.
         None | Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {}
         Some(Err((_, RDKafkaErrorCode::InvalidReplicationFactor))) => {
             return Err(LogError::Unusable(format!(
-                "{replication} copies cannot be had of {brokers} brokers; ask for less with --replication"
+                "{brokers} brokers cannot hold {replication} copies; lower --replication"
             )));
         }
         Some(Err((_, code))) => {
             return Err(LogError::Unusable(format!(
-                "the topic `{}` cannot be made at {}: {}",
+                "cannot create the topic `{}` at {}: {}",
                 address.topic,
                 address.servers,
                 client::in_words(code)
@@ -119,7 +119,7 @@ pub(super) async fn create_if_missing(
     wait_until_it_is_there(address, &client, partitions).await
 }
 
-/// Brokers learn of a new topic one after the other, and its partitions of their leaders.
+/// Brokers learn of a new topic and of its leaders one after the other.
 async fn wait_until_it_is_there(address: &KafkaAddress, client: &BaseConsumer<Context>, partitions: u32) -> Result<()> {
     let has_leader = |partition| client.fetch_watermarks(&address.topic, partition, PATIENCE).is_ok();
     let deadline = Instant::now() + LEADERS_WAIT;
@@ -132,12 +132,12 @@ async fn wait_until_it_is_there(address: &KafkaAddress, client: &BaseConsumer<Co
     Ok(())
 }
 
-/// The topic, which must be there.
+/// The topic, which must exist.
 pub(super) fn find(address: &KafkaAddress, client: &BaseConsumer<Context>) -> Result<Topic> {
     describe(address, client)?.ok_or_else(|| client::gone(address))
 }
 
-/// Refuses a topic whose settings would break a promise.
+/// Refuses a topic whose settings would break a guarantee.
 pub(super) async fn check_settings(address: &KafkaAddress, settings: &KafkaSettings, holds: Holds) -> Result<()> {
     let admin = admin(address, settings)?;
     let resource = [ResourceSpecifier::Topic(&address.topic)];
@@ -146,7 +146,7 @@ pub(super) async fn check_settings(address: &KafkaAddress, settings: &KafkaSetti
         Some(Ok(found)) => found,
         Some(Err(RDKafkaErrorCode::TopicAuthorizationFailed)) => {
             tracing::warn!(
-                "the settings of topic `{}` cannot be checked, this user may not read them (DescribeConfigs)",
+                "cannot check the settings of topic `{}`: this user may not read them (DescribeConfigs)",
                 address.topic
             );
             return Ok(());
@@ -158,7 +158,7 @@ pub(super) async fn check_settings(address: &KafkaAddress, settings: &KafkaSetti
     for (name, needed, why) in holds.needed() {
         let value = found.get(name).and_then(|entry| entry.value.as_deref()).unwrap_or(needed);
         if value != *needed {
-            wrong.push(format!("{name} is {value}, and must be {needed}: {why}"));
+            wrong.push(format!("{name} is {value}, but must be {needed}: {why}"));
         }
     }
     if wrong.is_empty() {
@@ -202,14 +202,14 @@ fn describe(address: &KafkaAddress, client: &BaseConsumer<Context>) -> Result<Op
     }
 }
 
-/// Makes sure that a topic is as it was found once: positions and partitions mean nothing in another one.
+/// Checks that this is still the same topic: positions and partitions mean nothing in another one.
 pub(super) fn check_same(address: &KafkaAddress, client: &BaseConsumer<Context>, known: &Topic) -> Result<()> {
     let found = ask_for_topic(client, &address.topic)
         .map_err(|code| client::failed(address, client, &KafkaError::AdminOp(code)))?;
     if found.id != known.id {
         return Err(LogError::Unusable(format!(
-            "the topic `{}` at {} was deleted and made anew: it is another log; use another counter name, which counts it \
-             from the start",
+            "the topic `{}` at {} was deleted and created again: it is another log; use another counter name, which \
+             counts it from the start",
             address.topic, address.servers
         )));
     }
@@ -223,7 +223,7 @@ pub(super) fn check_same(address: &KafkaAddress, client: &BaseConsumer<Context>,
     Ok(())
 }
 
-/// `DescribeTopics`, which alone tells a topic's id and which the safe interface does not have.
+/// Calls `DescribeTopics`, the only source of a topic's id, which rdkafka's safe interface lacks.
 fn ask_for_topic(client: &BaseConsumer<Context>, topic: &str) -> std::result::Result<Topic, RDKafkaErrorCode> {
     client::ask(client, topic, |wait| ask_for_topic_once(client, topic, wait))
 }
@@ -236,8 +236,8 @@ fn ask_for_topic_once(
     let name = CString::new(topic).expect("a topic's name has no zero byte");
     let rk = client.client().native_ptr();
     let mut names = [name.as_ptr()];
-    // SAFETY: the client lives as long as it is borrowed. Queue, options and names are made here, used here only, and
-    // destroyed once, after the event that refers to them.
+    // SAFETY: the client outlives this call. Queue, options and names are created and used here only, and destroyed
+    // once, after the event that refers to them.
     unsafe {
         let queue = rd::rd_kafka_queue_new(rk);
         let names = rd::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1);
@@ -260,7 +260,7 @@ fn ask_for_topic_once(
 /// # Safety
 /// The event must be the result of `DescribeTopics` for one topic.
 unsafe fn read_topic(event: *mut rd::rd_kafka_event_t) -> std::result::Result<Topic, RDKafkaErrorCode> {
-    // SAFETY: all that is read belongs to the event, which the caller keeps. What librdkafka may leave out is checked.
+    // SAFETY: everything read belongs to the event, which the caller keeps alive. Nullable pointers are checked.
     unsafe {
         let code = rd::rd_kafka_event_error(event);
         if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {

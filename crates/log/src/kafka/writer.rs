@@ -1,4 +1,4 @@
-//! Appends records to a topic, many at a time and many under way, until all replicas in sync have them.
+//! Appends records to a topic in large batches, many in flight at once, until all in-sync replicas have them.
 
 use std::ffi::CString;
 use std::ptr;
@@ -19,41 +19,41 @@ use super::client::{self, unusable};
 use super::{KafkaAddress, KafkaLog};
 use crate::{LogError, LogWriter, Result, VoteLog};
 
-/// Settings where the user has none: batches as large as brokers take them by default, sent as soon as they are whole
-/// or after a moment.
+/// Settings that apply where the user has set nothing: batches as large as brokers accept by default, sent when full or
+/// after a moment.
 const DEFAULTS: &[(&str, &str)] =
     &[("linger.ms", "2"), ("batch.size", "1000000"), ("batch.num.messages", "100000"), ("compression.type", "lz4")];
 
-/// What may be under way, in records and KiB, before a writer waits.
+/// How much may be in flight, in records and KiB, before a writer waits.
 const QUEUED_RECORDS: usize = 400_000;
 const QUEUED_KIB: usize = 131_072;
 
-/// How often a writer that waits looks at what is under way; less often, after nothing has arrived for so long.
+/// How often a waiting writer checks what is in flight; less often after `BRISK` without progress.
 const POLL: Duration = Duration::from_millis(1);
 const BRISK: Duration = Duration::from_millis(100);
 
-/// Whoever waits for the brokers is told after so long.
+/// A wait for the brokers that takes longer is logged.
 const SAY_AFTER: Duration = Duration::from_secs(5);
 
-/// A log is at rest once its ends have not moved for so long.
+/// A log has settled once its ends have not moved for this long.
 const REST: Duration = Duration::from_secs(1);
 
-/// The same where there are several copies: one of them that hangs hides what the others have, until it is left out
-/// (`replica.lag.time.max.ms`, 30 s where nothing else is set).
+/// The same for several copies: a replica that hangs hides what the others have, until it leaves the in-sync set
+/// (`replica.lag.time.max.ms`, 30 s by default).
 const REST_OF_COPIES: Duration = Duration::from_secs(35);
 
 pub(super) struct Writer {
     address: KafkaAddress,
     topic: *mut rd::rd_kafka_topic_t,
     messages: Vec<rd::rd_kafka_message_t>,
-    /// Last: the topic belongs to it.
+    /// Last, so that it is dropped after the topic, which belongs to it.
     producer: BaseProducer<Deliveries>,
 }
 
-// SAFETY: librdkafka's handles may be used from any thread; the messages are there during a call only.
+// SAFETY: librdkafka's handles may be used from any thread; the messages exist only during a call.
 unsafe impl Send for Writer {}
 
-/// What went wrong. What arrives is not reported: the client only says how much is under way.
+/// Failed deliveries. Successful ones are not reported: the client only says how much is in flight.
 #[derive(Default)]
 struct Deliveries {
     trouble: Mutex<Trouble>,
@@ -61,9 +61,9 @@ struct Deliveries {
 
 #[derive(Default)]
 struct Trouble {
-    /// The first record that was not taken: why, and of which partition.
+    /// The first record that was not accepted: why, and its partition.
     failed: Option<(RDKafkaErrorCode, i32)>,
-    /// What the client has last reported.
+    /// The last problem that the client has reported.
     problem: Option<String>,
 }
 
@@ -105,7 +105,7 @@ impl Writer {
         let producer: BaseProducer<Deliveries> =
             config.create_with_context(Deliveries::default()).map_err(|error| unusable(&log.address, &error))?;
         let name = CString::new(log.address.topic.as_str()).expect("a topic's name has no zero byte");
-        // SAFETY: the producer lives in the writer that is made here; the topic is destroyed before it.
+        // SAFETY: the producer lives in the writer created here; the topic is destroyed before it.
         let topic = unsafe { rd::rd_kafka_topic_new(producer.client().native_ptr(), name.as_ptr(), ptr::null_mut()) };
         if topic.is_null() {
             return Err(LogError::Unusable(format!("the topic of {} cannot be opened", log.address)));
@@ -138,8 +138,8 @@ impl Writer {
         while sent < self.messages.len() {
             let rest = &mut self.messages[sent..];
             let count = i32::try_from(rest.len()).unwrap_or(i32::MAX);
-            // SAFETY: topic and records are valid during the call, in which librdkafka copies what it needs. It reads
-            // through the pointers and writes nothing.
+            // SAFETY: topic and records are valid during the call, in which librdkafka copies what it needs. It only
+            // reads through the pointers.
             let taken = unsafe {
                 rd::rd_kafka_produce_batch(
                     self.topic,
@@ -149,7 +149,8 @@ impl Writer {
                     count,
                 )
             };
-            // After a rejected record librdkafka goes on with the next, but for a full queue: then it takes none behind it.
+            // After a refused record librdkafka continues with the next, unless the queue is full: then it takes no
+            // more.
             let is_refused =
                 |code: Code| !matches!(code, Code::RD_KAFKA_RESP_ERR_NO_ERROR | Code::RD_KAFKA_RESP_ERR__QUEUE_FULL);
             match rest.iter().map(|message| message.err).find(|code| is_refused(*code)) {
@@ -173,17 +174,18 @@ impl Writer {
             None => client::in_words(code),
         };
         LogError::Unusable(format!(
-            "partition {partition} of the log at {} does not take the votes: {why}; run again, it goes on where the log ends",
+            "partition {partition} of the log at {} does not accept the votes: {why}; run again to continue from \
+             the end of the log",
             self.address
         ))
     }
 
-    /// Records that were handed over and have not arrived.
+    /// Records that were handed to librdkafka and have not arrived.
     fn under_way(&self) -> usize {
         usize::try_from(self.producer.in_flight_count()).unwrap_or(0)
     }
 
-    /// Waits, however long the brokers are away, until no more records than that are under way.
+    /// Waits, however long the brokers are away, until at most this many records are in flight.
     fn wait_until_under_way(&self, records: usize) -> Result<()> {
         let mut heard = Instant::now();
         let mut has_said = false;
@@ -200,10 +202,10 @@ impl Writer {
                 (least, heard) = (under_way, Instant::now());
             } else if heard.elapsed() > SAY_AFTER && !has_said {
                 let why = self.producer.context().trouble().problem.clone().unwrap_or_else(|| "no answer".into());
-                tracing::warn!("the log at {} takes no votes for now: {why}; they wait", self.address);
+                tracing::warn!("the log at {} is not accepting votes: {why}; still waiting", self.address);
                 has_said = true;
             }
-            // Nothing is waited for there: within its time it would look again and again.
+            // With a timeout, `poll` would spin until it is over.
             self.producer.poll(Duration::ZERO);
             std::thread::sleep(if heard.elapsed() < BRISK { POLL } else { BRISK });
         }
@@ -230,13 +232,13 @@ impl LogWriter for Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        // SAFETY: destroyed once, and the producer that it belongs to is dropped after it.
+        // SAFETY: destroyed once, before the producer that it belongs to.
         unsafe { rd::rd_kafka_topic_destroy(self.topic) };
     }
 }
 
-/// Waits until nothing is added any more to a log that holds something: what a killed writer had under way may arrive
-/// after it. Once for all writers of this process.
+/// Waits until a log that is not empty stops growing: records that a killed writer had in flight may still arrive. Done
+/// once for all writers of this process.
 pub(super) fn settle(log: &KafkaLog) -> Result<()> {
     let mut is_settled = log.is_settled.lock().unwrap_or_else(PoisonError::into_inner);
     if std::mem::replace(&mut *is_settled, true) {
@@ -252,7 +254,7 @@ pub(super) fn settle(log: &KafkaLog) -> Result<()> {
         0 | 1 => REST,
         _ => {
             tracing::warn!(
-                "waiting {} s for what an earlier run may have sent to {} in its last moment",
+                "waiting {} s for records that an earlier run may have sent to {} just before it ended",
                 REST_OF_COPIES.as_secs(),
                 log.address
             );
@@ -270,7 +272,7 @@ pub(super) fn settle(log: &KafkaLog) -> Result<()> {
     Ok(())
 }
 
-/// Of each partition.
+/// Copies of each partition.
 fn copies(log: &KafkaLog) -> Result<usize> {
     let found = log
         .client
