@@ -6,7 +6,7 @@
 //!
 //! Invariants, asserted at the end of every batch:
 //! * records in = counted + rejected;
-//! * a voter is in a partition's poll book if and only if exactly one of their votes in that partition has been counted.
+//! * a voter is in a partition's poll book if and only if exactly one vote of theirs from there has been counted.
 
 #![cfg_attr(not(test), no_std)]
 

@@ -1,11 +1,12 @@
-//! The clock that delays are measured by, which somebody may set.
+//! The clock for measuring latencies, which may be changed while the program runs.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// A clock that is further from the time that has passed was set. So is one that is further from a broker's than that: what
-/// it says of an append is not known to be true.
+/// If the wall clock deviates further from the elapsed time, it was changed. If it is further behind a broker's clock,
+/// the latency of that append is unknown.
 const TOLERANCE: Duration = Duration::from_millis(500);
 
+/// The wall clock, checked against elapsed time.
 #[derive(Debug)]
 pub struct Clock {
     wall: SystemTime,
@@ -24,13 +25,13 @@ impl Clock {
         self.read(SystemTime::now(), Instant::now())
     }
 
-    /// What the clock on the wall shows, so long after the last time.
+    /// Takes a reading of the wall clock at an instant.
     fn read(&mut self, wall: SystemTime, at: Instant) -> SystemTime {
         let expected = self.wall + at.saturating_duration_since(self.at);
         let apart = wall.duration_since(expected).unwrap_or_else(|error| error.duration());
         if apart > TOLERANCE {
             tracing::warn!(
-                "the clock was set by {:.1} s; of votes that were appended before, it is not known how soon they were visible",
+                "the clock was changed by {:.1} s; the latency of votes appended before that is unknown",
                 apart.as_secs_f64()
             );
             self.set_at = Some(wall);
@@ -39,8 +40,8 @@ impl Clock {
         wall
     }
 
-    /// Milliseconds from an append, in milliseconds since 1970 UTC, to the time that was read last. None if they are by
-    /// different clocks.
+    /// Milliseconds from an append (`appended_at_ms`, since 1970 UTC) to the last reading. `None` if the two clocks
+    /// disagree.
     pub(super) fn since(&self, appended_at_ms: i64) -> Option<f64> {
         let ms = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64() * 1000.0);
         let appended_ms = appended_at_ms as f64;
@@ -61,7 +62,7 @@ mod tests {
 
     const HOUR_MS: u64 = 3_600_000;
 
-    /// A clock at 10:00 that is read again a second later, when it shows that time.
+    /// A clock that shows 10:00, and this time a second later.
     fn read_at(ms: u64) -> Clock {
         let mut clock = Clock::at_ms(10 * HOUR_MS);
         let at = clock.at + Duration::from_secs(1);
@@ -70,16 +71,16 @@ mod tests {
     }
 
     #[test]
-    fn a_delay_is_from_append_to_now() {
+    fn latency_is_from_append_to_now() {
         let clock = read_at(10 * HOUR_MS + 1000);
         assert_eq!(clock.since(10 * HOUR_MS as i64 + 300), Some(700.0));
-        // The broker's clock is a little ahead, or far.
+        // The broker's clock is slightly ahead, or far ahead.
         assert_eq!(clock.since(10 * HOUR_MS as i64 + 1100), Some(0.0));
         assert_eq!(clock.since(10 * HOUR_MS as i64 + 2000), None);
     }
 
     #[test]
-    fn what_was_appended_before_the_clock_was_set_has_no_delay() {
+    fn appends_before_the_clock_was_changed_have_no_latency() {
         for set in [11, 9] {
             let mut clock = read_at(set * HOUR_MS);
             assert_eq!(clock.since(10 * HOUR_MS as i64 + 900), None, "{set}");

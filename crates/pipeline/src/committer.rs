@@ -1,4 +1,4 @@
-//! Takes what the workers have counted and commits it, a few times a second.
+//! Commits what the workers have counted, several times a second.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -21,17 +21,17 @@ use super::round::Shared;
 use super::rows::rows_of;
 use super::{CountError, CountProgress, POSTGRESQL};
 
-/// Between the starts of two commits: twice what one takes of late, so that PostgreSQL has time left for readers,
-/// but no less and no more than this. One that is slow for once must not make the next one late.
+/// Interval between the starts of two commits: twice the recent average duration of a commit, so that PostgreSQL has
+/// time for readers, within these bounds. It is an average so that one slow commit does not delay the next.
 const INTERVAL_PER_COMMIT: u32 = 2;
 const INTERVAL_MIN: Duration = Duration::from_millis(50);
 const INTERVAL_MAX: Duration = Duration::from_millis(100);
 
-/// While so many votes are waiting in the log, commits are few and large: each row is written less often.
+/// While this many votes wait in the log, commits are few and large, so that each row is written less often.
 const BACKLOG_VOTES: u64 = 500_000;
 const BACKLOG_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A finished commit is remembered with the next one, or after so long without one.
+/// Statistics of a finished commit are stored with the next one, or after this time without one.
 const REMEMBER_AFTER: Duration = Duration::from_secs(1);
 
 pub(super) struct Committer {
@@ -40,9 +40,9 @@ pub(super) struct Committer {
     rules: Arc<Rules>,
     telemetry: Arc<Telemetry>,
     progress: Arc<CountProgress>,
-    /// Where each partition stands in the tables.
+    /// The position of each partition in the tables.
     positions: BTreeMap<u32, Position>,
-    /// The same, for the group.
+    /// The same, to be published to the group.
     published: Positions,
     ends: Arc<EndOffsets>,
     session: Option<commit::CommitSession>,
@@ -101,7 +101,7 @@ impl Committer {
             let due = last_start + self.interval(usual);
             let now = Instant::now();
             if !ended && now < due && !shared.slots.iter().any(|slot| shared.is_full(slot)) {
-                // Either it is due, or something has come that may fill a slot.
+                // Wakes up when the commit is due, or when something arrived that may have filled a slot.
                 let _ = tokio::time::timeout(due - now, shared.wake.notified()).await;
                 continue;
             }
@@ -120,7 +120,7 @@ impl Committer {
         }
     }
 
-    /// `usual` is what a commit takes of late.
+    /// `usual` is the recent average duration of a commit.
     fn interval(&self, usual: Duration) -> Duration {
         match self.lag {
             BACKLOG_VOTES.. => BACKLOG_INTERVAL,
@@ -128,13 +128,13 @@ impl Committer {
         }
     }
 
-    /// Says where the partitions stand.
+    /// Publishes the positions of the partitions.
     fn publish_positions(&self) {
         let published = self.positions.iter().map(|(partition, position)| (*partition, position.next_offset)).collect();
         *self.published.lock().unwrap_or_else(PoisonError::into_inner) = published;
     }
 
-    /// The ends of the log as last heard, and how far the count is behind them.
+    /// Measures the lag behind the last known end offsets, and returns these.
     fn measure_lag(&mut self) -> BTreeMap<u32, u64> {
         let ends = self.ends.latest();
         self.lag = 0;
@@ -147,9 +147,9 @@ impl Committer {
         ends
     }
 
-    /// Commits the changes, however long PostgreSQL is away.
+    /// Commits the changes, and retries for as long as PostgreSQL is away.
     async fn commit(&mut self, changes: &Changes, shared: &Shared) -> Result<(), CountError> {
-        // What is in hand may be another log's by then.
+        // The log may have been replaced, and the changes may be of the new one.
         self.ends.check()?;
         let ends = self.measure_lag();
         let telemetry = Arc::clone(&self.telemetry);
@@ -159,7 +159,7 @@ impl Committer {
         loop {
             match self.try_commit(&rows, &ends).await {
                 Ok(()) => break,
-                // Its answer may have been lost on its way. To commit once more does nothing where it was done.
+                // The answer may have been lost. Committing again does nothing if the first attempt succeeded.
                 Err(CommitError::Store(error)) if error.is_transient() => {
                     retry.wait_for_postgresql(&error).await?;
                     self.measure_lag();
@@ -204,7 +204,7 @@ impl Committer {
         .await
     }
 
-    /// Notes a commit that is done.
+    /// Records a finished commit in positions, metrics and progress.
     fn account(&mut self, changes: &Changes) {
         let committed_at = self.clock.now();
         let (mut counted, mut rejected) = (0, 0);
@@ -245,7 +245,7 @@ impl Committer {
         self.progress.commits.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Writes down finished commits that no later one has taken along, and notices when PostgreSQL is away.
+    /// Stores the statistics of finished commits that no later commit has stored, and notices when PostgreSQL is away.
     async fn remember(&mut self, shared: &Shared) -> Result<(), CountError> {
         let connected = match self.session.take() {
             Some(session) => Ok(session),
@@ -265,7 +265,7 @@ impl Committer {
                 self.telemetry.set_ready(POSTGRESQL);
                 Ok(())
             }
-            // It is only telemetry: at a stop it is let go.
+            // This is only telemetry, so it is dropped at a stop.
             Err(CommitError::Store(error)) if error.is_transient() => {
                 self.telemetry.set_waiting(POSTGRESQL, error.public_message());
                 if !shared.stop.is_asked() {

@@ -1,4 +1,4 @@
-//! A count from its start to its end: rounds, each on the partitions that are the process's own at the time.
+//! A count from start to end, in rounds; each round counts the partitions that are assigned to the process at the time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -19,28 +19,29 @@ use super::round::Shared;
 use super::worker::{self, Work};
 use super::{CountError, LOG, POSTGRESQL, Stop, WATCH_INTERVAL, blocking, committer, joined, resume, witness};
 
-/// How often the group is told how far its partitions are counted.
+/// How often positions are published to the group.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often a process that has drained its assignment looks how far the others are.
+/// How often a process that has drained its assignment checks the progress of the others.
 const OTHERS_INTERVAL: Duration = Duration::from_millis(250);
 
-/// A process that was taken for dead finds its partitions taken over, and hears of it from the group within this time. If
-/// it hears nothing, they are its own: whoever took them had been taken for dead, and it takes them back.
+/// A process that was considered dead finds its partitions taken over, and learns that from the group within this time.
+/// Otherwise the partitions are still its own: the process that took them had been considered dead itself, and this one
+/// takes them back.
 const TAKEN_OVER_WAIT: Duration = Duration::from_secs(10);
 
-/// A count under way, over all its rounds.
+/// A running count, over all its rounds.
 pub(super) struct Counting {
     job: Job,
-    /// What the engine held at the end of the last round: as good as new while nobody has counted on.
+    /// The engine's state at the end of the last round, valid as long as no other process has counted since.
     kept: BTreeMap<u32, Partition>,
 }
 
 /// Why a round has ended.
 enum Ended {
-    /// All that was wanted is done.
+    /// The round ended by itself: `until` is reached, or a stop was requested.
     Done,
-    /// The group wants the assignment changed.
+    /// The group wants to change the assignment.
     Rebalance,
 }
 
@@ -51,8 +52,8 @@ impl Counting {
 
     pub async fn run(mut self, mut membership: Box<dyn Membership>) -> Result<(), CountError> {
         loop {
-            // The assignment may be none at all; it is known once the group has decided. Whether the log answers is asked
-            // meanwhile: the group's decision comes from the same brokers.
+            // The assignment may be empty; it is known once the group has decided. Meanwhile, check that the log
+            // answers: the group's decision comes from the same brokers.
             if membership.partitions().is_none() {
                 let (log, telemetry) = (Arc::clone(&self.job.log), Arc::clone(&self.job.telemetry));
                 let ends = EndOffsets::watch(log, BTreeMap::new(), telemetry, Arc::default());
@@ -81,7 +82,7 @@ impl Counting {
                 Ok(Ended::Rebalance) => {}
                 Err(CountError::Commit(error @ CommitError::SetBack { .. })) => {
                     tracing::warn!("{error}");
-                    self.recall_totals().await?;
+                    self.reload_totals().await?;
                     continue;
                 }
                 Err(CountError::Commit(error @ CommitError::Superseded { .. })) => {
@@ -104,15 +105,16 @@ impl Counting {
         }
     }
 
-    /// Its own assignment is counted up to `until`. Waits until the others have counted theirs, or the group deals anew, as when
-    /// one of them has died. Gives whether all is counted, or a stop was asked for.
+    /// Called when this process's own assignment is counted up to `until`. Waits until the others have counted theirs,
+    /// or until the group changes the assignment, as when one of them has died. True if everything is counted or a stop
+    /// was requested.
     async fn wait_for_others(
         &self,
         mut membership: Box<dyn Membership>,
         until: &BTreeMap<u32, u64>,
     ) -> Result<(Box<dyn Membership>, bool), CountError> {
         let mut retry = Retry::new(&self.job.telemetry, &self.job.stop);
-        let mut is_told = false;
+        let mut is_reported = false;
         loop {
             let reached = async {
                 let client = self.job.database.connect(Role::Counter).await?;
@@ -124,8 +126,8 @@ impl Counting {
                 }
                 Ok(_) => {
                     self.job.telemetry.set_ready(POSTGRESQL);
-                    if !std::mem::replace(&mut is_told, true) {
-                        tracing::info!("this process has counted its assignment; it waits for the others");
+                    if !std::mem::replace(&mut is_reported, true) {
+                        tracing::info!("this process has counted its assignment; waiting for the others");
                     }
                 }
                 Err(error) if error.is_transient() => retry.wait_for_postgresql(&error).await?,
@@ -145,7 +147,7 @@ impl Counting {
         }
     }
 
-    /// Counts the partitions that are the process's own, until a stop, or the assignment is to change.
+    /// Counts the assigned partitions until a stop is requested or the assignment is to change.
     async fn round(&mut self, membership: Box<dyn Membership>) -> (Box<dyn Membership>, Result<Ended, CountError>) {
         let partitions = membership.partitions().cloned().unwrap_or_default();
         let stop = Arc::new(Stop::default());
@@ -161,14 +163,14 @@ impl Counting {
         }
         let ended = match (result, is_change_due) {
             (_, Err(error)) => Err(error.into()),
-            // Nothing is lost: whoever takes the partitions over counts what was not committed.
+            // No votes are lost: the process that takes over the partitions counts whatever was not committed.
             (Ok(()) | Err(CountError::GaveUp(_)), Ok(true)) if !self.job.stop.is_asked() => Ok(Ended::Rebalance),
             (result, _) => result.map(|()| Ended::Done),
         };
         (membership, ended)
     }
 
-    /// Ends the round when the program is to stop or the group wants a change, and says which.
+    /// Ends the round when the program is to stop or the group wants a change, and returns whether it was a change.
     fn watch(
         &self,
         mut membership: Box<dyn Membership>,
@@ -192,7 +194,7 @@ impl Counting {
                 }
                 match is_change_due {
                     Ok(false) => is_change_due = membership.is_change_due(WATCH_INTERVAL),
-                    // What is in hand is being committed.
+                    // The work in hand is being committed.
                     _ => std::thread::sleep(WATCH_INTERVAL / 10),
                 }
                 if !matches!(is_change_due, Ok(false)) {
@@ -215,7 +217,7 @@ impl Counting {
             let (log, had) = (self.job.log.name(), self.job.rules.partitions);
             return Err(LogError::Repartitioned { log, had, found: strange + 1 }.into());
         }
-        // What others count now is theirs to tell.
+        // The lag of partitions that others count now is theirs to report.
         self.job.telemetry.metrics.lag_votes.clear();
         if partitions.is_empty() {
             if self.job.until.is_none() {
@@ -245,9 +247,7 @@ impl Counting {
             };
             let worker = worker::start(work).map_err(|error| {
                 shared.close();
-                CountError::Unusable(format!(
-                    "the system gives no thread for worker {slot} ({error}); use fewer --workers"
-                ))
+                CountError::Unusable(format!("cannot start a thread for worker {slot} ({error}); use fewer --workers"))
             })?;
             workers.push(worker);
         }
@@ -258,15 +258,15 @@ impl Counting {
         let mut result = committer.run(&shared).await;
         shared.close();
         for worker in workers {
-            let (engine, ended) = worker.await.expect("a worker tells how it ended");
+            let (engine, ended) = worker.await.expect("a worker reports how it ended");
             self.kept.extend(engine.into_partitions().into_iter().map(|partition| (partition.partition, partition)));
             result = result.and(ended.map_err(CountError::from));
         }
         result.and(ends.check().map_err(CountError::from))
     }
 
-    /// What was counted, by the tables.
-    async fn recall_totals(&self) -> Result<(), CountError> {
+    /// Reloads the totals from the tables.
+    async fn reload_totals(&self) -> Result<(), CountError> {
         let mut retry = Retry::new(&self.job.telemetry, &self.job.stop);
         loop {
             let totals = async {
@@ -285,7 +285,7 @@ impl Counting {
         }
     }
 
-    /// Takes the partitions: from here on nobody else who has counted them can commit.
+    /// Takes over the partitions: from now on no other process that has counted them can commit.
     async fn take(&self, partitions: &BTreeSet<u32>, stop: &Stop) -> Result<BTreeMap<u32, Position>, CountError> {
         let mut retry = Retry::new(&self.job.telemetry, stop);
         loop {
@@ -300,7 +300,7 @@ impl Counting {
         }
     }
 
-    /// Makes sure that the log still holds what comes next, and gives its ends.
+    /// Checks that the log still holds the records to be counted next, and returns its end offsets.
     async fn check_positions(
         &self,
         positions: &BTreeMap<u32, Position>,
@@ -332,7 +332,7 @@ impl Counting {
         let mut retry = Retry::new(&self.job.telemetry, stop);
         let mut kept = std::mem::take(&mut self.kept);
         let mut engines = Vec::with_capacity(assignments.len());
-        // All are read at once; those of a try that fails are read again.
+        // All are read in parallel; those that a failed attempt has not read are read again.
         'again: loop {
             let mut tasks = Vec::new();
             for assignment in assignments.iter().skip(engines.len()) {
@@ -372,7 +372,7 @@ impl Counting {
     }
 }
 
-/// Ends the watch however the round ends: by a panic too, or the program would wait for it for ever.
+/// Ends the watch however the round ends, even by a panic; otherwise the program would wait for it for ever.
 struct Over(Arc<AtomicBool>);
 
 impl Drop for Over {
@@ -381,7 +381,7 @@ impl Drop for Over {
     }
 }
 
-/// Waits for what the group wants, and does it.
+/// Waits for the group to want a change, and accepts it. True if there was one.
 async fn changed(mut membership: Box<dyn Membership>, wait: Duration) -> Result<(Box<dyn Membership>, bool), LogError> {
     blocking(move || {
         let is_due = membership.is_change_due(wait)?;
@@ -393,7 +393,7 @@ async fn changed(mut membership: Box<dyn Membership>, wait: Duration) -> Result<
     .await
 }
 
-/// Deals the partitions out to the workers, each with its next offset.
+/// Distributes the partitions among the workers, each with its next offset.
 fn assign(positions: &BTreeMap<u32, Position>, workers: usize) -> Vec<Vec<(u32, u64)>> {
     let mut assignments = vec![Vec::new(); workers];
     for (place, (&partition, position)) in positions.iter().enumerate() {
@@ -408,8 +408,8 @@ fn check_position(log: &dyn VoteLog, partition: u32, next: u64, start: u64, end:
     }
     if next > end {
         return Err(CountError::Unusable(format!(
-            "partition {partition} of the log at {} ends at offset {end}, but {next} have been counted: \
-             this is another log, or votes were lost from it; point the count at its own log, or use another counter name",
+            "partition {partition} of the log at {} ends at offset {end}, but the count has reached {next}: \
+             this is another log, or it has lost votes; point the count at its own log, or use another counter name",
             log.name()
         )));
     }

@@ -1,4 +1,4 @@
-//! Where the log ends, asked for now and then: the count's lag, whether the log answers, and whether it is still the same.
+//! Polls the log's end offsets, for the lag, and checks that the log answers and is still the same.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,21 +12,21 @@ use scrutin_telemetry::Telemetry;
 use super::held_back::HeldBack;
 use super::{LOG, Stop};
 
-/// How often the log is asked.
+/// How often the log is polled.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// The ends of some partitions as last heard, by partition. The log is asked until this is dropped.
+/// The last known end offsets of some partitions. The log is polled until this is dropped.
 pub struct EndOffsets {
     latest: Mutex<BTreeMap<u32, u64>>,
-    /// Whether the log has answered since this was last asked.
+    /// Whether the log has answered since this flag was last read.
     has_answered: AtomicBool,
-    /// Why it cannot be counted any more.
+    /// Why the log can no longer be counted.
     broken: Mutex<Option<LogError>>,
 }
 
 impl EndOffsets {
-    /// `first` are the partitions to ask for, and what is known of them. Tells `telemetry` whether the log answers, and
-    /// asks for a stop if it is not the log any more that was opened.
+    /// `first` holds the partitions to poll and their known end offsets. Reports to `telemetry` whether the log
+    /// answers, and requests a stop if it is no longer the log that was opened.
     pub fn watch(
         log: Arc<dyn VoteLog>,
         first: BTreeMap<u32, u64>,
@@ -40,7 +40,7 @@ impl EndOffsets {
             broken: Mutex::default(),
         });
         let watched = Arc::downgrade(&ends);
-        // A thread of its own, which nobody waits for: a log that is away keeps it for seconds.
+        // It has its own thread, which nobody waits for: a log that is away blocks it for seconds.
         let watch = move || {
             let mut held_back = HeldBack::new(&telemetry);
             loop {
@@ -69,27 +69,32 @@ impl EndOffsets {
             }
         };
         if let Err(error) = thread::Builder::new().name("log-ends".into()).spawn(watch) {
-            tracing::warn!("the lag cannot be measured: {error}");
+            tracing::warn!("cannot measure the lag: {error}");
         }
         ends
     }
 
+    /// The last known end offsets, by partition.
     pub fn latest(&self) -> BTreeMap<u32, u64> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The ends, if the log has answered since this was last asked.
+    /// The end offsets, if the log has answered since the last call.
     pub(super) fn answered(&self) -> Option<BTreeMap<u32, u64>> {
         self.has_answered.swap(false, Ordering::SeqCst).then(|| self.latest())
     }
 
-    /// Fails if the log cannot be counted any more.
+    /// Checks that the log can still be counted.
+    ///
+    /// # Errors
+    ///
+    /// Fails, once, if the log is not the one that was opened any more.
     pub fn check(&self) -> Result<()> {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
     }
 }
 
-/// The ends of the partitions.
+/// The end offsets of the partitions.
 fn ask(log: &dyn VoteLog, partitions: &[u32]) -> Result<BTreeMap<u32, u64>> {
     partitions.iter().map(|&partition| Ok((partition, log.offsets(partition)?.end))).collect()
 }

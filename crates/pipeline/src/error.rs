@@ -11,15 +11,15 @@ pub enum CountError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Commit(#[from] CommitError),
-    #[error("stopped while waiting ({0}); what was not committed is counted at the next start")]
+    #[error("stopped while waiting ({0}); the next start counts what was not committed")]
     GaveUp(String),
-    /// The count cannot go on as asked; the text says what to do.
+    /// The count cannot continue as requested; the text says what to do.
     #[error("{0}")]
     Unusable(String),
 }
 
 impl CountError {
-    /// For those who look at the page: of PostgreSQL not everything, as [`StoreError::public_message`].
+    /// The text for the page, which may hide details of PostgreSQL; see [`StoreError::public_message`].
     pub fn public_message(&self) -> String {
         match self {
             CountError::Store(error) | CountError::Commit(CommitError::Store(error)) => error.public_message(),

@@ -1,4 +1,4 @@
-//! Reports when an open transaction, of whichever producer, holds votes back.
+//! Reports open transactions, of any producer, that hold votes back.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,23 +10,23 @@ use super::TRANSACTION;
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A transaction that is open for this long is reported.
-const TELL_AFTER: Duration = Duration::from_secs(5);
+/// How long a transaction may stay open before it is reported.
+const REPORT_AFTER: Duration = Duration::from_secs(5);
 
 pub(super) struct HeldBack {
     telemetry: Arc<Telemetry>,
     looked: Instant,
-    /// Since when a transaction has been seen at each look.
+    /// Since when every check has seen an open transaction.
     since: Option<Instant>,
-    is_told: bool,
+    is_reported: bool,
 }
 
 impl HeldBack {
     pub fn new(telemetry: &Arc<Telemetry>) -> HeldBack {
-        HeldBack { telemetry: Arc::clone(telemetry), looked: Instant::now(), since: None, is_told: false }
+        HeldBack { telemetry: Arc::clone(telemetry), looked: Instant::now(), since: None, is_reported: false }
     }
 
-    /// Looks now and then, and reports a transaction that stays open.
+    /// Checks once in a while, and reports a transaction that stays open.
     pub fn look(&mut self, log: &dyn VoteLog, partitions: &[u32]) -> Result<()> {
         if self.looked.elapsed() < LOOK_INTERVAL {
             return Ok(());
@@ -46,9 +46,9 @@ impl HeldBack {
             }
             Some((partition, offset)) => {
                 let since = *self.since.get_or_insert_with(Instant::now);
-                if since.elapsed() >= TELL_AFTER {
+                if since.elapsed() >= REPORT_AFTER {
                     let why = describe(log, partition, offset);
-                    if !std::mem::replace(&mut self.is_told, true) {
+                    if !std::mem::replace(&mut self.is_reported, true) {
                         tracing::warn!("{why}");
                     }
                     self.telemetry.set_waiting(TRANSACTION, why);
@@ -59,20 +59,20 @@ impl HeldBack {
     }
 
     fn withdraw(&mut self) {
-        if std::mem::take(&mut self.is_told) {
+        if std::mem::take(&mut self.is_reported) {
             self.telemetry.set_ready(TRANSACTION);
         }
     }
 }
 
-/// Whoever counts the partitions next looks for itself.
+/// The next process to count the partitions checks for itself.
 impl Drop for HeldBack {
     fn drop(&mut self) {
         self.withdraw();
     }
 }
 
-/// The report: what holds votes back, and what will end it.
+/// Describes what holds votes back, and what will end it.
 pub fn describe(log: &dyn VoteLog, partition: u32, offset: u64) -> String {
     format!(
         "an open transaction in the log at {} holds back what comes after offset {offset} of partition {partition}, until its \

@@ -1,4 +1,4 @@
-//! What is to be counted, with all that it takes.
+//! What to count, and everything needed to count it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -21,9 +21,9 @@ pub(super) struct Job {
     pub stop: Arc<Stop>,
     /// Where to stop, by partition.
     pub until: Option<BTreeMap<u32, u64>>,
-    /// The poll_books' own, unknown to those who cast votes.
+    /// The seed of the poll books, unknown to those who cast votes.
     pub seed: [u64; 2],
 }
 
-/// Where each partition stands in the tables.
+/// The position of each partition in the tables.
 pub(super) type Positions = Arc<Mutex<BTreeMap<u32, u64>>>;

@@ -1,8 +1,8 @@
-//! From the append of a record to the commit that made it visible.
+//! The time from a record's append to the commit that made it visible.
 
 use super::clock::Clock;
 
-/// Append-to-visible times of a commit, in milliseconds, with how many records each is of; ascending.
+/// Append-to-visible times of a commit, in milliseconds, each with its number of records; ascending.
 #[derive(Debug)]
 pub struct Latencies {
     appends: Vec<(f64, u64)>,
@@ -10,8 +10,8 @@ pub struct Latencies {
 }
 
 impl Latencies {
-    /// `appended` are times of appends, in milliseconds since 1970 UTC, with how many records each is of. Those that the
-    /// clock does not know are left out.
+    /// `appended` holds append times, in milliseconds since 1970 UTC, each with its number of records. Those whose
+    /// latency the clock cannot tell are left out.
     pub fn of(appended: &[(i64, u64)], clock: &Clock) -> Latencies {
         let known = appended.iter().filter_map(|(at, records)| Some((clock.since(*at)?, *records)));
         let mut appends: Vec<(f64, u64)> = known.collect();
@@ -19,7 +19,7 @@ impl Latencies {
         Latencies { records: appends.iter().map(|(_, records)| records).sum(), appends }
     }
 
-    /// Milliseconds in which that share of the records was visible; none of no records.
+    /// The time, in milliseconds, within which that share of the records was visible; `None` without records.
     pub fn percentile(&self, share: f64) -> Option<f64> {
         let rank = (self.records as f64 * share).ceil() as u64;
         let mut seen = 0;
@@ -30,7 +30,7 @@ impl Latencies {
         found.map(|(ms, _)| *ms)
     }
 
-    /// The times, in seconds, once each.
+    /// The times, in seconds, each once.
     pub fn seconds(&self) -> impl Iterator<Item = f64> {
         self.appends.iter().map(|(ms, _)| ms / 1000.0)
     }

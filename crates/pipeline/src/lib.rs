@@ -1,4 +1,4 @@
-//! The native count at work: workers read the log and run the engine, one committer writes to PostgreSQL.
+//! Runs the native count: workers read the log and run the engine, and one committer writes to PostgreSQL.
 //!
 //! ```text
 //! log ─▶ worker ─▶ pending changes ─▶ committer ─▶ PostgreSQL
@@ -6,13 +6,13 @@
 //!         the partitions)               rejections, poll book and positions)
 //! ```
 //!
-//! Several processes may share the partitions out. A process counts in rounds: takes its partitions in PostgreSQL, which
-//! shuts out whoever counted them before, and counts until the assignment is to change; then it commits what is in hand
-//! before it gives a partition up.
+//! Several processes may share the partitions. A process counts in rounds. It takes its partitions in PostgreSQL, which
+//! shuts out the process that counted them before, and counts until the assignment is to change. Before it gives up a
+//! partition, it commits the work in hand.
 //!
-//! While a commit is under way the workers count on. What waits for the next commit is bounded; a worker at the
-//! bound waits, so a slow PostgreSQL slows the reading and nothing grows. While PostgreSQL is away the changes
-//! in hand wait; when it is back the stored positions tell whether the last commit was done.
+//! The workers keep counting during a commit. The changes that wait for the next commit are bounded: a worker at the
+//! bound waits, so a slow PostgreSQL slows down reading and no queue grows. While PostgreSQL is away the changes wait
+//! in memory; when it is back, the stored positions show whether the last commit succeeded.
 
 mod clock;
 mod committer;
@@ -52,7 +52,7 @@ use self::counting::Counting;
 use self::job::Job;
 use self::retry::Retry;
 
-/// How soon a stop, or the group's wish, is heard.
+/// How soon a stop, or a change that the group wants, is noticed.
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Parts of the program as [`Telemetry`] knows them.
@@ -66,24 +66,25 @@ pub const POSTGRESQL: &str = "postgresql";
 /// What to count, and how.
 #[derive(Clone, Debug)]
 pub struct CountOptions {
-    /// The name under which the count stands in the tables.
+    /// The counter's name in the tables.
     pub counter: String,
-    /// Threads that count. More than partitions make no sense.
+    /// Worker threads. More than there are partitions are of no use.
     pub workers: usize,
-    /// Stop once all that is in the log at the start is counted, by this process or by others of the same counter.
+    /// Stop once everything that is in the log at the start is counted, by this process or by others of the same
+    /// counter.
     pub drain: bool,
 }
 
-/// How the count is doing, for whoever shows it.
+/// The progress of the count, for display.
 #[derive(Debug, Default)]
 pub struct CountProgress {
     /// Votes counted, earlier runs included.
     pub counted: AtomicU64,
     /// Votes rejected, earlier runs included.
     pub rejected: AtomicU64,
-    /// What earlier runs have received.
+    /// Records counted or rejected by earlier runs.
     pub received_before: AtomicU64,
-    /// Votes in the log that are not committed.
+    /// Votes in the log that are not committed yet.
     pub lag: AtomicU64,
     pub commits: AtomicU64,
 }
@@ -95,15 +96,19 @@ impl CountProgress {
     }
 }
 
-/// A counter that has begun, or goes on.
+/// A counter that is ready to count.
 pub struct Entered {
     pub elections: Vec<Election>,
     pub rules: Arc<Rules>,
-    /// Of the log, by partition.
+    /// The log's offsets, by partition.
     pub offsets: Vec<Range<u64>>,
 }
 
-/// Enters a counter that is about to count the log, and tells where it stands.
+/// Registers a counter for a log, or finds it if it exists, and loads its progress.
+///
+/// # Errors
+///
+/// Fails if the log or PostgreSQL cannot be used, there is no election, or the counter has counted another log.
 pub async fn enter(
     log: &Arc<dyn VoteLog>,
     database: &Database,
@@ -154,18 +159,22 @@ pub async fn enter(
     Ok(Entered { elections, rules, offsets })
 }
 
-/// A log as the tables know it.
+/// How the tables identify a log.
 pub fn counted_log(log: &dyn VoteLog) -> CountedLog {
     CountedLog { id: log.id(), name: log.name(), partitions: log.partitions() }
 }
 
-/// Of all partitions.
+/// The offsets of all partitions.
 async fn offsets(log: &Arc<dyn VoteLog>) -> Result<Vec<Range<u64>>, LogError> {
     let log = Arc::clone(log);
     blocking(move || (0..log.partitions()).map(|partition| log.offsets(partition)).collect()).await
 }
 
-/// Counts until asked to stop, or until the log is drained. What was read is committed before it returns.
+/// Counts until a stop is requested or the log is drained. Everything that was counted is committed before it returns.
+///
+/// # Errors
+///
+/// Fails if the log or PostgreSQL fails permanently, or if a stop is requested while either is away.
 pub async fn count(
     log: Arc<dyn VoteLog>,
     database: Database,
@@ -203,11 +212,12 @@ pub async fn count(
     Counting::new(job).run(membership).await
 }
 
+/// Runs blocking work on a thread for it.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     joined(tokio::task::spawn_blocking(work).await)
 }
 
-/// A task of ours is never cancelled, and its panic is ours.
+/// The result of one of our tasks, which are never cancelled; passes on its panic.
 fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
     match result {
         Ok(done) => done,
@@ -216,5 +226,6 @@ fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
 }
 
 fn random() -> Result<u64, CountError> {
-    getrandom::u64().map_err(|error| CountError::Unusable(format!("the system gives no random numbers: {error}")))
+    getrandom::u64()
+        .map_err(|error| CountError::Unusable(format!("cannot get random numbers from the system: {error}")))
 }

@@ -1,4 +1,4 @@
-//! Rebuilds the engine's state of a partition from the tables, so that a restart goes on as if nothing had happened.
+//! Rebuilds the engine's state of a partition from the tables, so that a restart continues seamlessly.
 
 use scrutin_contract::vote::Reason;
 use scrutin_engine::{Partition, PollBook, Rules};
@@ -6,10 +6,10 @@ use scrutin_store::StoreError;
 use scrutin_store::poll_book::{self, StoredPollBook};
 use tokio_postgres::Client;
 
-/// `next_offset` is where the partition stands, `seed` the poll_books' own.
+/// `next_offset` is the position in the partition, `seed` that of the poll books.
 ///
 /// # Errors
-/// Where the tables cannot be read, or name a voter twice.
+/// If the tables cannot be read, or name a voter twice.
 pub(super) async fn partition(
     client: &Client,
     counter: &str,
@@ -37,8 +37,8 @@ async fn read_poll_book(client: &Client, stored: &StoredPollBook<'_>, seed: [u64
     stored.read(client, |voters| poll_book.insert_all(voters)).await?;
     if poll_book.len() as u64 != voters {
         return Err(StoreError::Unusable(format!(
-            "the poll_book of partition {} of counter `{}` names a voter twice; \
-             the database has been changed by hand: restore it, or count anew under another counter name",
+            "the poll book of partition {} of counter `{}` names a voter twice; \
+             the database has been changed by hand: restore it, or count again under another counter name",
             stored.partition, stored.counter
         )));
     }

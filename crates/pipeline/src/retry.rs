@@ -1,4 +1,4 @@
-//! Waits, longer each time, while something that the count needs is away.
+//! Waits, longer each time, while something that the count needs is unavailable.
 
 use std::time::Duration;
 
@@ -21,24 +21,24 @@ impl<'a> Retry<'a> {
         Retry { telemetry, stop, wait: FIRST }
     }
 
-    /// Waits before the next try. Gives up where a stop is asked for: nothing is lost, the log has it all.
+    /// Waits before the next attempt. Gives up if a stop is requested; no votes are lost, as the log holds them all.
     pub async fn wait(&mut self, part: &'static str, error: &(dyn std::error::Error + Sync)) -> Result<(), CountError> {
-        self.wait_telling(part, error, error.to_string()).await
+        self.wait_reporting(part, error, error.to_string()).await
     }
 
-    /// [`Retry::wait`] for PostgreSQL, of which not everybody is told everything.
+    /// [`Retry::wait`] for PostgreSQL, whose errors are not shown to the public in full.
     pub async fn wait_for_postgresql(&mut self, error: &StoreError) -> Result<(), CountError> {
-        self.wait_telling(POSTGRESQL, error, error.public_message()).await
+        self.wait_reporting(POSTGRESQL, error, error.public_message()).await
     }
 
-    async fn wait_telling(
+    async fn wait_reporting(
         &mut self,
         part: &'static str,
         error: &(dyn std::error::Error + Sync),
-        told: String,
+        public_message: String,
     ) -> Result<(), CountError> {
         tracing::warn!("{error}; the count waits");
-        self.telemetry.set_waiting(part, told);
+        self.telemetry.set_waiting(part, public_message);
         if self.stop.is_asked() {
             return Err(CountError::GaveUp(error.to_string()));
         }

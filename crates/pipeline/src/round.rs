@@ -1,4 +1,4 @@
-//! What workers and committer share while the process counts the same partitions.
+//! What workers and committer share during a round.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -15,21 +15,21 @@ const PENDING_VOTES_MAX: u64 = 2_000_000;
 const PENDING_BYTES_MAX: usize = 128 << 20;
 
 pub(super) struct Shared {
-    /// Changes that wait for a commit, one slot a worker.
+    /// Changes that wait for a commit, one slot per worker.
     pub slots: Vec<Slot>,
-    /// Tells the committer that there is something to commit, or that a worker has ended.
+    /// Wakes the committer: there is something to commit, or a worker has ended.
     pub wake: Notify,
-    /// Ends the round: what is in hand is committed, no more is read.
+    /// Ends the round: the work in hand is committed, nothing more is read.
     pub stop: Arc<Stop>,
-    /// The committer has given up; nothing will be committed any more.
+    /// The committer has ended; nothing more will be committed.
     pub closed: AtomicBool,
 }
 
 pub(super) struct Slot {
     changes: Mutex<Changes>,
-    /// Tells the worker that its changes were taken.
+    /// Wakes the worker: its changes were taken.
     pub room: Condvar,
-    /// Votes and bytes waiting, for a look without the lock.
+    /// Votes and bytes waiting, readable without the lock.
     pub votes: AtomicU64,
     bytes: AtomicUsize,
     pub ended: AtomicBool,
@@ -52,14 +52,14 @@ impl Shared {
         }
     }
 
-    /// Whether a worker's changes are at its share of the bounds.
+    /// Whether a worker's changes have reached its share of the bounds.
     pub fn is_full(&self, slot: &Slot) -> bool {
         let workers = self.slots.len();
         slot.votes.load(Ordering::Relaxed) >= PENDING_VOTES_MAX / workers as u64
             || slot.bytes.load(Ordering::Relaxed) >= PENDING_BYTES_MAX / workers
     }
 
-    /// The committer has ended: whoever waits for it need not.
+    /// Called when the committer has ended, so that no worker waits for it.
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         self.slots.iter().for_each(|slot| slot.room.notify_all());
@@ -67,12 +67,12 @@ impl Shared {
 }
 
 impl Slot {
-    /// A worker that panicked may have left half of a batch in it: nobody may commit that.
+    /// Panics if a worker has panicked: it may have left half a batch here, which must not be committed.
     pub fn lock(&self) -> MutexGuard<'_, Changes> {
         self.changes.lock().expect("no worker has panicked")
     }
 
-    /// Says how much is waiting; called with the lock held.
+    /// Updates the counts of what is waiting; called with the lock held.
     pub fn measure(&self, changes: &Changes) {
         self.votes.store(changes.received(), Ordering::Relaxed);
         self.bytes.store(changes.size(), Ordering::Relaxed);

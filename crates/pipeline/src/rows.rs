@@ -1,10 +1,10 @@
-//! What the engine found, as the rows that a commit writes.
+//! Turns the engine's changes into the rows that a commit writes.
 
 use scrutin_engine::{Changes, PartitionChange, Rules};
 use scrutin_store::commit::CommitRows;
 use scrutin_store::rows::{PollBookRow, PositionRow, RejectedRecordRow, RejectionRow, TallyRow, TimelineRow};
 
-/// The rows of each table in the order of their keys.
+/// The rows of each table in order of their keys.
 pub(super) fn rows_of<'a>(rules: &'a Rules, changes: &'a Changes) -> CommitRows<'a> {
     let mut rows = CommitRows::default();
     for (&partition, change) in &changes.partitions {

@@ -1,4 +1,4 @@
-//! A request to stop, heard by threads and tasks.
+//! A request to stop, for threads and tasks.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use super::WATCH_INTERVAL;
 
-/// A request to stop, to be heard by threads and tasks.
+/// A request to stop, for threads and tasks.
 #[derive(Debug, Default)]
 pub struct Stop {
     asked: AtomicBool,
@@ -15,6 +15,7 @@ pub struct Stop {
 }
 
 impl Stop {
+    /// Requests the stop.
     pub fn ask(&self) {
         self.asked.store(true, Ordering::SeqCst);
         self.notify.notify_waiters();
@@ -24,7 +25,7 @@ impl Stop {
         self.asked.load(Ordering::SeqCst)
     }
 
-    /// Waits until a stop has been asked for, or for the time. Blocks.
+    /// Waits until a stop is requested or the time is over. Blocks.
     pub fn asked_within(&self, wait: Duration) {
         let deadline = Instant::now() + wait;
         while !self.is_asked() && Instant::now() < deadline {
@@ -32,12 +33,12 @@ impl Stop {
         }
     }
 
-    /// For threads that look at a plain flag.
+    /// The flag, for threads that check it directly.
     pub fn flag(&self) -> &AtomicBool {
         &self.asked
     }
 
-    /// Returns once a stop has been asked for.
+    /// Returns once a stop is requested.
     pub async fn asked(&self) {
         loop {
             let mut notified = std::pin::pin!(self.notify.notified());

@@ -1,7 +1,7 @@
-//! Records in PostgreSQL, every few seconds, how far the log goes.
+//! Stores the log's end offsets in PostgreSQL every few seconds.
 //!
-//! Counters do it apart from their commits, which may be blocked, and the server of the page does it too; so votes are seen to
-//! wait even when no counter runs. Nothing waits for it.
+//! Counters do this apart from their commits, which may be blocked, and the page's server does it too, so waiting votes
+//! are visible even when no counter runs. Nothing waits for it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,26 +12,26 @@ use tokio_postgres::Client;
 
 use super::EndOffsets;
 
-/// Far less than the minute after which the views take the end of the log as unknown.
+/// Far less than the minute after which the views consider the end of the log unknown.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Notes the ends of the log with that id until they are dropped, as a counter or as the witness.
+/// Stores the end offsets of the log with that id until `ends` is dropped, as a counter or as the witness.
 pub fn note(ends: &Arc<EndOffsets>, log: String, database: Database, role: Role) {
     let ends = Arc::downgrade(ends);
     tokio::spawn(async move {
-        let (mut client, mut is_told) = (None, false);
+        let (mut client, mut is_reported) = (None, false);
         loop {
             tokio::time::sleep(INTERVAL).await;
             let Some(ends) = ends.upgrade() else { return };
-            // While the log does not answer, nothing is known of its end.
+            // While the log does not answer, its end is unknown.
             let Some(found) = ends.answered() else { continue };
             drop(ends);
             if let Err(error) = note_once(&mut client, &log, &found, &database, role).await {
                 client = None;
-                // What passes is reported by whoever needs the database for more than this.
-                if !error.is_transient() && !is_told {
-                    is_told = true;
-                    tracing::warn!("{error}; if all counters stop, no alert will notice that votes wait");
+                // Transient errors are reported by the code that needs the database for more than this.
+                if !error.is_transient() && !is_reported {
+                    is_reported = true;
+                    tracing::warn!("{error}; if all counters stop, no alert will report the waiting votes");
                 }
             }
         }

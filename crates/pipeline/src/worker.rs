@@ -1,4 +1,4 @@
-//! Reads its assignment of the partitions and counts it.
+//! A worker reads the partitions assigned to it and counts them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,19 +15,19 @@ use tokio::sync::oneshot;
 use super::READING;
 use super::round::Shared;
 
-/// How soon a stop is heard while no votes come.
+/// How soon a stop is noticed while no votes arrive.
 const WAIT: Duration = Duration::from_millis(50);
 
-/// Between two tries to read what could not be read.
+/// Time between two attempts to read after a failure.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// After so long without an error it can be read again, though there may be nothing to read.
+/// After this time without an error, reading counts as recovered, even if there was nothing to read.
 const RECOVERED_AFTER: Duration = Duration::from_secs(5);
 
-/// A log that answers, but gives no records where there must be some, is given up after this time.
+/// How long a log may answer without the records that must be there, before the worker gives up.
 const UNREADABLE_MAX: Duration = Duration::from_secs(600);
 
-/// What a worker counts, and with what.
+/// What a worker needs to count.
 pub(super) struct Work {
     pub engine: Engine,
     pub log: Arc<dyn VoteLog>,
@@ -35,17 +35,17 @@ pub(super) struct Work {
     pub assignment: BTreeMap<u32, u64>,
     /// Where to stop, by partition.
     pub until: Option<BTreeMap<u32, u64>>,
-    /// The place of its changes in `shared`.
+    /// The index of its slot in `shared`.
     pub slot: usize,
     pub shared: Arc<Shared>,
     pub telemetry: Arc<Telemetry>,
 }
 
-/// The engine as the worker left it, and whether it has failed.
+/// The engine as the worker left it, and the error if it failed.
 pub(super) type Ended = (Engine, Result<(), LogError>);
 
-/// Starts a thread that runs until a stop, an error, or, where `until` is given, each partition has reached its offset
-/// there. Gives what it leaves once it has ended.
+/// Starts a thread that runs until a stop, an error, or, if `until` is given, until each partition has reached its
+/// offset there. The receiver gets the result once the thread has ended.
 pub(super) fn start(work: Work) -> std::io::Result<oneshot::Receiver<Ended>> {
     let (ended, end) = oneshot::channel();
     let name = format!("worker-{}", work.slot);
@@ -58,7 +58,7 @@ pub(super) fn start(work: Work) -> std::io::Result<oneshot::Receiver<Ended>> {
         }
         shared.slots[slot].ended.store(true, Ordering::SeqCst);
         shared.wake.notify_one();
-        // The round that waited for it may have been dropped.
+        // The round that waits for it may have been dropped.
         let _ = ended.send((engine, result));
     };
     thread::Builder::new().name(name).spawn(run)?;
@@ -104,7 +104,7 @@ fn count(
     }
 }
 
-/// Reads on after errors that pass, from where it was.
+/// Resumes reading after transient errors, from the same position.
 struct Reading<'a> {
     log: &'a dyn VoteLog,
     reader: Option<Box<dyn LogReader>>,
@@ -115,7 +115,7 @@ struct Reading<'a> {
     unreadable_max: Duration,
 }
 
-/// Errors of one partition, or of the log, since it could be read last.
+/// Errors of one partition, or of the log, since it was last readable.
 #[derive(Clone, Copy)]
 struct Trouble {
     partition: Option<u32>,
@@ -124,7 +124,7 @@ struct Trouble {
 }
 
 impl<'a> Reading<'a> {
-    /// `next`: where to begin, by partition.
+    /// `next`: the first offset to read, by partition.
     fn new(log: &'a dyn VoteLog, next: BTreeMap<u32, u64>, telemetry: &'a Telemetry) -> Reading<'a> {
         let (recovered_after, unreadable_max) = (RECOVERED_AFTER, UNREADABLE_MAX);
         Reading { log, reader: None, next, telemetry, trouble: None, recovered_after, unreadable_max }
@@ -153,7 +153,7 @@ impl<'a> Reading<'a> {
         Ok(batch)
     }
 
-    /// Notes an error that may pass; gives it back once it has lasted too long.
+    /// Records a transient error; returns it once it has lasted too long.
     fn fail(&mut self, error: LogError) -> Result<(), LogError> {
         self.reader = None;
         tracing::warn!("{error}; the count waits");
@@ -179,7 +179,7 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// What this worker waited for says nothing of whoever reads the partitions next.
+/// This worker's trouble says nothing about the next reader of its partitions.
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
         if self.trouble.is_some() {
@@ -204,10 +204,10 @@ mod tests {
 
     type Answers = Arc<Mutex<VecDeque<Answer>>>;
 
-    /// Its readers give the answers one after the other, whoever asks, and nothing behind the last.
+    /// Its readers give the answers in order, no matter which of them is asked, and then nothing.
     struct Scripted {
         answers: Answers,
-        /// Where each reader began.
+        /// The positions at which each reader was opened.
         opened: Mutex<Vec<Vec<(u32, u64)>>>,
     }
 
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn it_reads_on_where_it_was_and_is_ready_once_the_same_partition_is_read() {
+    fn reading_resumes_and_is_ready_once_the_failed_partition_is_read() {
         let log = scripted(vec![batch(0, 5), unreadable(1, 7), batch(0, 6), batch(1, 7)]);
         let telemetry = Telemetry::new();
         telemetry.set_ready(super::super::LOG);
@@ -280,7 +280,7 @@ mod tests {
         reading.fail(error).unwrap();
         assert!(!telemetry.is_ready(), "{:?}", telemetry.parts());
         reading.fetch().unwrap();
-        assert!(!telemetry.is_ready(), "the other partition says nothing of this one");
+        assert!(!telemetry.is_ready(), "the other partition says nothing about this one");
         reading.fetch().unwrap();
         assert!(telemetry.is_ready());
         assert_eq!(*log.opened.lock().unwrap(), [vec![(0, 5), (1, 7)], vec![(0, 6), (1, 7)]]);
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_is_quiet_after_an_error_can_be_read_again() {
+    fn a_log_without_further_errors_counts_as_recovered() {
         let log = scripted(vec![unreadable(0, 5), Ok(None), Ok(None)]);
         let telemetry = Telemetry::new();
         let mut reading = reading(&log, &telemetry);
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_that_cannot_be_read_for_long_ends_the_count() {
+    fn a_partition_that_stays_unreadable_ends_the_count() {
         let log = scripted(vec![unreadable(0, 5), batch(1, 7), unreadable(0, 5)]);
         let telemetry = Telemetry::new();
         let mut reading = reading(&log, &telemetry);

@@ -89,8 +89,7 @@ async fn counts_that_drain_side_by_side_end_when_all_of_the_log_is_counted() {
     }
 }
 
-/// A session that outlasts the test: who waits for its end waits in vain. In a group of its own, or others would wait
-/// too.
+/// A session that outlasts the test: who waits for its end waits in vain. In a group of its own, or others would wait too.
 const LONG_SESSION: &str = "session.timeout.ms=600000\nmax.poll.interval.ms=600000\n";
 
 #[tokio::test(flavor = "multi_thread")]
