@@ -43,7 +43,7 @@ pub struct KafkaLog {
     client: Arc<BaseConsumer<Context>>,
     /// The same, except that a partition ends where the first open transaction begins.
     committed: Arc<BaseConsumer<Context>>,
-    /// Whether the log has been waited for to settle: an earlier writer's records may still be arriving.
+    /// Whether a writer has waited for the log to settle: an earlier writer's records may still be arriving.
     is_settled: Arc<Mutex<bool>>,
     /// This process's id in its group, if it keeps one.
     instance: Option<Arc<InstanceId>>,
@@ -146,7 +146,7 @@ impl VoteLog for KafkaLog {
     }
 
     fn held_back(&self, partition: u32) -> Result<Option<u64>> {
-        // In this order, records appended in between are not taken for a transaction's.
+        // In this order, so that records appended in between are not mistaken for held-back ones.
         let all = self.offsets(partition)?;
         let committed = self.offsets_by(&self.committed, partition)?;
         Ok((committed.end < all.end).then_some(committed.end))

@@ -23,7 +23,7 @@ pub use membership::{Alone, Membership};
 pub enum LogError {
     #[error("cannot {action} {path}: {source}")]
     Io { action: &'static str, path: String, source: std::io::Error },
-    /// The stored bytes are not what was written.
+    /// The stored bytes are corrupt.
     #[error("the log at {path} is damaged at byte {position}: {what}")]
     Damaged { path: String, position: u64, what: String },
     /// The log cannot be used as requested; the text says what to do.

@@ -217,7 +217,7 @@ impl Counting {
             let (log, had) = (self.job.log.name(), self.job.rules.partitions);
             return Err(LogError::Repartitioned { log, had, found: strange + 1 }.into());
         }
-        // The lag of partitions that others count now is theirs to report.
+        // Other processes report the lag of the partitions that they count now.
         self.job.telemetry.metrics.lag_votes.clear();
         if partitions.is_empty() {
             if self.job.until.is_none() {

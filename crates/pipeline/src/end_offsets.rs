@@ -88,7 +88,7 @@ impl EndOffsets {
     ///
     /// # Errors
     ///
-    /// Fails, once, if the log is not the one that was opened any more.
+    /// Fails, once, if the log is no longer the one that was opened.
     pub fn check(&self) -> Result<()> {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
     }

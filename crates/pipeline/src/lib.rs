@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! log ─▶ worker ─▶ pending changes ─▶ committer ─▶ PostgreSQL
-//!        (a thread per assignment of        (merged; one transaction holds tallies,
-//!         the partitions)               rejections, poll book and positions)
+//!        (a thread each, with         (merges them; one transaction holds tallies,
+//!         its partitions)              rejections, poll book and positions)
 //! ```
 //!
 //! Several processes may share the partitions. A process counts in rounds. It takes its partitions in PostgreSQL, which
@@ -212,7 +212,7 @@ pub async fn count(
     Counting::new(job).run(membership).await
 }
 
-/// Runs blocking work on a thread for it.
+/// Runs blocking work on the runtime's blocking pool.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     joined(tokio::task::spawn_blocking(work).await)
 }

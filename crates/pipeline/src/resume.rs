@@ -6,7 +6,7 @@ use scrutin_store::StoreError;
 use scrutin_store::poll_book::{self, StoredPollBook};
 use tokio_postgres::Client;
 
-/// `next_offset` is the position in the partition, `seed` that of the poll books.
+/// `next_offset` is the position in the partition, `seed` the poll books' seed.
 ///
 /// # Errors
 /// If the tables cannot be read, or name a voter twice.

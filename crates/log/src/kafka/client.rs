@@ -216,14 +216,14 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     }
 }
 
-/// Strips a reason of the name of the thread that reports it and of its repeat count.
+/// Strips a reason of the reporting thread's name and of the repeat count.
 pub(super) fn in_short(reason: &str) -> String {
     let reason = reason.split_once("]: ").map_or(reason, |(_, reason)| reason);
     let reason = reason.split(" (after ").next().unwrap_or(reason);
     reason.trim().to_owned()
 }
 
-/// Drains the reports of a client that is used for queries only, lest they pile up.
+/// Drains the reports of a client that is used for queries only, so that they do not pile up.
 pub(super) fn take_reports(client: &BaseConsumer<Context>) {
     while client.poll(Duration::ZERO).is_some() {}
 }
