@@ -1,5 +1,5 @@
-//! The connection breaks between COMMIT and its answer, and the server carries the COMMIT out when the program has long
-//! begun to ask whether it was done.
+//! The connection breaks between COMMIT and its answer, and the server executes the COMMIT only after the program has
+//! started asking whether it succeeded.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,11 +13,11 @@ use crate::crash::{read_message, socket_of, statement_of, through};
 use crate::kit::Kit;
 use crate::run::{PATIENCE, Place, Running};
 
-/// Tells that the connection is broken, and hands over how to have the COMMIT delivered.
+/// Signals that the connection is broken, and passes back the channel that triggers delivery of the COMMIT.
 type Broken = Arc<Mutex<Option<oneshot::Sender<oneshot::Sender<()>>>>>;
 
-/// Passes a session on until the COMMIT of the first commit that writes votes. Then it breaks the program's connection,
-/// tells so, and delivers the COMMIT once it is told to.
+/// Forwards a session up to the COMMIT of the first transaction that writes votes. It then breaks the program's
+/// connection, signals that, and delivers the COMMIT on request.
 async fn pass_on(
     client: TcpStream,
     server: UnixStream,
@@ -37,11 +37,11 @@ async fn pass_on(
             drop(from_client);
             back.abort();
             let (deliver, delivery) = oneshot::channel();
-            let broken = broken.lock().unwrap().take().expect("it is armed once");
-            broken.send(deliver).expect("the test waits for it");
-            delivery.await.expect("the test says when");
+            let broken = broken.lock().unwrap().take().expect("armed only once");
+            broken.send(deliver).expect("the test is waiting");
+            delivery.await.expect("the test triggers the delivery");
             to_server.write_all(&message).await?;
-            // The session ends by itself, without a word from us, so that nothing but COMMIT reaches it.
+            // Close the session by EOF only, so that nothing but COMMIT reaches the server.
             return to_server.shutdown().await;
         }
         to_server.write_all(&message).await?;
@@ -79,14 +79,14 @@ async fn a_commit_that_is_still_running_is_waited_for_and_found_done() {
     command.env("DATABASE_URL", url);
     let count = Running::start(command);
 
-    let deliver = tokio::time::timeout(PATIENCE, breaks).await.expect("a commit comes").unwrap();
-    // The program is back, and waits for its turn behind the session that it has lost.
+    let deliver = tokio::time::timeout(PATIENCE, breaks).await.expect("the program commits").unwrap();
+    // The program has reconnected and waits for its turn behind the session it lost.
     let watcher = kit.owner().await;
     let waiting =
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
     let deadline = Instant::now() + PATIENCE;
     while watcher.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 0 {
-        assert!(Instant::now() < deadline, "the program asks whether it was done");
+        assert!(Instant::now() < deadline, "the program never asked whether its commit succeeded");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     deliver.send(()).unwrap();

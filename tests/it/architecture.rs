@@ -1,12 +1,13 @@
-//! The walls between the crates, as far as the compiler does not keep them.
+//! The boundaries between the crates that the compiler does not enforce.
 //!
-//! A crate can use no other than its manifest names, and no circle can be made of them; the engine does without the standard
-//! library. What is left: which of them a manifest may name, and what the page and the audit take from those that they use.
+//! The compiler already ensures that a crate uses only what its manifest names, that dependencies form no cycle, and
+//! that the engine is `no_std`. These tests check the rest: which crates a manifest may name, and what the page and the
+//! audit use of their dependencies.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// The crates, each with those that it uses: some of those before it.
+/// The crates, each with its dependencies. A crate may depend only on crates listed before it.
 const CRATES: [(&str, &[&str]); 13] = [
     ("files", &[]),
     ("contract", &["files"]),
@@ -23,7 +24,7 @@ const CRATES: [(&str, &[&str]); 13] = [
     ("audit", &["contract", "log", "store"]),
 ];
 
-/// The tables that a reader may read as they are.
+/// The tables that readers may read directly.
 const REFERENCE_TABLES: [&str; 3] = ["election", "region", "choice"];
 
 #[test]
@@ -51,14 +52,15 @@ fn the_engine_does_without_the_standard_library() {
     assert_eq!(outside, ["extern crate alloc;"]);
 }
 
-/// It names reasons, voters and times in its reports, and reads votes and the log by itself.
+/// The audit shares names of reasons, voter ids and time formatting for its reports, but parses votes and reads the log
+/// with its own code.
 #[test]
 fn the_audit_shares_no_counting_code_with_the_engine() {
     for (path, code) in code_of("crates/audit/src") {
         for strange in ["parse_any", "parse_millis", "partition_of", "reader", "LogReader", "Batch"] {
             assert!(words(&code).all(|word| word != strange), "{} names {strange}", path.display());
         }
-        assert!(!code.contains("VoterId::parse"), "{} reads a voter with the engine's code", path.display());
+        assert!(!code.contains("VoterId::parse"), "{} parses a voter with the engine's code", path.display());
     }
 }
 
@@ -67,14 +69,14 @@ fn the_page_reads_views_and_reference_tables_only() {
     let views = views();
     assert!(views.contains("results") && views.contains("accounting"), "{views:?}");
     let mut read = BTreeSet::new();
-    // One file may use what another defines by WITH.
+    // Join all files: one file may use what another defines by WITH.
     let code: String = code_of("crates/page/src").into_iter().map(|(_, code)| code).collect();
     for name in relations(&code) {
         let fine = views.contains(name) || REFERENCE_TABLES.contains(&name);
         assert!(fine, "the page reads {name}, which is neither a view nor a reference table");
         read.insert(name.to_owned());
     }
-    assert!(read.contains("accounting") && read.contains("turnout"), "the queries were found: {read:?}");
+    assert!(read.contains("accounting") && read.contains("turnout"), "no queries found: {read:?}");
 }
 
 #[test]
@@ -93,12 +95,12 @@ fn every_file_says_what_it_is_for() {
     for folder in ["src", "crates", "tests", "benches"] {
         for path in rust_files(&root().join(folder)) {
             let is_tests = path.file_name().is_some_and(|name| name == "tests.rs");
-            assert!(is_tests || read(&path).starts_with("//! "), "{} begins without a word", path.display());
+            assert!(is_tests || read(&path).starts_with("//! "), "{} has no module doc", path.display());
         }
     }
 }
 
-/// A line of the threat model is worth as much as the test behind it.
+/// A claim in the threat model is only as good as the test behind it.
 #[test]
 fn the_threat_model_names_tests_that_are_there() {
     let mut code: String = rust_files(&root().join("tests")).iter().map(|path| read(path)).collect();
@@ -111,12 +113,12 @@ fn the_threat_model_names_tests_that_are_there() {
         let named: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
         assert!(!named.is_empty() || tests == "*no test*", "{line}");
         for name in named {
-            assert!(code.contains(&format!("fn {name}()")), "{name} is no test");
+            assert!(code.contains(&format!("fn {name}()")), "there is no test named {name}");
         }
     }
 }
 
-/// The checks above would see what they look for.
+/// Proves that the helpers above detect violations.
 #[test]
 fn the_checks_can_fail() {
     let code = without_comments_and_tests("let x = Vote::parse(y); // Batch\n#[cfg(test)]\nmod tests { use reader; }");
@@ -148,16 +150,16 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The files of a module, but not its tests.
+/// The source files of a folder, without its tests.
 fn code_of(folder: &str) -> Vec<(PathBuf, String)> {
     let files = rust_files(&root().join(folder));
     let code = files.into_iter().filter(|path| !path.ends_with("tests.rs"));
     let code: Vec<_> = code.map(|path| (path.clone(), without_comments_and_tests(&read(&path)))).collect();
-    assert!(!code.is_empty(), "{folder} has files");
+    assert!(!code.is_empty(), "{folder} has no files");
     code
 }
 
-/// Tests stand at the end of a file.
+/// Tests are at the end of a file.
 fn without_comments_and_tests(text: &str) -> String {
     let code = text.split("#[cfg(test)]").next().unwrap();
     code.lines().map(|line| line.split("//").next().unwrap().to_owned() + "\n").collect()
@@ -167,7 +169,7 @@ fn words(code: &str) -> impl Iterator<Item = &str> {
     code.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty())
 }
 
-/// The names of what the migrations create to be read.
+/// The names of all views that the migrations create.
 fn views() -> BTreeSet<String> {
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(root().join("migrations")).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -188,7 +190,7 @@ fn views() -> BTreeSet<String> {
     names
 }
 
-/// What SQL in the code reads from, but for what the same code defines by WITH, and functions.
+/// The relations that the SQL in `code` reads, except functions and names defined by WITH in the same code.
 pub fn relations(code: &str) -> Vec<&str> {
     let tokens: Vec<&str> = sql_tokens(code);
     let defined: BTreeSet<&str> = tokens
@@ -197,7 +199,7 @@ pub fn relations(code: &str) -> Vec<&str> {
         .map(|three| three[0])
         .collect();
     let mut found = Vec::new();
-    let mut depth_of_from = Vec::new(); // at which depth of parentheses a list of tables goes on
+    let mut depth_of_from = Vec::new(); // parenthesis depths at which a table list is open
     let mut depth = 0;
     for (at, &token) in tokens.iter().enumerate() {
         let next = |n: usize| tokens.get(at + n).copied().unwrap_or_default();
@@ -207,7 +209,7 @@ pub fn relations(code: &str) -> Vec<&str> {
                 depth_of_from.retain(|from| *from < depth);
                 depth -= 1;
             }
-            // A statement's end, in the code around it.
+            // End of a statement in the surrounding Rust code.
             ";" => depth_of_from.clear(),
             "SELECT" | "WHERE" | "GROUP" | "ORDER" | "LIMIT" | "UNION" => depth_of_from.retain(|from| *from != depth),
             _ => {}
@@ -225,7 +227,7 @@ pub fn relations(code: &str) -> Vec<&str> {
                 found.push(relation);
             }
         }
-        // A view that is put into a query by its name.
+        // A view whose name is interpolated into a query.
         if token == "ours" && next(1) == "(" && next(2) == "\"" {
             found.push(next(3));
         }

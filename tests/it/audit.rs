@@ -1,4 +1,4 @@
-//! The audit finds every kind of tampering, each exactly, and nothing where there is none.
+//! The audit finds every kind of tampering, reports exactly what changed, and reports nothing on an untouched count.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -49,13 +49,13 @@ fn election(id: &str, bucket_seconds: u32) -> Election {
     }
 }
 
-/// Some of every outcome, from a seed.
+/// Fills the log with records of every outcome, generated from a seed.
 fn fill(log: &EmbeddedLog) {
     let mut random = fastrand::Rng::with_seed(7);
     let mut buffers: Vec<(u32, RecordBuffer)> = (0..PARTITIONS).map(|p| (p, RecordBuffer::default())).collect();
     let mut value = Vec::new();
     for number in 0..12_000_u32 {
-        // A third of the voters come again.
+        // A third of the voters vote again.
         let voter = VoterId(u128::from(random.u32(0..9000)).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
         let mut vote = Vote {
             election: (*random.choice(&["e1", "e1", "e2"]).unwrap()).into(),
@@ -89,7 +89,7 @@ fn fill(log: &EmbeddedLog) {
             append(log, &mut buffers);
         }
     }
-    // More rejections of one reason than evidence is kept of.
+    // More rejections of one reason than the number of rejected records kept.
     for _ in 0..1100 {
         buffers[0].1.push(None, Some(b"{}"));
     }
@@ -100,7 +100,7 @@ fn append(log: &EmbeddedLog, buffers: &mut [(u32, RecordBuffer)]) {
     log.writer(&[0, 1, 2]).unwrap().append(buffers).unwrap();
 }
 
-/// Counts all that is in the log.
+/// Counts the whole log.
 async fn count(kit: &Kit, log: &EmbeddedLog) {
     let options = CountOptions { counter: "native".into(), workers: 2, drain: true };
     pipeline::count(
@@ -115,7 +115,7 @@ async fn count(kit: &Kit, log: &EmbeddedLog) {
     .unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// A log with its count.
+/// Returns a filled log and a database with its count.
 async fn counted(folder: &Path) -> (Kit, EmbeddedLog) {
     let kit = Kit::new().await;
     let mut owner = kit.owner().await;
@@ -141,11 +141,11 @@ async fn a_count_that_nobody_touched_is_clean() {
     assert!(report.is_clean(), "{report}");
     assert_eq!(report.recounted, 13_100);
     assert_eq!(report.counted + report.rejected.values().sum::<u64>(), 13_100);
-    assert_eq!(report.rejected.keys().copied().collect::<Vec<_>>(), Reason::ALL, "some of every reason");
+    assert_eq!(report.rejected.keys().copied().collect::<Vec<_>>(), Reason::ALL, "not every reason occurs");
     let verdict = "audit of `native`: clean: every row of the tables is as the log says; 13100 records recounted";
     assert!(report.to_string().starts_with(verdict), "{report}");
 
-    // Votes that came after the count are not its business.
+    // Votes appended after the count are out of scope.
     let mut buffers = [(1, RecordBuffer::default())];
     buffers[0].1.push(None, None);
     append(&log, &mut buffers);
@@ -161,8 +161,8 @@ async fn a_count_that_nobody_touched_is_clean() {
     assert!(rows[2].get::<_, &str>(2).contains("clean"));
 }
 
-/// One change to one table, and what the audit says of it: the tables, keys, expected and found of all differences.
-/// In the texts, `*` stands for anything.
+/// One change to one table, and the differences the audit must report: table, key, expected and found. `*` matches any
+/// text and `?` any character.
 const TAMPERED: &[(&str, &[[&str; 4]])] = &[
     (
         "UPDATE tally SET votes = votes + 1000000 WHERE (election, region, choice, channel) = ('e1', 'R2', 'C', 'post')",
@@ -303,7 +303,7 @@ async fn each_tampering_is_found_and_nothing_else() {
         for line in found {
             assert!(report.to_string().contains(line[0]), "{report}");
         }
-        // Back to what was counted.
+        // Restore the counted state.
         for table in tables.iter().filter(|table| sql.contains(&format!(" {table} "))) {
             let restore = match *table {
                 "election" => "UPDATE election e SET fingerprint = p.fingerprint FROM public.election p
@@ -314,7 +314,7 @@ async fn each_tampering_is_found_and_nothing_else() {
             owner.batch_execute(&restore).await.unwrap();
         }
     }
-    assert!(audit(&kit, &log).is_clean(), "all is as it was");
+    assert!(audit(&kit, &log).is_clean(), "not everything was restored");
 }
 
 #[tokio::test]
@@ -329,7 +329,7 @@ async fn many_differences_are_counted_and_the_first_are_kept() {
     let more = format!("… and {} more in rejected_vote", removed - audit::KEPT_PER_TABLE);
     assert!(report.to_string().ends_with(&more), "{}", report.verdict());
     assert!(report.verdict().contains(&format!("{removed} differences")));
-    // They do not hide what else is wrong. Nothing is recounted where no position says how far.
+    // They do not hide other differences. A partition without a position is not recounted.
     owner.batch_execute("DELETE FROM position WHERE partition = 0").await.unwrap();
     let report = audit(&kit, &log);
     let position: Vec<_> = report.differences.kept.iter().filter(|found| found.table == "position").collect();
@@ -348,7 +348,7 @@ async fn what_cannot_be_audited_is_an_error() {
     assert!(error.contains("has counted another log than the one at ") && error.contains("its own log"), "{error}");
 }
 
-/// The generator knows what a count must come to; the audit holds the tables against that.
+/// The generator knows the correct totals; the audit compares the tables with them.
 #[tokio::test]
 async fn the_tables_are_scored_against_the_ground_truth() {
     let folder = tempfile::tempdir().unwrap();
@@ -360,7 +360,7 @@ async fn the_tables_are_scored_against_the_ground_truth() {
     let (progress, stop) = (SendProgress::default(), AtomicBool::new(false));
     let delivery = Delivery { log: &log, speed: Speed::Max, threads: 2, progress: &progress, stop: &stop };
     let rates = FaultRates { double_vote: 0.05, malformed: 0.02, too_late: 0.02, delay: 0.05, ..FaultRates::demo() };
-    let truth = simulate::run(&plan, &rates, &delivery).unwrap().expect("nobody stops it");
+    let truth = simulate::run(&plan, &rates, &delivery).unwrap().expect("not stopped");
     count(&kit, &log).await;
 
     let score = || {
@@ -372,7 +372,7 @@ async fn the_tables_are_scored_against_the_ground_truth() {
     assert_eq!((report.recounted, report.counted), (truth.records, truth.counted));
     assert!(report.verdict().ends_with("every total is that of the ground truth"), "{report}");
 
-    // What the tables and the log agree on may still not be what was to be counted.
+    // Tables and log may agree and still differ from the truth.
     let mut other = truth.clone();
     let bucket = other.timeline[0].start_ms;
     other.timeline[0].votes[0].1 += 1;
@@ -398,7 +398,7 @@ async fn the_tables_are_scored_against_the_ground_truth() {
     let report = score();
     let Some(TruthScore::Scored(differences)) = &report.truth else { panic!("{report}") };
     assert_eq!(differences.total(), truth.tally_rows().count() as u64);
-    assert_eq!(report.total_differences(), 2 * differences.total(), "from the log as well");
+    assert_eq!(report.total_differences(), 2 * differences.total(), "also different from the log");
 
     let mut buffers = [(0, RecordBuffer::default())];
     buffers[0].1.push(None, None);
@@ -408,7 +408,7 @@ async fn the_tables_are_scored_against_the_ground_truth() {
     assert!(verdict.contains("not scored against the ground truth, as the run is not complete"), "{verdict}");
 }
 
-/// Whether a text fits a pattern in which `*` stands for any text and `?` for any character.
+/// Whether `text` matches `pattern`, in which `*` matches any text and `?` any character.
 fn fits(text: &str, pattern: &str) -> bool {
     let mut parts = pattern.split('*');
     let start = parts.next().unwrap_or_default();

@@ -1,7 +1,7 @@
-//! Real Kafka brokers, by `tools/kafka`: one for all tests of a process that only need a log, or some of a test's own
-//! to be killed and paused. When the process is gone, however it went, so are they.
+//! Real Kafka brokers, started by `tools/kafka`: one shared by all tests of a process that only need a log, or a test's
+//! own brokers that it may kill and pause. They are stopped when the process ends, however it ends.
 //!
-//! With `SCRUTIN_TEST_KAFKA` that one is used as the shared one.
+//! `SCRUTIN_TEST_KAFKA` gives the address of a broker to share instead.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -17,10 +17,10 @@ use crate::kit::guarded_by;
 use crate::proxy::Proxy;
 use crate::run::{PATIENCE, is_gone, is_stopped};
 
-/// Brokers of one cluster. Dropped, they are killed and their data is deleted.
+/// The brokers of one cluster. On drop, they are killed and their data is deleted.
 pub struct Broker {
     address: String,
-    /// None: it is not ours.
+    /// None: an external broker, not ours to stop.
     own: Option<Own>,
 }
 
@@ -30,7 +30,7 @@ struct Own {
 }
 
 impl Broker {
-    /// The one that all tests share. It must not be killed.
+    /// The broker shared by all tests. It must not be killed.
     pub fn shared() -> &'static Broker {
         static SHARED: OnceLock<Broker> = OnceLock::new();
         SHARED.get_or_init(|| match std::env::var("SCRUTIN_TEST_KAFKA") {
@@ -43,12 +43,12 @@ impl Broker {
         Broker::up(&["--nodes", &nodes.to_string()])
     }
 
-    /// One that also listens with TLS and passwords; see [`Broker::secure_address`].
+    /// A broker that also listens with TLS and passwords; see [`Broker::secure_address`].
     pub fn secure() -> Broker {
         Broker::up(&["--secure"])
     }
 
-    /// One that its clients reach through the proxy, if they come from there: at `kafka://127.0.0.1:` and its port.
+    /// A broker whose clients reach it through a proxy if they connect at `kafka://127.0.0.1:` and the proxy's port.
     pub fn proxied() -> (Broker, Proxy) {
         let proxy = Proxy::to_be_told();
         let broker = Broker::up(&["--advertise", &proxy.port().to_string()]);
@@ -67,34 +67,34 @@ impl Broker {
         &self.address
     }
 
-    /// The address of a topic, as the program takes it.
+    /// The address of a topic, in the form the program accepts.
     pub fn log(&self, topic: &str) -> String {
         format!("{}/{topic}", self.address)
     }
 
-    /// A name for a topic, or for a group, that nobody has.
+    /// A unique name for a topic or a group.
     pub fn topic(&self) -> String {
         format!("test-{:016x}", fastrand::u64(..))
     }
 
-    /// `kafka://localhost:PORT`, of a [`Broker::secure`].
+    /// `kafka://localhost:PORT` of a [`Broker::secure`].
     pub fn secure_address(&self) -> String {
         self.read("secure-address").trim().to_owned()
     }
 
-    /// The file that says how to log in, of a [`Broker::secure`]: by `scram` or `plain`.
+    /// The file with the login settings of a [`Broker::secure`], for `scram` or `plain`.
     pub fn properties(&self, way: &str) -> PathBuf {
         self.folder().join(format!("{way}.properties"))
     }
 
-    /// SIGKILL. Nodes count from 1. When it returns, the node is gone.
+    /// Sends SIGKILL and waits until the node is gone. Nodes count from 1.
     pub fn kill(&self, node: u32) {
         let pid = self.pid(node);
         kill(pid, Signal::SIGKILL).unwrap();
         until("a killed broker is gone", || is_gone(pid.as_raw() as u32));
     }
 
-    /// SIGSTOP: it keeps its connections and says nothing.
+    /// SIGSTOP: the node keeps its connections but does not respond.
     pub fn pause(&self, node: u32) {
         let pid = self.pid(node);
         kill(pid, Signal::SIGSTOP).unwrap();
@@ -105,7 +105,7 @@ impl Broker {
         kill(self.pid(node), Signal::SIGCONT).unwrap();
     }
 
-    /// Starts a killed node again, with its data, at its address, and waits until it answers.
+    /// Restarts a killed node with its data at its address, and waits until it answers.
     pub fn start_node(&self, node: u32) {
         let address = run("up", self.folder(), &["--only", &node.to_string()]);
         assert_eq!(address, self.address);
@@ -120,12 +120,12 @@ impl Broker {
     }
 
     fn folder(&self) -> &Path {
-        &self.own.as_ref().expect("a broker of the test's own").folder
+        &self.own.as_ref().expect("not the shared broker").folder
     }
 }
 
 impl Drop for Broker {
-    /// The guard would do it too, but a moment later, when the next test has begun.
+    /// The guard would also do it, but slightly later, when the next test may have started.
     fn drop(&mut self) {
         if let Some(own) = &self.own {
             let _ = command("down", &own.folder, &["--delete"]).status();
@@ -153,7 +153,7 @@ fn run(name: &str, folder: &Path, options: &[&str]) -> String {
 fn until(what: &str, is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        assert!(Instant::now() < deadline, "timed out waiting until {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -164,8 +164,8 @@ fn port_of(address: &str) -> u16 {
     first.rsplit_once(':').unwrap().1.parse().unwrap()
 }
 
-/// Where the nodes are, as one of them says that is asked on that port: `127.0.0.1:PORT`, sorted. A request and its
-/// answer by hand: <https://kafka.apache.org/protocol.html#The_Messages_Metadata>, version 1.
+/// The nodes that the broker at that port reports: `127.0.0.1:PORT`, sorted. The request is built by hand:
+/// <https://kafka.apache.org/protocol.html#The_Messages_Metadata>, version 1.
 fn nodes_at(port: u16) -> std::io::Result<Vec<String>> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -182,7 +182,7 @@ fn nodes_at(port: u16) -> std::io::Result<Vec<String>> {
         part
     };
     let number = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
-    assert_eq!(number(take(4)), 7, "the answer is to the request");
+    assert_eq!(number(take(4)), 7, "the answer has another correlation id");
     let count = number(take(4));
     let mut nodes: Vec<String> = (0..count)
         .map(|_| {
@@ -190,7 +190,7 @@ fn nodes_at(port: u16) -> std::io::Result<Vec<String>> {
             let len = number(take(2));
             let host = String::from_utf8_lossy(take(len)).into_owned();
             let port = number(take(4));
-            assert_eq!(take(2), [0xff, 0xff], "no rack");
+            assert_eq!(take(2), [0xff, 0xff], "a rack is set");
             format!("{host}:{port}")
         })
         .collect();
@@ -215,7 +215,7 @@ fn a_broker_that_was_paused_or_killed_comes_back_at_its_address() {
         assert_eq!(asked.join().unwrap().unwrap(), sorted(broker.address()));
     });
     broker.kill(1);
-    nodes_at(port).expect_err("nobody answers");
+    nodes_at(port).expect_err("the broker still answers");
     broker.start_node(1);
     assert_eq!(nodes_at(port).unwrap(), sorted(broker.address()));
 }
@@ -225,9 +225,9 @@ fn a_broker_goes_with_the_process_that_started_it() {
     let (folder, guard) = guarded_by(r#""$1" down --dir "$0" --delete"#, &[&tool()]);
     let address = run("up", &folder, &[]);
     nodes_at(port_of(&address)).unwrap();
-    drop(guard); // as it is when the process is gone
+    drop(guard); // as if the process had ended
     until("the folder is deleted", || !folder.exists());
-    nodes_at(port_of(&address)).expect_err("nobody answers");
+    nodes_at(port_of(&address)).expect_err("the broker still answers");
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn stopped_and_started_again_it_is_the_same() {
     let pid = broker.pid(1);
     run("down", broker.folder(), &[]);
     assert!(is_gone(pid.as_raw() as u32));
-    nodes_at(port_of(broker.address())).expect_err("nobody answers");
+    nodes_at(port_of(broker.address())).expect_err("the broker still answers");
     assert_eq!(run("up", broker.folder(), &[]), broker.address());
     nodes_at(port_of(broker.address())).unwrap();
 }
@@ -246,12 +246,12 @@ fn clients_that_come_through_the_proxy_stay_there() {
     let (broker, proxy) = Broker::proxied();
     let through = [format!("127.0.0.1:{}", proxy.port())];
     assert_eq!(nodes_at(proxy.port()).unwrap(), through);
-    assert_eq!(nodes_at(port_of(broker.address())).unwrap(), sorted(broker.address()), "the others do not");
+    assert_eq!(nodes_at(port_of(broker.address())).unwrap(), sorted(broker.address()), "others bypass it");
 
     let mut before = TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.port())).unwrap();
     proxy.cut();
-    assert!(!matches!(before.read(&mut [0]), Ok(1..)), "it was ended");
-    nodes_at(proxy.port()).expect_err("nothing passes");
+    assert!(!matches!(before.read(&mut [0]), Ok(1..)), "the connection is still open");
+    nodes_at(proxy.port()).expect_err("the proxy still forwards");
     proxy.heal();
     assert_eq!(nodes_at(proxy.port()).unwrap(), through);
 

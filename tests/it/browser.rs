@@ -1,4 +1,4 @@
-//! The page in a real browser: what a viewer sees, hears and can do.
+//! The page in a real browser: what viewers see, hear and can do.
 
 mod access;
 mod driver;
@@ -18,7 +18,7 @@ fn address(page: Page, path: &str) -> String {
     format!("http://{}/{path}", page.address())
 }
 
-/// A count that is over, of an election with every kind of fault.
+/// A finished count of an election with every kind of fault.
 async fn counted() -> (Kit, Place, Running) {
     let kit = Kit::empty().await;
     let place = Place::of(&kit);
@@ -27,17 +27,17 @@ async fn counted() -> (Kit, Place, Running) {
     (kit, place, served)
 }
 
-/// Nothing was wrong, as the browser sees it, and nobody but the page's own server was asked.
+/// Asserts that the browser logged no errors and contacted only the page's own server.
 async fn must_be_clean(browser: &Browser, page: Page) {
     let complaints: Vec<_> = browser.console().await.into_iter().filter(|(level, _)| level != "INFO").collect();
-    assert_eq!(complaints, [], "the console is empty");
+    assert_eq!(complaints, [], "the console is not empty");
     let own = format!("http://{}/", page.address());
     let strangers: Vec<String> =
         browser.requests().await.into_iter().filter(|asked| !asked.starts_with(&own)).collect();
-    assert_eq!(strangers, [""; 0], "only the page's own server is asked");
+    assert_eq!(strangers, [""; 0], "another server was contacted");
 }
 
-/// Opens the page for a projector, which must not need to be scrolled.
+/// Opens the page in projector mode and asserts that it fits the screen without scrolling.
 async fn fits_a_projector(browser: &Browser, page: Page) {
     browser.resize(1920, 1080).await;
     browser.go(&address(page, "?mode=projector")).await;
@@ -52,12 +52,12 @@ async fn fits_a_projector(browser: &Browser, page: Page) {
 async fn numbers_move_to_the_exact_truth() {
     let kit = Kit::empty().await;
     let place = Place::of(&kit);
-    // A browser that is started after the day has begun may miss it.
+    // A browser started after the day has begun could miss its start.
     let browser = Browser::start(&DESK).await;
     let demo = place.start("demo --voters 30000 --day 20s --data-dir data");
     let page = demo.page();
     browser.go(&address(page, "")).await;
-    // Several figures are seen on the way, each larger than the one before.
+    // Several intermediate figures appear, each larger than the one before.
     let seen = browser
         .run(
             "const seen = [];
@@ -77,7 +77,7 @@ async fn numbers_move_to_the_exact_truth() {
     let counted = truth["counted"].as_u64().unwrap();
     browser.until(&format!("document.getElementById('counted').dataset.value === '{counted}'")).await;
     browser.until("document.getElementById('polls').dataset.state === 'closed'").await;
-    // Every bar, by the generator's own truth.
+    // Every bar matches the generator's truth.
     let mut expected = std::collections::BTreeMap::<String, u64>::new();
     for (cell, votes) in truth["cells"].as_array().unwrap().iter().zip(truth["tally"].as_array().unwrap()) {
         let votes: u64 = votes.as_array().unwrap().iter().filter_map(Value::as_u64).sum();
@@ -93,8 +93,8 @@ async fn numbers_move_to_the_exact_truth() {
         let code = choices[bar[0].as_u64().unwrap() as usize]["choice"].as_str().unwrap();
         assert_eq!(bar[1].as_u64(), expected.get(code).copied(), "{code}");
     }
-    assert!(bars.is_sorted_by_key(|bar| std::cmp::Reverse(bar[1].as_u64())), "best first: {bars:?}");
-    // The books, on the other view.
+    assert!(bars.is_sorted_by_key(|bar| std::cmp::Reverse(bar[1].as_u64())), "not sorted by votes: {bars:?}");
+    // The accounting, on the other view.
     browser.click("a[data-view=trust]").await;
     browser.until("document.getElementById('equation').dataset.holds === 'true'").await;
     for (reason, votes) in truth["rejected"].as_object().unwrap() {
@@ -123,13 +123,13 @@ async fn a_restart_of_the_server_is_survived() {
     browser
         .until("!document.getElementById('banner').hidden && document.getElementById('banner').textContent.trim()")
         .await;
-    assert_eq!(browser.get("document.getElementById('counted').dataset.value").await, before, "the last state stays");
+    assert_eq!(browser.get("document.getElementById('counted').dataset.value").await, before, "the last state is gone");
 
     let served = place.start(&format!("serve --data-dir data --listen {listen}"));
     served.page();
     browser.until("document.getElementById('live').dataset.state === 'live'").await;
     assert_eq!(browser.get("document.getElementById('counted').dataset.value").await, before);
-    assert!(browser.address().await.contains("region=75"), "what was looked at is looked at still");
+    assert!(browser.address().await.contains("region=75"), "the selected region is lost");
     browser.close().await;
 }
 
@@ -140,17 +140,17 @@ async fn it_speaks_the_viewer_s_language_and_changes_it() {
     let browser = Browser::start(&Look { language: "fr-FR", ..DESK }).await;
     browser.go(&address(page, "")).await;
     browser.until("document.documentElement.lang === 'fr' && document.getElementById('counted')").await;
-    // Thousands are set apart as in French.
+    // Thousands are separated as in French.
     browser.until("/\\d\\u202f\\d{3}/.test(document.getElementById('counted').textContent)").await;
     let french = browser.get("document.querySelector('main').innerText").await;
     browser.click("a[data-lang=en]").await;
     browser.until("document.documentElement.lang === 'en'").await;
     browser.until("/\\d,\\d{3}/.test(document.getElementById('counted').textContent)").await;
     assert_ne!(browser.get("document.querySelector('main').innerText").await, french);
-    assert!(browser.address().await.contains("lang=en"), "it can be linked");
+    assert!(browser.address().await.contains("lang=en"), "the language is not in the address");
     browser.reload().await;
     browser.until("document.documentElement.lang === 'en' && document.getElementById('counted')").await;
-    // No view has a word that was not translated: the two languages differ in every heading.
+    // Every word of every view is translated: the two languages differ in every heading.
     for view in VIEWS {
         let mut headings = Vec::new();
         for language in ["en", "fr"] {
@@ -180,21 +180,21 @@ async fn it_works_by_keyboard() {
     let browser = Browser::start(&DESK).await;
     browser.go(&address(page, "")).await;
     browser.until("document.querySelector('#regions tbody tr')").await;
-    // Where the focus is, as the selectors below name it.
+    // A description of the focused element that the selectors below can match.
     let at = async |selector: &str| {
         browser.get(&format!("document.activeElement.matches({})", json!(selector))).await == true
     };
     let tab_to = async |selector: &str| {
         for _ in 0..80 {
             if at(selector).await {
-                // What has the focus shows it.
+                // The focus is visible.
                 let shown = "getComputedStyle(document.activeElement).outlineStyle !== 'none'";
-                assert_eq!(browser.get(shown).await, true, "{selector} shows that it has the focus");
+                assert_eq!(browser.get(shown).await, true, "{selector} does not show its focus");
                 return;
             }
             browser.press(TAB).await;
         }
-        panic!("{selector} is not reached by Tab");
+        panic!("Tab never reaches {selector}");
     };
     tab_to("a[data-view=trust]").await;
     browser.press(ENTER).await;
@@ -215,7 +215,7 @@ async fn it_works_by_keyboard() {
     browser.until(&format!("document.getElementById('map-detail').dataset.region === {region}")).await;
     browser.press(ENTER).await;
     browser.until(&format!("document.querySelector('dialog#region[open]')?.dataset.region === {region}")).await;
-    // The whole result of the region, as the API gives it.
+    // The complete result of the region, as in the API.
     let code = region.as_str().unwrap();
     let results = page.json(&format!("/api/v1/results/regions?region={code}"))["results"].clone();
     for row in results.as_array().unwrap() {
@@ -276,16 +276,16 @@ async fn nothing_is_wider_than_a_phone_and_a_projector_shows_it_on_one_screen() 
         }
     }
     fits_a_projector(&browser, page).await;
-    // Names, votes and shares; how they moved is for who sits closer.
+    // Names, votes and shares must be readable from afar; how they changed is for viewers who sit closer.
     let figures = "[...document.querySelectorAll('#bars .name, #bars .votes, #bars .share')]";
     let sizes = format!("{figures}.map((figure) => parseFloat(getComputedStyle(figure).fontSize))");
     let smallest = browser.get(&format!("Math.min(...{sizes})")).await;
-    assert!(smallest.as_f64() >= Some(20.0), "{smallest} px is not read from across a room");
+    assert!(smallest.as_f64() >= Some(20.0), "{smallest} px cannot be read from across a room");
     must_be_clean(&browser, page).await;
     browser.close().await;
 }
 
-/// Whatever an election calls its candidates, its places and itself.
+/// However long the names of the election, its candidates and its regions.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_very_long_name_makes_nothing_wider() {
     let kit = Kit::empty().await;
@@ -328,7 +328,7 @@ async fn a_very_long_name_makes_nothing_wider() {
 async fn widgets_live_in_other_people_s_pages_and_the_page_does_not() {
     let (_kit, _place, served) = counted().await;
     let page = served.page();
-    // Another origin, with a page that frames what it is told to.
+    // Another origin, with a page that frames a given address.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap();
     let own = page.address();
@@ -364,7 +364,7 @@ async fn widgets_live_in_other_people_s_pages_and_the_page_does_not() {
     browser.until("document.querySelectorAll('#map .tile').length > 90").await;
     browser.leave_frame().await;
     browser.enter_frame("#page").await;
-    // What the browser shows in the place of a page that refuses to be framed.
+    // What the browser shows in place of a page that refuses to be framed.
     browser.until("location.protocol === 'chrome-error:'").await;
     browser.close().await;
 }
@@ -383,6 +383,6 @@ async fn it_works_under_a_path_of_a_proxy() {
     let under = format!("http://{}/results/tonight/", page.address());
     let outside: Vec<String> =
         browser.requests().await.into_iter().filter(|asked| !asked.starts_with(&under)).collect();
-    assert_eq!(outside, [address(page, "")], "all that it asks for is under the path");
+    assert_eq!(outside, [address(page, "")], "something outside the path was requested");
     browser.close().await;
 }

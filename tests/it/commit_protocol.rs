@@ -1,32 +1,32 @@
-//! The commit protocol of `crates/store/src/commit.rs`, walked through in every order: two processes of one counter on one partition,
-//! crashes, broken connections, lost answers, takeovers, a server that goes on with what it was sent, and a standby that takes
-//! over without the last commits.
+//! Model checks the commit protocol of `crates/store/src/commit.rs` in every order of events: two processes of one
+//! counter on one partition, crashes, broken connections, lost answers, takeovers, a server that finishes what it was
+//! sent, and a standby that takes over without the last commits.
 //!
-//! What is walked through is a model. That the program does what the model does, `answer`, `crash` and `kafka_crash` see.
+//! This checks a model. The tests in `answer`, `crash` and `kafka_crash` check that the program behaves like it.
 
 use std::collections::HashMap;
 
-/// Records of the partition. A commit counts one or two.
+/// Records in the partition. A commit counts one or two.
 const RECORDS: u8 = 2;
 
-/// What may happen in one run.
+/// Upper bounds on the events of one run.
 #[derive(Clone, Copy)]
 struct Limits {
-    /// Connections that break, and processes that crash.
+    /// Broken connections and crashed processes.
     faults: u8,
-    /// Takeovers, the first start of each process among them.
+    /// Takeovers, including the first start of each process.
     takes: u8,
-    /// Servers that are lost, and whose standby takes over.
+    /// Servers lost and replaced by their standby.
     failovers: u8,
 }
 
-/// As committed.
+/// The committed state.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Tables {
-    /// The position's row.
+    /// The row in `position`.
     next_offset: u8,
     epoch: u8,
-    /// How often each record has been counted.
+    /// How many times each record has been counted.
     counted: [u8; RECORDS as usize],
 }
 
@@ -35,9 +35,10 @@ const EMPTY: Tables = Tables { next_offset: 0, epoch: 0, counted: [0; RECORDS as
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct World {
     tables: Tables,
-    /// What has reached the standby.
+    /// The state replicated to the standby.
     standby: Tables,
-    /// Transactions on the server, whether or not their client is still there. The turn is the place of one of them.
+    /// Transactions on the server, whether or not their client is still connected. `turn` is the index of the one
+    /// holding the turn.
     transactions: Vec<Transaction>,
     turn: Option<usize>,
     processes: [Process; 2],
@@ -54,17 +55,17 @@ struct Transaction {
     end: u8,
     epoch: u8,
     stage: Stage,
-    /// Its client hears the answer.
+    /// Whether its client will receive the answer.
     is_connected: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Stage {
-    /// For its turn.
+    /// Waiting for its turn.
     Waits,
-    /// Its position has moved, unseen by others, and it waits for COMMIT.
+    /// Has moved the position, invisibly to others, and waits for COMMIT.
     Moved,
-    /// COMMIT was sent, and will be carried out.
+    /// COMMIT was sent and will be executed.
     Commits,
     Answered(Answer),
 }
@@ -80,24 +81,24 @@ enum Answer {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Process {
     Down,
-    /// Knows where the partition stands, and by which number it holds it.
+    /// Knows the position of the partition and the epoch it holds it with.
     Ready {
         offset: u8,
         epoch: u8,
     },
-    /// Has a commit under way: waits for its answer.
+    /// Has sent a commit and waits for the answer.
     Asks {
         offset: u8,
         end: u8,
         epoch: u8,
     },
-    /// Its connection broke; it will commit the same again.
+    /// Its connection broke; it will retry the same commit.
     Doubts {
         offset: u8,
         end: u8,
         epoch: u8,
     },
-    /// Knows that commits are lost; will take its partition again.
+    /// Knows that commits are lost; will take the partition again.
     SetBack,
 }
 
@@ -113,17 +114,17 @@ impl Process {
     }
 }
 
-/// The protocol, or one with a mistake.
+/// The protocol as written, or a variant with a bug.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Protocol {
     AsWritten,
-    /// Whether a commit in doubt was done is asked before its turn has come, and not again.
+    /// Checks only before its turn, and never again, whether a commit in doubt succeeded.
     LooksBeforeItsTurn,
-    /// A commit is not told from one that was done before.
+    /// Cannot tell that the same commit already succeeded.
     ForgetsDoneBefore,
-    /// Whether the partition has been taken since is not compared.
+    /// Does not check whether the partition has since been taken over.
     IgnoresTakeovers,
-    /// That commits are lost is seen by the next commit only, which may never come.
+    /// Notices lost commits only at the next commit, which may never come.
     LooksAtNewServersLate,
 }
 
@@ -141,7 +142,7 @@ impl World {
         }
     }
 
-    /// Whether the tables have lost what a process had committed.
+    /// Whether the tables have lost something that a process had committed.
     fn is_set_back(&self, offset: u8, epoch: u8) -> bool {
         self.tables.epoch < epoch || (self.tables.epoch == epoch && self.tables.next_offset < offset)
     }
@@ -160,10 +161,10 @@ impl World {
         }
     }
 
-    /// Every world that one step leads to. `with_faults`: crashes and broken connections among the steps.
+    /// All worlds one step away. `with_faults` includes crashes and broken connections.
     fn steps(&self, protocol: Protocol, limits: Limits, with_faults: bool) -> Vec<World> {
         let mut steps = Vec::new();
-        // By process and transaction, or every fault of theirs.
+        // One fault or takeover at a time, per process and per transaction.
         let (faults, takes) = (if with_faults { limits.faults } else { 0 }, limits.takes);
         for number in 0..self.processes.len() {
             self.steps_of_process(number, protocol, takes, faults, &mut steps);
@@ -178,7 +179,7 @@ impl World {
         steps
     }
 
-    /// The server is gone, with every transaction on it.
+    /// The server is lost with all its transactions.
     fn after_a_failover(&self) -> World {
         let mut world = self.clone();
         world.failovers += 1;
@@ -198,7 +199,7 @@ impl World {
         };
         let process = self.processes[number];
         match process {
-            // Takes the partition, in its turn: by a start, or because the group says so.
+            // Takes the partition in its turn: at start, or because the group assigned it.
             Process::Down if self.turn.is_none() && self.takes < takes => step(&|world| {
                 world.takes += 1;
                 world.take(number);
@@ -282,7 +283,7 @@ impl World {
         self.processes[process] = Process::Asks { offset, end, epoch };
     }
 
-    /// The client of a process's transaction is gone; the server notices only when it wants to hear from it.
+    /// The client of a process's transaction is gone; the server notices only when it next reads from it.
     fn leave(&mut self, process: usize) {
         for it in &mut self.transactions {
             it.is_connected &= it.process != process;
@@ -298,7 +299,7 @@ impl World {
         };
     }
 
-    /// What must never be.
+    /// The first violated invariant.
     fn fault(&self) -> Option<String> {
         let Tables { next_offset, epoch, counted } = self.tables;
         let expected: Vec<u8> = (0..RECORDS).map(|offset| u8::from(offset < next_offset)).collect();
@@ -307,7 +308,7 @@ impl World {
         }
         for it in &self.transactions {
             match it.stage {
-                // After a failover another may have the same number, and have moved on.
+                // After a failover, another process may hold the same epoch and have moved on.
                 Stage::Answered(Answer::Superseded) if it.is_connected && it.epoch == epoch && self.failovers == 0 => {
                     return Some("a takeover is reported, and nobody has taken over".into());
                 }
@@ -324,11 +325,11 @@ impl World {
     }
 }
 
-/// Walks through every world; gives how many there are, or what is wrong in one of them.
+/// Visits every reachable world. Returns their number, or the first violation.
 fn walk(protocol: Protocol, limits: Limits) -> Result<usize, String> {
     let mut worlds = vec![World::new()];
     let mut places: HashMap<World, usize> = HashMap::from([(World::new(), 0)]);
-    // By world, those from which a step without a fault leads to it.
+    // For each world, those from which a fault-free step leads to it.
     let mut before: Vec<Vec<usize>> = vec![Vec::new()];
     let mut here = 0;
     while here < worlds.len() {
@@ -350,7 +351,8 @@ fn walk(protocol: Protocol, limits: Limits) -> Result<usize, String> {
         }
         here += 1;
     }
-    // From wherever somebody holds the partition, or may take it, all is counted in the end if nothing fails any more.
+    // Liveness: while a process holds the partition or may take it, everything is eventually counted if no more faults
+    // occur.
     let mut comes_to_an_end: Vec<bool> = worlds.iter().map(|world| world.tables.next_offset == RECORDS).collect();
     let mut waiting: Vec<usize> = (0..worlds.len()).filter(|place| comes_to_an_end[*place]).collect();
     while let Some(place) = waiting.pop() {
@@ -361,7 +363,8 @@ fn walk(protocol: Protocol, limits: Limits) -> Result<usize, String> {
         }
     }
     let goes_on = |world: &World| {
-        // A number that a failover took back may be another's by now: the two can shut each other out, and one takes again.
+        // After a failover an epoch may be reused by another process: the two can shut each other out until one takes
+        // the partition again.
         let is_held = world.failovers == 0 && world.processes.iter().any(|it| it.holds(world.tables.epoch));
         world.takes < limits.takes || is_held
     };
@@ -377,7 +380,7 @@ fn in_every_order_of_faults_a_record_is_counted_once_and_no_takeover_is_made_up(
     let worlds = walk(Protocol::AsWritten, limits).unwrap_or_else(|fault| panic!("{fault}"));
     assert!(worlds > 10_000, "{worlds}");
     for mistake in [Protocol::LooksBeforeItsTurn, Protocol::ForgetsDoneBefore, Protocol::IgnoresTakeovers] {
-        walk(mistake, limits).expect_err("a mistake is found");
+        walk(mistake, limits).expect_err("the bug was not found");
     }
 }
 
@@ -386,5 +389,5 @@ fn whatever_a_standby_has_not_received_is_counted_again_and_nothing_twice() {
     let limits = Limits { faults: 1, takes: 3, failovers: 1 };
     let worlds = walk(Protocol::AsWritten, limits).unwrap_or_else(|fault| panic!("{fault}"));
     assert!(worlds > 10_000, "{worlds}");
-    walk(Protocol::LooksAtNewServersLate, limits).expect_err("a mistake is found");
+    walk(Protocol::LooksAtNewServersLate, limits).expect_err("the bug was not found");
 }

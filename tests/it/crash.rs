@@ -1,8 +1,8 @@
-//! The program is killed, at random moments and at every step around a commit, over and over; what it leaves in
-//! the tables in the end is the truth, row by row.
+//! Kills the program at random moments and at every step around a commit, over and over. In the end the tables must
+//! match the truth, row by row.
 //!
-//! The steps are found on the wire: the program reaches PostgreSQL through a proxy that kills it when a given
-//! message passes, before the message is delivered or before its answer is.
+//! The steps are found on the wire: the program reaches PostgreSQL through a proxy that kills it when a given message
+//! passes, either before the message is delivered or before its answer is.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 use crate::kit::Kit;
 
-/// A share of the ballots with every kind of fault.
+/// A fraction of the ballots with every kind of fault.
 const FAULTS: [&str; 11] = [
     "redelivery=0.01",
     "double_vote=0.01",
@@ -44,7 +44,7 @@ struct Program {
 }
 
 impl Program {
-    /// A demo that ends by itself when all is counted and audited.
+    /// A demo that exits once everything is counted and audited.
     fn demo(&self, speed: &str) -> Child {
         let mut command = Command::new(env!("CARGO_BIN_EXE_scrutin"));
         command.args(["demo", "--exit", "--listen", "127.0.0.1:0", "--day", self.day]);
@@ -57,7 +57,7 @@ impl Program {
         command.spawn().expect("start the program")
     }
 
-    /// The rest of the demo, at once; panics with what it said unless it ends well.
+    /// Runs the rest of the demo at full speed; panics with its output unless it succeeds.
     async fn finish(&self) {
         let child = self.demo("max");
         let output = tokio::task::spawn_blocking(move || child.wait_with_output()).await.unwrap().unwrap();
@@ -66,20 +66,20 @@ impl Program {
     }
 }
 
-/// Whether the tables are what the generator meant, and what the log says, row by row.
+/// Asserts that the tables match both the generator's truth and the log, row by row.
 async fn check(kit: &Kit, program: &Program) {
     let log = EmbeddedLog::open_existing(&program.folder.path().join("log")).unwrap();
     let truth = Truth::read(&program.folder.path().join("truth.json")).unwrap();
     for (kind, count) in &truth.rejected {
-        assert!(*count > 0, "the run has every kind of refusal, but no {kind}");
+        assert!(*count > 0, "the run has no {kind}");
     }
     assert_eq!(truth.rejected.len(), 9, "{:?}", truth.rejected);
     let report = audit::run(&log, kit.db(), "native", Some(&truth), &|_, _| {}).unwrap();
     assert!(report.is_clean(), "seed {}:\n{report}", program.seed);
-    assert!(matches!(report.truth, Some(TruthScore::Scored(_))), "seed {}: the run is complete", program.seed);
+    assert!(matches!(report.truth, Some(TruthScore::Scored(_))), "seed {}: the run is not complete", program.seed);
 }
 
-/// A way to kill one process and to learn that it is gone.
+/// Kills one process and waits until it is gone.
 #[derive(Clone, Default)]
 struct Victim(Arc<Mutex<Option<Child>>>);
 
@@ -88,9 +88,9 @@ impl Victim {
         *self.0.lock().unwrap() = Some(child);
     }
 
-    /// SIGKILL, and waits until it is gone; if it had ended by itself, what it said.
+    /// Sends SIGKILL and waits until the process is gone. If it had already exited, returns its output as the error.
     fn kill(&self) -> Result<(), String> {
-        let mut child = self.0.lock().unwrap().take().expect("a process to kill");
+        let mut child = self.0.lock().unwrap().take().expect("there is no process to kill");
         let ended = child.try_wait().unwrap();
         child.kill().unwrap();
         let output = child.wait_with_output().unwrap();
@@ -101,7 +101,7 @@ impl Victim {
         }
     }
 
-    /// Returns once the process has ended by itself.
+    /// Returns once the process has exited by itself.
     async fn ended(&self) {
         loop {
             if let Some(child) = self.0.lock().unwrap().as_mut()
@@ -114,18 +114,18 @@ impl Victim {
     }
 }
 
-/// At which message the program is to be killed.
+/// The message at which to kill the program.
 #[derive(Clone, Copy, Debug)]
 struct Step {
-    /// A text in a statement, or the name of a prepared statement's text.
+    /// A substring of a statement, or of the text of a prepared statement.
     statement: &'static str,
-    /// Before the message is delivered, or after it was carried out and before the program hears of it.
+    /// Kill before the message is delivered, or after it was executed but before the program sees the answer.
     delivered: bool,
-    /// At the so manieth commit.
+    /// Which commit, counted from the first.
     commit: u32,
 }
 
-/// Every statement of a commit, in its order.
+/// Every statement of a commit, in order.
 const STATEMENTS: [&str; 10] = [
     "BEGIN",
     "FOR UPDATE",
@@ -139,11 +139,11 @@ const STATEMENTS: [&str; 10] = [
     "COMMIT",
 ];
 
-/// A server between the program and PostgreSQL that can kill the program.
+/// A proxy between the program and PostgreSQL that can kill the program.
 struct Proxy {
     port: u16,
     plan: Arc<Mutex<Option<Step>>>,
-    /// Told when the step was met and the program is gone.
+    /// Notified when the step was reached and the program is gone.
     kills: mpsc::Receiver<Result<(), String>>,
 }
 
@@ -182,7 +182,7 @@ impl Session {
         }
     }
 
-    /// Passes the program's messages on, one by one, and watches for the step.
+    /// Forwards the program's messages one by one and watches for the step.
     async fn forward(
         &self,
         mut from: OwnedReadHalf,
@@ -208,15 +208,15 @@ impl Session {
             if let Some(step) = step.filter(|_| is_step) {
                 self.plan.lock().unwrap().take();
                 if step.delivered {
-                    // No answer passes any more; PostgreSQL does what it was told to, then the program dies.
+                    // Hold back the answers; PostgreSQL executes the statement, then the program is killed.
                     let _held = hold.acquire().await;
                     to.write_all(&message).await?;
                     to.write_all(&[b'S', 0, 0, 0, 4]).await?;
-                    self.met.send(self.victim.kill()).await.expect("the test waits for it");
-                    // The connection stays open until all of it was carried out: `back` holds what comes.
+                    self.met.send(self.victim.kill()).await.expect("the test is waiting");
+                    // Keep the connection open until everything was executed: `back` drains the answers.
                     let _ = tokio::time::timeout(Duration::from_secs(1), std::future::pending::<()>()).await;
                 } else {
-                    self.met.send(self.victim.kill()).await.expect("the test waits for it");
+                    self.met.send(self.victim.kill()).await.expect("the test is waiting");
                 }
                 return Ok(());
             }
@@ -225,7 +225,7 @@ impl Session {
     }
 }
 
-/// Passes PostgreSQL's answers back, unless they are held.
+/// Forwards PostgreSQL's answers, unless they are held back.
 async fn back(
     mut from: tokio::net::unix::OwnedReadHalf,
     mut to: OwnedWriteHalf,
@@ -242,7 +242,7 @@ async fn back(
     }
 }
 
-/// A message of the frontend: a type byte, except for the first, then a length that includes itself.
+/// A frontend message: a type byte, except for the first message, then a length that includes itself.
 pub async fn read_message(from: &mut OwnedReadHalf, is_first: bool) -> std::io::Result<Option<Vec<u8>>> {
     let mut message = vec![0; if is_first { 4 } else { 5 }];
     match from.read_exact(&mut message).await {
@@ -256,7 +256,7 @@ pub async fn read_message(from: &mut OwnedReadHalf, is_first: bool) -> std::io::
     Ok(Some(message))
 }
 
-/// The statement that a message is of: the text of a query, or of the prepared statement that is bound.
+/// The statement that a message belongs to: the text of the query, or of the prepared statement being bound.
 pub fn statement_of(message: &[u8], texts: &mut std::collections::HashMap<Vec<u8>, String>) -> String {
     let body = &message[5.min(message.len())..];
     let mut fields = body.split(|byte| *byte == 0);
@@ -276,14 +276,14 @@ pub fn statement_of(message: &[u8], texts: &mut std::collections::HashMap<Vec<u8
     }
 }
 
-/// The folder of a socket and the rest of an address, as `host` in it is a path written with `%`.
+/// The socket folder and the remaining parts of an address whose `host` is a percent-encoded path.
 pub fn socket_of(url: &str) -> PathBuf {
     let host = url.split_once('@').unwrap().1.split_once(":5432").unwrap().0;
     let bytes = host.split('%').skip(1).map(|hex| u8::from_str_radix(&hex[..2], 16).unwrap()).collect();
     Path::new(&String::from_utf8(bytes).unwrap()).join(".s.PGSQL.5432")
 }
 
-/// The same database by a port of this machine.
+/// The same database through a local TCP port.
 pub fn through(url: &str, port: u16) -> String {
     let (user, rest) = url.split_once('@').unwrap();
     let name = rest.rsplit_once('/').unwrap().1;
@@ -315,7 +315,7 @@ async fn killed_at_every_step_of_a_commit_it_counts_every_vote_once() {
                 victim.set(program.demo("1"));
                 tokio::select! {
                     killed = proxy.kills.recv() => killed.unwrap().unwrap_or_else(|said| panic!("{step:?}: {said}")),
-                    () = victim.ended() => panic!("{step:?} was not met: {}", victim.kill().unwrap_err()),
+                    () = victim.ended() => panic!("{step:?} was not reached: {}", victim.kill().unwrap_err()),
                 }
                 kills += 1;
             }
@@ -347,7 +347,7 @@ async fn killed_at_random_moments(times: u32) {
     while kills < times {
         let victim = Victim::default();
         victim.set(program.demo("1"));
-        // The moment is what is random; there is nothing to wait for.
+        // Random moments are the point here; there is nothing to wait for.
         tokio::time::sleep(Duration::from_millis(random.u64(10..500))).await;
         victim.kill().unwrap_or_else(|said| panic!("seed {seed}, after {kills} kills: {said}"));
         kills += 1;

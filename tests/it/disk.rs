@@ -1,9 +1,9 @@
-//! A disk that loses, at a power cut, any of what was not synced to it. Whatever it loses, the log on it holds every record
-//! that its writer had been told is safe, and opens.
+//! A disk that loses, at a power cut, any data that was not synced. Whatever it loses, the log still opens and holds
+//! every record that was reported to its writer as durable.
 //!
-//! A shim under the writer (`disk/journal.c`) writes down what it does to its files. The disk is then built as it may be found
-//! after each moment: synced writes are there, each other one may be, or part of it; a file may be missing whose folder was
-//! not synced since it was made.
+//! A shim under the writer (`disk/journal.c`) records its file operations. The tests then rebuild the disk as it may
+//! look after each operation: synced writes are present, each other write may be present, missing or partial, and a
+//! file may be missing if its folder was not synced after it was created.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::FileExt;
@@ -29,7 +29,8 @@ fn buffer(values: &[Vec<u8>]) -> RecordBuffer {
     buffer
 }
 
-/// Not a test of its own: the process that writes, over the shim. It notes beside the log what it was told is safe.
+/// Not a test: the writer process that runs over the shim. It records next to the log which offsets were reported as
+/// durable.
 #[test]
 #[ignore = "a part of another test"]
 fn writer() {
@@ -37,7 +38,7 @@ fn writer() {
     let log = EmbeddedLog::open_existing(&Path::new(&folder).join("log")).unwrap().with_segment_bytes(2_000);
     let told = std::fs::File::create(Path::new(&folder).join("told")).unwrap();
     let mut ends = vec![0; PARTITIONS as usize];
-    // Closed and opened again in between, as after a stop.
+    // Close and reopen in between, as after a restart.
     for opened in 0..3 {
         let mut writer = log.writer(&(0..PARTITIONS).collect::<Vec<_>>()).unwrap();
         for append in opened * APPENDS / 3..(opened + 1) * APPENDS / 3 {
@@ -60,7 +61,7 @@ enum Deed {
     Sync,
 }
 
-/// Runs the writer over the shim; gives what it did, in order.
+/// Runs the writer over the shim; returns its file operations, in order.
 fn deeds(folder: &Path) -> Vec<(PathBuf, Deed)> {
     let (shim, journal) = (folder.join("journal.so"), folder.join("journal"));
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/disk/journal.c");
@@ -102,9 +103,9 @@ fn deeds(folder: &Path) -> Vec<(PathBuf, Deed)> {
 #[derive(Default)]
 struct File {
     synced: Vec<u8>,
-    /// Not synced yet.
+    /// Not yet synced.
     pending: Vec<Deed>,
-    /// The folder was synced since it was made.
+    /// Whether the folder was synced after the file was created.
     is_listed: bool,
 }
 
@@ -122,7 +123,7 @@ impl File {
     }
 }
 
-/// The files as they are found after a power cut, with what the writer had been told is safe by then.
+/// The files as found after a power cut, and the offsets reported to the writer as durable before it.
 fn cut(deeds: Vec<(PathBuf, Deed)>, random: &mut Rng) -> (BTreeMap<PathBuf, Vec<u8>>, Vec<u64>) {
     let mut files: BTreeMap<PathBuf, File> = BTreeMap::new();
     let mut told = vec![0; PARTITIONS as usize];
@@ -195,7 +196,7 @@ fn cut_power(cuts: usize) {
         let log = EmbeddedLog::open_existing(&dir.join("log")).unwrap();
         for (partition, told) in (0..).zip(told) {
             let at = format!("power cut {number} after deed {until}, partition {partition}, {told} told");
-            // By who had counted them, or by the next writer.
+            // Recover as a counter would, or as the next writer would.
             if random.bool() {
                 log.recover(partition, told).unwrap_or_else(|error| panic!("{at}: {error}"));
             } else {

@@ -1,4 +1,4 @@
-//! The documents: their links lead somewhere, and both languages of the README have the same commands and figures.
+//! The documentation: links resolve, and both languages of the README have the same commands and figures.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,13 +17,13 @@ fn text(name: &str) -> String {
     std::fs::read_to_string(root().join(name)).unwrap()
 }
 
-/// What its links name, without addresses of other hosts.
+/// The link targets in a document, except those on other hosts.
 fn links(text: &str) -> BTreeSet<&str> {
     let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     targets.filter(|target| !target.contains("://")).collect()
 }
 
-/// The pieces of code between fences.
+/// The fenced code blocks.
 fn code(text: &str) -> Vec<&str> {
     text.split("\n```").skip(1).step_by(2).collect()
 }
@@ -58,5 +58,5 @@ fn the_readme_is_short_and_the_same_in_both_languages() {
         let rows = text.lines().filter(|line| line.starts_with("| ") && line.contains("votes/s"));
         rows.map(|line| line.chars().filter(char::is_ascii_digit).collect()).collect()
     };
-    assert_eq!(digits(&english), digits(&french), "the table of figures");
+    assert_eq!(digits(&english), digits(&french), "the tables of figures differ");
 }

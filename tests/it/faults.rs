@@ -1,5 +1,5 @@
-//! Errors that pass are waited for, whichever part of a commit they come in; a bug of the program's own ends it with nothing
-//! half committed.
+//! Transient errors are retried, in whichever part of a commit they occur; a bug in the program ends it without a
+//! half-finished commit.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +15,7 @@ use scrutin_telemetry::Telemetry;
 use crate::kit::Kit;
 use crate::run::{Place, Running};
 
-/// Each at a table of its own, so that every statement of a commit fails once.
+/// Each error is raised on its own table, so that every statement of a commit fails once.
 const PASSING: [(&str, &str); 12] = [
     ("08006", "position"),  // connection failure
     ("25006", "tally"),     // read-only: a standby until it is promoted
@@ -24,11 +24,11 @@ const PASSING: [(&str, &str); 12] = [
     ("53000", "poll_book"), // out of resources
     ("53100", "tally"),     // disk full
     ("53200", "timeline"),  // out of memory
-    ("53400", "position"),  // a limit, of temporary files say
-    ("55P03", "rejection"), // a lock cannot be had
-    ("57014", "tally"),     // cancelled, or out of time
-    ("57P01", "poll_book"), // the server is being stopped
-    ("58030", "timeline"),  // the disk fails
+    ("53400", "position"),  // a limit, for instance of temporary files
+    ("55P03", "rejection"), // a lock is not available
+    ("57014", "tally"),     // cancelled or timed out
+    ("57P01", "poll_book"), // the server is shutting down
+    ("58030", "timeline"),  // I/O error
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,7 +60,7 @@ async fn errors_that_pass_are_waited_for_and_named() {
     }
     for (code, table) in PASSING {
         owner.execute("INSERT INTO failing VALUES ($1, $2)", &[&code, &table]).await.unwrap();
-        // A counter of its own has everything before it.
+        // A fresh counter starts from the beginning of the log.
         let count = place.start(&format!("count --drain --serve --counter c{code}"));
         let page = count.page();
         page.until("/readyz", |status, body| {
@@ -76,7 +76,7 @@ async fn errors_that_pass_are_waited_for_and_named() {
     }
 }
 
-/// A database may have limits of its own, for whoever else uses it.
+/// A database may have limits of its own, set for its other users.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_timeout_of_the_database_does_not_end_the_count() {
     let kit = Kit::new().await;
@@ -134,7 +134,7 @@ impl LogReader for PanickingReader {
     }
 }
 
-/// Not a test of its own: the process that the next test looks at.
+/// Not a test: the process that the next test runs.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a part of another test"]
 async fn panicking_count() {

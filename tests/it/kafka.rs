@@ -1,14 +1,14 @@
-//! The log on Kafka, on real brokers: the program as a user runs it, beside the clients of others.
+//! The log on Kafka, on real brokers: the program as users run it, alongside third-party clients.
 
-mod away; // brokers and topics that are not there, settings that are wrong
-mod foreign; // votes from elsewhere, by the guide's own examples
-mod group; // several counts share the partitions out
-mod identity; // records deleted, partitions added, a topic made anew: what was counted cannot be trusted any more
-mod outage; // brokers and PostgreSQL go and come back under a count
+mod away; // missing brokers and topics, wrong settings
+mod foreign; // votes from third-party producers, by the guide's own examples
+mod group; // several counts share the partitions
+mod identity; // deleted records, added partitions, a recreated topic: the count can no longer be trusted
+mod outage; // brokers and PostgreSQL go away and come back during a count
 #[cfg(feature = "tls")]
 mod security; // TLS and passwords
-mod setup; // the topic that is made, and topics that are refused
-mod transactions; // other people's transactions: aborted, open, and their markers
+mod setup; // topics created by the program, and topics it refuses
+mod transactions; // third-party transactions: aborted, open, and their markers
 mod votes; // simulated and replayed votes
 
 use std::collections::BTreeMap;
@@ -28,8 +28,8 @@ use crate::broker::Broker;
 use crate::kit::{Kit, Watcher};
 use crate::run::{PATIENCE, Page, Place};
 
-/// A topic's name on a broker, a database, and a folder to run the program in whose `scrutin.toml` names the topic.
-/// Nothing is made yet.
+/// A topic name on a broker, a database, and a working folder whose `scrutin.toml` names the topic. Nothing is created
+/// yet.
 pub struct Stage {
     pub place: Place,
     pub kit: Kit,
@@ -51,7 +51,7 @@ impl Stage {
         Stage { place, kit, topic, watcher }
     }
 
-    /// One figure from the database. The session may have been cut since the last one.
+    /// One figure from the database. Reconnects if the session was cut since the last query.
     pub async fn figure(&self, sql: &str) -> i64 {
         match self.watcher.figure(sql).await {
             Ok(figure) => figure,
@@ -73,7 +73,7 @@ impl Stage {
     }
 }
 
-/// A topic as others see it.
+/// A topic, as third-party clients see it.
 pub struct Topic {
     pub servers: String,
     pub name: String,
@@ -85,7 +85,7 @@ impl Topic {
         Topic { servers: address.strip_prefix("kafka://").unwrap().to_owned(), name: name.to_owned() }
     }
 
-    /// As the program takes it.
+    /// In the form the program accepts.
     pub fn address(&self) -> String {
         format!("kafka://{}/{}", self.servers, self.name)
     }
@@ -103,7 +103,7 @@ impl Topic {
         self.config(&[]).create().unwrap()
     }
 
-    /// Made by hand, with settings that the program would not give it.
+    /// Creates the topic by hand, with settings that the program would not use.
     pub async fn make(&self, partitions: i32, settings: &[(&str, &str)]) {
         let mut topic = NewTopic::new(&self.name, partitions, TopicReplication::Fixed(1));
         for (name, value) in settings {
@@ -113,7 +113,7 @@ impl Topic {
         made.into_iter().for_each(|made| drop(made.unwrap()));
     }
 
-    /// Deletes it, and waits until nobody has it any more.
+    /// Deletes the topic and waits until no broker has it any more.
     pub async fn delete(&self) {
         let deleted = self.admin().delete_topics(&[&self.name], &options()).await.unwrap();
         deleted.into_iter().for_each(|deleted| drop(deleted.unwrap()));
@@ -124,7 +124,7 @@ impl Topic {
         raised.unwrap().into_iter().for_each(|raised| drop(raised.unwrap()));
     }
 
-    /// Deletes the records before these offsets.
+    /// Deletes the records below these offsets.
     pub async fn delete_records(&self, before: &[(i32, i64)]) {
         let mut list = TopicPartitionList::new();
         for (partition, offset) in before {
@@ -141,14 +141,14 @@ impl Topic {
         found.entries.into_iter().map(|entry| (entry.name, entry.value.unwrap_or_default())).collect()
     }
 
-    /// How many copies each partition has.
+    /// The number of replicas of each partition.
     pub fn copies(&self) -> Vec<usize> {
         let client: BaseConsumer = self.config(&[]).create().unwrap();
         let metadata = client.fetch_metadata(Some(&self.name), PATIENCE).unwrap();
         metadata.topics()[0].partitions().iter().map(|partition| partition.replicas().len()).collect()
     }
 
-    /// First offset and end of a partition, whatever is committed.
+    /// First offset and end offset of a partition, including uncommitted records.
     pub fn offsets(&self, partition: i32) -> (i64, i64) {
         let client: BaseConsumer = self.config(&[("isolation.level", "read_uncommitted")]).create().unwrap();
         client.fetch_watermarks(&self.name, partition, PATIENCE).unwrap()
@@ -164,7 +164,7 @@ impl Topic {
         found.elements().iter().map(|element| (element.partition(), offset(element.offset()))).collect()
     }
 
-    /// Appends records, one after the other, each to the partition given.
+    /// Appends records in order, each to the given partition.
     pub async fn append<'a>(&self, records: impl IntoIterator<Item = Raw<'a>>) {
         let producer: FutureProducer = self.config(&[("acks", "all")]).create().unwrap();
         for (partition, key, value) in records {
@@ -182,7 +182,7 @@ impl Topic {
         let mut next = BTreeMap::new();
         let (mut times, deadline) = (Vec::new(), Instant::now() + PATIENCE);
         while ends.iter().any(|(partition, end)| next.get(partition).unwrap_or(&0) < end) {
-            assert!(Instant::now() < deadline, "the log is read");
+            assert!(Instant::now() < deadline, "timed out reading the log");
             let Some(batch) = reader.fetch(Duration::from_millis(100)).unwrap() else { continue };
             times.extend(batch.records().map(|record| record.appended_at_ms));
             next.insert(batch.partition, batch.next_offset);
@@ -190,7 +190,7 @@ impl Topic {
         times
     }
 
-    /// Appends votes where they belong.
+    /// Appends votes to the partitions they belong to.
     pub async fn append_votes(&self, votes: &[Ballot], partitions: u32) {
         let records = votes.iter().map(|vote| {
             (
@@ -229,7 +229,7 @@ pub fn ballots(numbers: std::ops::Range<u32>) -> Vec<Ballot> {
     numbers.map(|number| ballot(number, "C03")).collect()
 }
 
-/// Waits until the count has received so many votes.
+/// Waits until the count has received this many votes.
 pub fn until_received(page: Page, votes: u64) {
     page.until("/api/v1/accounting", |_, body| received(body) >= votes);
 }
@@ -239,7 +239,7 @@ fn received(body: &str) -> u64 {
     body["total"]["received"].as_u64().unwrap_or(0)
 }
 
-/// A metric's value, of all that it is labelled with together; none where it is not there.
+/// A metric's value, summed over its labels; none if it is absent.
 pub fn metric(page: Page, name: &str) -> Option<f64> {
     let (status, text) = page.ask("/metrics");
     assert_eq!(status, 200, "{text}");

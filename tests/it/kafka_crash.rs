@@ -1,10 +1,11 @@
 //! Counting from Kafka while everything is killed, frozen or cut off: counters, producers, brokers, PostgreSQL and the
-//! lines between them. In the end the tables are the truth, row by row, and the log holds the stream, record by record.
+//! connections between them. In the end the tables must match the truth, row by row, and the log must hold the stream,
+//! record by record.
 //!
-//! The moments are drawn from a seed, most of them as votes that have to be counted or stored before the next blow.
-//! `SCRUTIN_CRASH_SEED` sets it; each test prints its own.
+//! The moments are drawn from a seed, mostly as a number of votes that must be counted or stored before the next fault.
+//! `SCRUTIN_CRASH_SEED` sets the seed; each test prints its own.
 //!
-//! What goes wrong in the programs that people use today, where a broker is in it, and the test of it here:
+//! Defects known from production systems that use a broker, and the tests that rule them out here:
 //!
 //! | defect | test |
 //! |---|---|
@@ -12,24 +13,24 @@
 //! | an event is lost between a commit and a flush | `producer::a_producer_killed_at_random_moments_writes_every_vote_once` |
 //! | the vote in hand is dropped while the database is down | `database::postgresql_killed_again_and_again_the_count_waits_and_goes_on` |
 //! | redelivery counts twice | `counters::a_counter_killed_at_random_moments_counts_every_vote_once` |
-//! | an error is logged and the offset moves on | `database::…`, `network::…`: what was not committed is counted later |
+//! | an error is logged and the offset advances | `database::…`, `network::…`: what was not committed is counted later |
 //! | offsets ahead of what is durable | `groups::the_groups_offsets_are_never_ahead_of_the_tables` |
 //! | a rebalance discards finished work | `groups::counters_that_come_and_go_take_nothing_from_each_other` |
-//! | a stop that hangs | `groups::a_counter_that_is_stopped_while_the_share_changes_ends` |
+//! | a shutdown that hangs | `groups::a_counter_that_is_stopped_while_the_share_changes_ends` |
 //! | a second writer of the same partition | `zombies::…` |
-//! | lag that vanishes when the consumer stops | `groups::the_lag_of_a_dead_count_is_still_seen` |
+//! | lag that disappears when the consumer stops | `groups::the_lag_of_a_dead_count_is_still_seen` |
 //!
-//! Records that are no votes, which must not block their partition, are among the votes of every test here.
+//! The votes of every test here include records that are not votes, which must not block their partition.
 
-mod brokers; // a broker, or one of three
+mod brokers; // one broker, or one of three
 mod counters; // one counter, or one of two
 mod database; // PostgreSQL
-mod groups; // what the consumer group can do to a count: nothing
-mod log; // the log itself, where it would hold all of it up
-mod network; // lines cut, and lines on which nothing passes
+mod groups; // the consumer group must not be able to affect a count
+mod log; // the log itself, where it could hold up all the rest
+mod network; // connections cut, and connections on which nothing passes
 mod producer; // the program that writes the votes
 mod storm; // all of it at once
-mod zombies; // counters that were taken for dead
+mod zombies; // counters wrongly presumed dead
 
 use std::future::Future;
 use std::ops::Range;
@@ -45,19 +46,18 @@ use scrutin_store::{Database, Role};
 use crate::kit::Watcher;
 use crate::run::{Done, PATIENCE, Place, Running};
 
-/// The dead are missed after a second, not after three; and votes go in fewer requests than they do where nobody shares the
-/// machine.
+/// A dead member is noticed after 1 s, not 3 s; and votes are sent in fewer requests than on an otherwise idle machine.
 const KAFKA_CONFIG: &str = "session.timeout.ms=1000\nheartbeat.interval.ms=200\nlinger.ms=20\n";
 
-/// A counter's transactions take turns by this lock.
+/// The transactions of a counter take turns by this lock.
 const TURN: &str = "SELECT FROM scrutin.counter WHERE counter = 'native' FOR UPDATE";
 
-/// A share of the ballots with every kind of fault.
+/// A fraction of the ballots with every kind of fault.
 const FAULTS: &str = "--faults none --fault redelivery=0.02 --fault double_vote=0.02 --fault malformed=0.01 \
     --fault misrouted=0.01 --fault unknown_election=0.005 --fault unknown_region=0.005 --fault unknown_choice=0.005 \
     --fault unknown_channel=0.005 --fault too_early=0.005 --fault too_late=0.005 --fault delay=0.02";
 
-/// An election under way: a topic of its own, and a database.
+/// An election in progress, with its own topic and database.
 struct Night {
     place: Place,
     /// The address of the topic.
@@ -70,12 +70,12 @@ struct Night {
 }
 
 impl Night {
-    /// Sets up an election that lasts longer than any test: each ends its day early, with [`Night::hurry`].
+    /// Sets up an election that lasts longer than any test; each test ends the day early with [`Night::hurry`].
     async fn begin(log: &str, url: &str) -> Night {
         Night::of(log, url, 400_000, 300).await
     }
 
-    /// Of so many voters; the day lasts so many seconds.
+    /// The day lasts `day_seconds`.
     async fn of(log: &str, url: &str, voters: u32, day_seconds: u32) -> Night {
         let seed = match std::env::var("SCRUTIN_CRASH_SEED") {
             Ok(text) => text.parse().expect("SCRUTIN_CRASH_SEED is a number"),
@@ -101,7 +101,7 @@ impl Night {
         self.start_at(&self.log, &self.url, line)
     }
 
-    /// The same by other addresses.
+    /// The same, with other addresses.
     fn start_at(&self, log: &str, url: &str, line: &str) -> Running {
         let mut command = self.place.command(line);
         command.args(["--log", log, "--kafka-config", "kafka.properties"]).env("DATABASE_URL", url);
@@ -112,7 +112,7 @@ impl Night {
         ended(self.start(line)).await.ok()
     }
 
-    /// Votes as the day goes, or as fast as they are taken (`max`).
+    /// Casts votes at the speed of the day, or as fast as possible (`max`).
     fn producer(&self, speed: &str) -> Running {
         self.start(&self.simulate(speed))
     }
@@ -121,18 +121,18 @@ impl Night {
         format!("simulate --seed {} --speed {speed} --truth truth.json {FAULTS}", self.seed)
     }
 
-    /// Counts; also says what it waits for.
+    /// Counts, and also prints what it is waiting for.
     fn counter(&self) -> Running {
         self.start("count")
     }
 
-    /// SIGKILL to one that must be alive.
+    /// Sends SIGKILL to a process that must still be running.
     async fn kill(&self, running: Running) {
         self.kills.fetch_add(1, Ordering::Relaxed);
         tokio::task::spawn_blocking(move || running.killed()).await.unwrap();
     }
 
-    /// Votes that are counted or rejected in the tables; none while PostgreSQL does not say.
+    /// Votes counted or rejected in the tables; none while PostgreSQL does not answer.
     async fn received(&self) -> Option<u64> {
         self.number("SELECT coalesce(sum(next_offset - first_offset), 0)::bigint FROM scrutin.position").await
     }
@@ -141,7 +141,7 @@ impl Night {
         self.watcher.figure(sql).await.ok().map(|number| number as u64)
     }
 
-    /// Opens the log to look at it.
+    /// Opens the log for inspection.
     async fn look(&self) -> KafkaLog {
         KafkaLog::open_existing(&self.log.parse().unwrap(), &KafkaSettings::default()).await.unwrap()
     }
@@ -150,7 +150,7 @@ impl Night {
         self.random.lock().unwrap().u64(range)
     }
 
-    /// The moment is what is random; there is nothing to wait for.
+    /// Random moments are the point here; there is nothing to wait for.
     async fn moment(&self, ms_max: u64) {
         tokio::time::sleep(Duration::from_millis(self.draw(0..ms_max))).await;
     }
@@ -162,7 +162,7 @@ impl Night {
         until("votes are counted", async || self.received().await.filter(|received| *received >= goal)).await;
     }
 
-    /// Ends the day early: what is left of the votes is written at once.
+    /// Ends the day early: all remaining votes are written at once.
     async fn hurry(&self, mut producer: Running) {
         match producer.is_running() {
             true => self.kill(producer).await,
@@ -194,14 +194,14 @@ async fn ended(running: Running) -> Done {
     tokio::task::spawn_blocking(move || running.end()).await.unwrap()
 }
 
-/// Asks until there is an answer.
+/// Retries until there is an answer.
 async fn until<T, F: Future<Output = Option<T>>>(what: &str, ask: impl Fn() -> F) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        assert!(Instant::now() < deadline, "timed out waiting until {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -1,6 +1,6 @@
-//! What the tests stand on: one private PostgreSQL a test process, one fresh database a test.
+//! The base of the tests: one private PostgreSQL per test process, one fresh database per test.
 //!
-//! With `SCRUTIN_TEST_DATABASE_URL` that server is used instead; its user must be able to create databases and roles.
+//! `SCRUTIN_TEST_DATABASE_URL` names a server to use instead; its user must be able to create databases and roles.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -37,8 +37,8 @@ async fn server() -> &'static Server {
         .await
 }
 
-/// A folder for a data folder with a private PostgreSQL. When this process is gone, however it went, the server
-/// is stopped and the folder deleted.
+/// A folder for the data of a private PostgreSQL. When this process ends, however it ends, the server is stopped and
+/// the folder deleted.
 pub fn guarded_folder() -> (PathBuf, ChildStdin) {
     let stop = r#"
         pid=$(head -n 1 "$0/postgres/postmaster.pid" 2>/dev/null)
@@ -50,23 +50,23 @@ pub fn guarded_folder() -> (PathBuf, ChildStdin) {
     guarded_by(stop, &[])
 }
 
-/// A folder, and what is to be done before it is deleted when this process is gone, however it went: a shell waits
-/// for the end of a pipe that only this process holds. For that shell the folder is `$0`, the paths are `$1` and on.
+/// A folder that is deleted when this process ends, however it ends, after running the script `stop`: a shell waits for
+/// the end of a pipe that only this process holds. In the script the folder is `$0` and the paths are `$1` and up.
 pub fn guarded_by(stop: &str, paths: &[&Path]) -> (PathBuf, ChildStdin) {
     let folder = tempfile::Builder::new().prefix("scrutin-test-").tempdir().expect("make a folder").keep();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755); // PostgreSQL's account has to pass
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755); // PostgreSQL's account needs access
     std::fs::set_permissions(&folder, mode).expect("open the folder");
     let script = format!("read -r _\n{stop}\nrm -rf \"$0\"");
     let mut command = Command::new("/bin/sh");
     command.args(["-c", &script]).arg(&folder).args(paths);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     #[expect(clippy::zombie_processes, reason = "it outlives this process")]
-    // Ctrl-C at the tests must not end the guard with them.
+    // Ctrl-C on the tests must not also kill the guard.
     let mut child = command.process_group(0).spawn().expect("start the guard");
-    (folder, child.stdin.take().expect("a pipe was asked for"))
+    (folder, child.stdin.take().expect("stdin is piped"))
 }
 
-/// A database of one test.
+/// The database of one test.
 pub struct Kit {
     name: String,
     url: String,
@@ -74,14 +74,14 @@ pub struct Kit {
 }
 
 impl Kit {
-    /// A fresh database with the schema in it.
+    /// A fresh database with the schema.
     pub async fn new() -> Kit {
         let kit = Kit::empty().await;
         migrate::setup(kit.db()).await.unwrap_or_else(|error| panic!("{error}"));
         kit
     }
 
-    /// A fresh database with nothing in it.
+    /// A fresh, empty database.
     pub async fn empty() -> Kit {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("scrutin_test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -100,7 +100,7 @@ impl Kit {
     }
 
     #[allow(dead_code, reason = "for the tests that run the program")]
-    /// For `DATABASE_URL` of a program that a test runs.
+    /// The `DATABASE_URL` for a program that a test runs.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -116,8 +116,8 @@ impl Kit {
     }
 }
 
-/// Asks one database for figures, over one session as long as it holds. A session for each question would be most of
-/// what a test costs that asks again and again.
+/// Queries figures from one database over one session, for as long as the session holds. Opening a session per query
+/// would dominate the cost of tests that poll.
 pub struct Watcher {
     database: Database,
     session: Mutex<Option<Client>>,
@@ -128,7 +128,7 @@ impl Watcher {
         Watcher { database: database.clone(), session: Mutex::new(None) }
     }
 
-    /// One figure. After an error the next question opens a session anew.
+    /// One figure. After an error, the next call opens a new session.
     pub async fn figure(&self, sql: &str) -> Result<i64, String> {
         let mut session = self.session.lock().await;
         let client = match session.take().filter(|client| !client.is_closed()) {
@@ -142,19 +142,19 @@ impl Watcher {
 }
 
 impl Drop for Kit {
-    /// A private server goes as a whole; a given one is left as it was found.
+    /// A private server is deleted as a whole; on a given server, only this database is dropped.
     fn drop(&mut self) {
         let Some(Server { source: Source::Given(url), .. }) = SERVER.get() else { return };
         let (url, sql) = (url.clone(), format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("make a runtime");
-            runtime.block_on(async { run(&Database::parse(&url).expect("it was read before"), &sql).await });
+            runtime.block_on(async { run(&Database::parse(&url).expect("already parsed once"), &sql).await });
         });
         let _ = dropped.join();
     }
 }
 
-/// The database from which others are created.
+/// The database from which the others are created.
 pub async fn admin() -> Database {
     match &server().await.source {
         Source::Private(cluster) => cluster.database_named("postgres"),

@@ -1,4 +1,5 @@
-//! PostgreSQL goes away, or cuts connections, in the middle of a run: the count waits, says so, goes on, and is exact.
+//! PostgreSQL goes away, or cuts connections, in the middle of a run: the count waits, reports it, resumes, and stays
+//! exact.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use crate::standby::Pair;
 /// How long PostgreSQL is away.
 const AWAY: Duration = Duration::from_secs(6);
 
-/// Starts the program in a place, on a database.
+/// Starts the program in a folder, on a database.
 fn start_on(place: &Place, url: &str, line: &str) -> Running {
     let mut command = place.command(line);
     command.env("DATABASE_URL", url);
@@ -30,7 +31,7 @@ fn counted(page: Page) -> u64 {
     if status == 200 { answer["total"]["counted"].as_u64().unwrap_or(0) } else { 0 }
 }
 
-/// Sets an election up and has it counted and voted in; returns when some votes are counted.
+/// Sets up an election and starts voting and counting; returns once some votes are counted.
 fn count_and_vote(place: &Place, url: &str) -> (Running, Running) {
     start_on(place, url, "setup --voters 100000").end().ok();
     let count = start_on(place, url, "count --serve");
@@ -40,7 +41,7 @@ fn count_and_vote(place: &Place, url: &str) -> (Running, Running) {
     (count, simulate)
 }
 
-/// Votes that are safe in the log.
+/// Votes stored safely in the log.
 fn stored(place: &Place) -> u64 {
     let log = EmbeddedLog::open_existing(&place.path("data/log")).unwrap();
     (0..log.partitions()).map(|partition| log.offsets(partition).unwrap().end).sum()
@@ -66,15 +67,15 @@ async fn postgresql_stopped_for_a_while() {
 
     let (before, stopped) = (stored(&place), Instant::now());
     while stopped.elapsed() < AWAY {
-        assert_eq!(page.ask("/healthz").0, 200, "it is alive");
+        assert_eq!(page.ask("/healthz").0, 200, "not alive");
         let (status, body) = page.ask("/readyz");
         assert!(status == 503 && says_why(&body), "{status} {body}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    assert!(stored(&place) > before, "votes are taken all the while");
+    assert!(stored(&place) > before, "no votes are accepted during the outage");
 
     let cluster = Cluster::start(&folder).await.unwrap();
-    assert_eq!(cluster.url(), url, "it comes back where it was");
+    assert_eq!(cluster.url(), url, "it came back at another address");
     page.until("/readyz", |status, _| status == 200);
     let said = running.end().ok();
     assert!(said.contains("every total is that of the ground truth"), "{said}");
@@ -90,19 +91,19 @@ async fn connections_cut_again_and_again() {
     let admin = kit.owner().await;
     let mut seen = 0;
     for _ in 0..12 {
-        // Something was committed since the last cut, so each falls into a session at work.
+        // Something was committed since the last cut, so each cut hits a working session.
         page.until("/api/v1/accounting", |_, _| counted(page) > seen);
         seen = counted(page).max(seen);
         let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                     WHERE datname = current_database() AND pid <> pg_backend_pid()";
         let cut: i64 = admin.query_one(cut, &[]).await.unwrap().get(0);
-        assert!(cut > 0, "there was a session to cut");
+        assert!(cut > 0, "there was no session to cut");
     }
     let said = running.end().ok();
     assert!(said.contains("every total is that of the ground truth"), "{said}");
 }
 
-/// As after a failover to a standby that had not received the last commits. No more votes come, which would show it.
+/// As after a failover to a standby that lacks the last commits. No new votes arrive that would reveal the loss.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_comes_back_without_its_last_commits_gets_them_again() {
     let (folder, _guard) = kit::guarded_folder();
@@ -132,7 +133,7 @@ async fn a_server_that_comes_back_without_its_last_commits_gets_them_again() {
     start_on(&place, &url, "audit --truth scrutin-data/truth.json").end().ok();
 }
 
-/// A real standby that streams, named in the address beside its primary. Until it is promoted it takes no commit.
+/// A real streaming standby, listed in the address beside its primary. It accepts no commits until promoted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standby_takes_over_in_the_middle_of_a_count() {
     let mut servers = Pair::start().await;
@@ -144,7 +145,7 @@ async fn a_standby_takes_over_in_the_middle_of_a_count() {
     page.until("/readyz", |status, body| status == 503 && body.contains("postgresql"));
     simulate.end().ok();
     let (status, body) = page.ask("/readyz");
-    assert_eq!(status, 503, "a standby takes no commit: {body}");
+    assert_eq!(status, 503, "a standby accepts no commits: {body}");
 
     servers.promote().await;
     let truth = place.json("scrutin-data/truth.json")["counted"].as_u64().unwrap();
