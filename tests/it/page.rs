@@ -1,17 +1,17 @@
-//! The page's server, on a real PostgreSQL: exact figures, pushed when they change; what it says while PostgreSQL is away;
-//! what it lets others do; that it stops.
+//! The page's server on a real PostgreSQL: exact figures, pushed when they change; its behaviour while PostgreSQL is
+//! away; the limits it sets to clients; and its shutdown.
 
 mod api; // the figures of the API
 mod assets; // the page's own files
-mod caching; // what is not sent again, and what is compressed
-mod conformance; // the server held against its own description by a program of other people's
-mod crowd; // what one who asks too much costs the others
-mod document; // the description of the API, and the answers
+mod caching; // revalidation and compression
+mod conformance; // a third-party tool checks the server against its own API description
+mod crowd; // what a greedy client costs the others
+mod document; // the API description against the answers
 mod files; // results as CSV
-mod live; // what is pushed
-mod paging; // regions by the page
-mod prefix; // all of it below a path
-mod security; // what browsers may do, and how often anybody may ask
+mod live; // the live stream
+mod paging; // regions, page by page
+mod prefix; // everything below a path prefix
+mod security; // browser security policy and rate limits
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -28,10 +28,10 @@ use tokio::task::JoinHandle;
 
 use crate::kit::Kit;
 
-/// Far longer than anything here takes; a test that waits for it has failed.
+/// Far longer than anything here takes; a test that exceeds it has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A page that is being served.
+/// A page being served.
 struct Page {
     address: SocketAddr,
     shutdown: Option<oneshot::Sender<()>>,
@@ -60,7 +60,7 @@ impl Page {
         (answer.status, answer.head, answer.body)
     }
 
-    /// With these headers beside those that have to be.
+    /// With these headers in addition to the mandatory ones.
     async fn request(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let mut request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
@@ -85,7 +85,7 @@ impl Page {
         value
     }
 
-    /// The path of a file that the page loads.
+    /// The path of the stylesheet that the page loads.
     async fn stylesheet(&self) -> String {
         let (_, _, html) = self.ask("/").await;
         let html = String::from_utf8(html).unwrap();
@@ -95,7 +95,7 @@ impl Page {
 
     async fn stop(mut self) {
         self.shutdown.take().unwrap().send(()).unwrap();
-        tokio::time::timeout(PATIENCE, self.served).await.expect("it stops").unwrap().unwrap();
+        tokio::time::timeout(PATIENCE, self.served).await.expect("the server stops").unwrap().unwrap();
     }
 }
 
@@ -106,17 +106,17 @@ struct Answer {
 }
 
 impl Answer {
-    /// The value of a header that stands once or not at all.
+    /// The value of a header that occurs at most once.
     fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
         let mut values = lines.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value);
         let value = values.next();
-        assert_eq!(values.next(), None, "{name} stands twice: {}", self.head);
+        assert_eq!(values.next(), None, "{name} occurs twice: {}", self.head);
         value
     }
 
     fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).expect("it is text")
+        std::str::from_utf8(&self.body).expect("the body is text")
     }
 }
 
@@ -149,7 +149,7 @@ fn election() -> Election {
     }
 }
 
-/// Ten votes counted, three refused; two more wait.
+/// Ten votes counted, three rejected; two more are waiting.
 const COUNTED: &str = "
     INSERT INTO counter VALUES ('native', '{mayor}', 'a log', 2);
     INSERT INTO tally VALUES ('native', 'mayor', 'N', 'A', 'booth', 3), ('native', 'mayor', 'N', 'A', 'post', 1),

@@ -1,11 +1,11 @@
-//! The fast parser against serde: the same verdict and the same vote, on very many inputs.
+//! The fast parser against serde: the same verdict and the same vote on millions of inputs.
 
 use std::borrow::Cow;
 
 use fastrand::Rng;
 use scrutin_contract::vote::{VALUE_BYTES_MAX, Vote, VoterId, parse_millis};
 
-/// `make fuzz` sets more.
+/// The number of inputs; `make fuzz` sets a larger one.
 fn inputs() -> u64 {
     std::env::var("SCRUTIN_FUZZ_INPUTS").ok().map_or(3_000_000, |text| text.parse().expect("a number of inputs"))
 }
@@ -18,13 +18,13 @@ fn the_fast_parser_says_what_serde_says() {
     std::thread::scope(|scope| {
         let halves: Vec<_> = (0..threads).map(|n| scope.spawn(move || compare(seed + n, inputs() / threads))).collect();
         for half in halves {
-            let (some_votes, some_malformed) = half.join().expect("no input makes it panic");
+            let (some_votes, some_malformed) = half.join().expect("no input causes a panic");
             votes += some_votes;
             malformed += some_malformed;
         }
     });
     println!("{votes} votes, {malformed} malformed");
-    assert!(votes > inputs() / 10 && malformed > inputs() / 10, "the inputs are of both kinds");
+    assert!(votes > inputs() / 10 && malformed > inputs() / 10, "too few inputs of one kind");
 }
 
 fn compare(seed: u64, inputs: u64) -> (u64, u64) {
@@ -48,7 +48,7 @@ fn compare(seed: u64, inputs: u64) -> (u64, u64) {
     (votes, malformed)
 }
 
-/// A vote in one of many spellings, most often harmed a little.
+/// A vote in one of many spellings, usually damaged a little.
 pub fn make_input(rng: &mut Rng, out: &mut Vec<u8>) {
     out.clear();
     if rng.u8(..) == 0 {
@@ -121,7 +121,7 @@ fn write_object(rng: &mut Rng, out: &mut Vec<u8>) {
 }
 
 fn pick(rng: &mut Rng, options: &[&str]) -> String {
-    // The plain ones come first, and most often.
+    // The plain ones come first and are the most frequent.
     let most = if rng.u8(..24) == 0 { options.len() } else { options.len().min(2) };
     options[rng.usize(0..most)].to_owned()
 }
@@ -205,7 +205,7 @@ fn a_vote_is_written_as_the_contract_has_it() {
     );
 }
 
-/// What must be malformed, and what must not, by both parsers.
+/// What both parsers must reject as malformed, and what they must accept.
 #[test]
 fn the_edges_of_the_contract() {
     let plain = valid();
@@ -220,7 +220,7 @@ fn the_edges_of_the_contract() {
     }
 }
 
-/// One vote, in many forms.
+/// One vote in many equivalent forms.
 pub fn good() -> Vec<(&'static str, Vec<u8>)> {
     let vote = valid();
     let long = |len: usize| format!("{}{}", " ".repeat(len - vote.len()), vote).into_bytes();
@@ -242,7 +242,7 @@ pub fn good() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// What is no vote.
+/// Values that are not votes.
 pub fn bad() -> Vec<(&'static str, Vec<u8>)> {
     let vote = valid();
     let long = |len: usize| format!("{}{}", " ".repeat(len - vote.len()), vote).into_bytes();

@@ -20,12 +20,12 @@ struct Pooler {
 }
 
 impl Pooler {
-    /// Of the kit's database, in that `pool_mode`.
+    /// A pooler for the kit's database, in this `pool_mode`.
     fn start(kit: &Kit, mode: &str) -> Pooler {
         let folder = tempfile::tempdir().unwrap().keep();
         let server: Config = kit.url().parse().unwrap();
         let (Host::Unix(socket), database) = (&server.get_hosts()[0], server.get_dbname().unwrap()) else {
-            panic!("the tests' own server listens at a socket");
+            panic!("the tests' own server listens on a socket");
         };
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let (user, password) =
@@ -40,7 +40,7 @@ impl Pooler {
         std::fs::write(&file, text).unwrap();
         let mut command = Command::new(if Path::new(DEBIANS).exists() { DEBIANS } else { "pgbouncer" });
         if Uid::effective().is_root() {
-            // It refuses to be root; the account of the server may use its socket.
+            // pgbouncer refuses to run as root; the server's account may use its socket.
             let uid = Uid::from_raw(socket.metadata().unwrap().uid());
             let account = User::from_uid(uid).unwrap().unwrap();
             command.args(["-u", &account.name]);
@@ -85,7 +85,7 @@ async fn a_pooler_that_shares_connections_is_refused_and_named() {
             assert!(done.err.contains("set pool_mode=session for this database"), "{mode} {line}: {done}");
         }
     }
-    // One that leaves a session its connection is as good as none.
+    // A pooler in session mode behaves like a direct connection.
     sessions.run(&place, "simulate --speed max").ok();
     sessions.run(&place, "count --drain").ok();
     sessions.run(&place, "audit --truth scrutin-data/truth.json").ok();

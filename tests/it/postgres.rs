@@ -1,4 +1,5 @@
-//! The private server's life: made, stopped, started again, killed, adopted, shared, and refused with a reason.
+//! The life cycle of the private server: created, stopped, restarted, killed, adopted, shared, and rejected with a
+//! reason.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -23,7 +24,7 @@ async fn run(cluster: &Cluster, sql: &str) {
 
 async fn count(cluster: &Cluster) -> i64 {
     let client = cluster.database().connect(Role::Owner).await.unwrap_or_else(|error| panic!("{error}"));
-    client.query_one("SELECT count(*) FROM public.kept", &[]).await.expect("the table is there").get(0)
+    client.query_one("SELECT count(*) FROM public.kept", &[]).await.expect("the table exists").get(0)
 }
 
 #[tokio::test]
@@ -33,10 +34,10 @@ async fn it_keeps_its_data_over_stops_kills_and_stale_pid_files() {
     run(&cluster, "CREATE TABLE public.kept AS SELECT 1").await;
     let database = cluster.database();
     cluster.stop().await.unwrap();
-    let error = database.connect(Role::Owner).await.expect_err("it is stopped");
+    let error = database.connect(Role::Owner).await.expect_err("the server is stopped");
     assert!(error.is_transient(), "{error}");
 
-    // The number of the server that was is another process's now.
+    // The process id of the dead server now belongs to another process.
     let stale = format!("{}\n{}/postgres\n1700000000\n5432\n\n\n", std::process::id(), folder.display());
     std::fs::write(folder.join("postgres/postmaster.pid"), stale).unwrap();
     let cluster = start(&folder).await;
@@ -45,18 +46,18 @@ async fn it_keeps_its_data_over_stops_kills_and_stale_pid_files() {
     kill(Pid::from_raw(cluster.pid()), Signal::SIGKILL).unwrap();
     let again = start(&folder).await;
     assert_eq!(count(&again).await, 2);
-    // Nobody else can hold the locks either.
+    // Other users cannot take the locks either.
     for file in ["postgres.password", "postgres.log", "postgres.lock", "postgres.users"] {
         assert_eq!(std::fs::metadata(folder.join(file)).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
     }
 
-    // The command that is shown to the user works, password and all.
+    // The command shown to the user works, including the password.
     let shown = format!("{} -Atc 'SELECT count(*) FROM public.kept'", again.psql_command());
     let output = Command::new("/bin/sh").args(["-c", &shown]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "2\n", "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Not a test of its own: the process that the next test kills.
+/// Not a test: the process that the next test kills.
 #[tokio::test]
 #[ignore = "a part of another test"]
 async fn starter() {
@@ -74,8 +75,8 @@ async fn a_server_whose_starter_was_killed_is_adopted_and_then_stopped() {
     let mut starter = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(starter.stdout.take().unwrap()).lines();
     let pid: i32 = lines
-        .find_map(|line| line.expect("the starter speaks").strip_prefix("started ").map(str::to_owned))
-        .expect("it starts")
+        .find_map(|line| line.expect("the starter prints").strip_prefix("started ").map(str::to_owned))
+        .expect("the server starts")
         .parse()
         .unwrap();
     starter.kill().unwrap();
@@ -86,12 +87,12 @@ async fn a_server_whose_starter_was_killed_is_adopted_and_then_stopped() {
     run(&cluster, "CREATE TABLE public.kept AS SELECT 1").await;
     let second = start(&folder).await;
     cluster.stop().await.unwrap();
-    assert_eq!(count(&second).await, 1, "a server that another uses stays up");
+    assert_eq!(count(&second).await, 1, "a server still in use was stopped");
     let refused = Cluster::remove(&folder).await.unwrap_err().to_string();
     assert!(refused.contains("in use by another process"), "{refused}");
     let database = second.database();
     second.stop().await.unwrap();
-    database.connect(Role::Owner).await.expect_err("the last user stops it");
+    database.connect(Role::Owner).await.expect_err("the last user did not stop it");
     Cluster::remove(&folder).await.unwrap();
     assert!(!folder.join("postgres").exists() && !folder.join("postgres.password").exists());
 }
@@ -119,7 +120,8 @@ async fn a_server_that_cannot_start_says_why() {
     assert!(text.contains("is not that of the cluster"), "{text}");
 }
 
-/// The path of a socket has 100 bytes or so. As root, the server's account cannot pass a private folder.
+/// A socket path is limited to about 100 bytes. When running as root, the server's account cannot enter a private
+/// folder.
 #[tokio::test]
 async fn it_finds_a_way_around_long_paths_and_private_folders() {
     let (folder, _guard) = guarded_folder();

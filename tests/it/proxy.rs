@@ -1,4 +1,4 @@
-//! A TCP proxy on loopback, to cut or to stall what goes through. Knows nothing of what it carries.
+//! A TCP proxy on loopback that can cut or stall its connections. It does not interpret the data.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -9,10 +9,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{Semaphore, watch};
 
-/// More connections than that wait until others end.
+/// Further connections wait until others end.
 const CONNECTIONS_MAX: usize = 256;
 
-/// Runs on one thread of its own. Dropped, it ends, and all its connections with it.
+/// Runs on its own thread. On drop, it ends with all its connections.
 pub struct Proxy {
     port: u16,
     plan: watch::Sender<Plan>,
@@ -31,7 +31,7 @@ enum Line {
 #[derive(Clone)]
 struct Plan {
     line: Line,
-    /// What connections are passed on to.
+    /// Where connections are forwarded to.
     to: Server,
 }
 
@@ -41,16 +41,16 @@ enum Server {
     Socket(Arc<Path>),
 }
 
-/// How many connections there are, told when one ends.
+/// The number of open connections; notifies when one ends.
 type Open = Arc<(Mutex<usize>, Condvar)>;
 
 impl Proxy {
-    /// To that port of this machine.
+    /// Forwards to this local port.
     pub fn to(port: u16) -> Proxy {
         Proxy::start(Server::Port(port))
     }
 
-    /// To that socket in a folder.
+    /// Forwards to this socket in a folder.
     pub fn to_socket(path: &Path) -> Proxy {
         Proxy::start(Server::Socket(path.into()))
     }
@@ -67,7 +67,7 @@ impl Proxy {
         Proxy { port: own_port, plan, open, thread: Some(thread) }
     }
 
-    /// To what does not listen yet, and may have to know first where this does; see [`Proxy::pass_on_to`].
+    /// Forwards to a server that does not listen yet, and may first need this proxy's port; see [`Proxy::pass_on_to`].
     pub fn to_be_told() -> Proxy {
         Proxy::to(0)
     }
@@ -76,24 +76,24 @@ impl Proxy {
         self.plan.send_modify(|plan| plan.to = Server::Port(port));
     }
 
-    /// Where it listens, on 127.0.0.1.
+    /// The port on 127.0.0.1 where it listens.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Ends all connections, before it returns, and each new one at once: the peers see errors.
+    /// Ends all connections before it returns, and each new one at once: the peers see errors.
     pub fn cut(&self) {
         self.set(Line::Cut);
         let (open, ended) = &*self.open;
         let _none = ended.wait_while(open.lock().unwrap(), |open| *open > 0).unwrap();
     }
 
-    /// Keeps the connections, and takes new ones, but nothing passes any more: the peers see nothing at all.
+    /// Keeps connections and accepts new ones, but forwards nothing: the peers see only silence.
     pub fn stall(&self) {
         self.set(Line::Stalled);
     }
 
-    /// Lets all pass again. What was held passes first.
+    /// Forwards again, starting with what was held back.
     pub fn heal(&self) {
         self.set(Line::Healthy);
     }
@@ -117,7 +117,7 @@ async fn accept(listener: std::net::TcpListener, plans: watch::Receiver<Plan>, o
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let accepting = async {
         loop {
-            let place = Arc::clone(&places).acquire_owned().await.expect("it is never closed");
+            let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
             let Ok((client, _)) = listener.accept().await else { continue };
             *open.0.lock().unwrap() += 1;
             let ended = Ended(Arc::clone(&open));
@@ -135,7 +135,7 @@ async fn accept(listener: std::net::TcpListener, plans: watch::Receiver<Plan>, o
     }
 }
 
-/// Counts a connection as ended, also when the runtime goes first.
+/// Counts a connection as ended, even when the runtime shuts down first.
 struct Ended(Open);
 
 impl Drop for Ended {
@@ -177,7 +177,7 @@ async fn both_ways(
     tokio::try_join!(there, back).map(drop)
 }
 
-/// One direction, to its end, which is passed on too.
+/// Copies one direction to its end, and forwards the end of stream.
 async fn pass(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,

@@ -1,7 +1,7 @@
-//! Runs the real program as a user does: arguments, files, settings and signals in; text, exit code and answers out.
+//! Runs the real program as users do: arguments, files, settings and signals in; text, exit codes and responses out.
 //!
-//! Waits are for something that is said or answered, never for a time; what does not come within [`PATIENCE`] fails
-//! the test and shows all that the program has said.
+//! Tests wait for output or responses, never for a fixed time. What does not arrive within [`PATIENCE`] fails the test
+//! and shows all output of the program so far.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -20,7 +20,7 @@ use crate::kit::Kit;
 /// Far longer than anything here takes.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Where the program runs: a folder of its own to work in, and maybe a database.
+/// Where the program runs: its own working folder, and optionally a database.
 pub struct Place {
     folder: tempfile::TempDir,
     url: Option<String>,
@@ -40,7 +40,7 @@ impl Place {
         self.folder.path().join(name)
     }
 
-    /// Writes a file, and the folders that it is in.
+    /// Writes a file, creating its parent folders.
     pub fn write(&self, name: &str, text: impl AsRef<[u8]>) {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -55,7 +55,7 @@ impl Place {
         serde_json::from_str(&self.read(name)).unwrap()
     }
 
-    /// The program with these words as its arguments. Of the settings of whoever runs the tests it sees nothing.
+    /// The program with the words of `line` as arguments, without the settings of the user who runs the tests.
     pub fn command(&self, line: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_scrutin"));
         for (name, _) in std::env::vars_os() {
@@ -64,7 +64,7 @@ impl Place {
             }
         }
         command.args(line.split_whitespace()).current_dir(self.folder.path()).env("SCRUTIN_LISTEN", "127.0.0.1:0");
-        // A test that waits asks more often than anybody may.
+        // Polling tests exceed any rate limit.
         command.env("SCRUTIN_REQUESTS_PER_SECOND", "0");
         if let Some(url) = &self.url {
             command.env("DATABASE_URL", url);
@@ -76,26 +76,26 @@ impl Place {
         Running::start(self.command(line))
     }
 
-    /// Runs to the end.
+    /// Runs the program until it exits.
     pub fn run(&self, line: &str) -> Done {
         self.start(line).end()
     }
 
-    /// Runs to the end, which must be a good one; gives what was printed.
+    /// Runs until exit, which must be successful; returns stdout.
     pub fn ok(&self, line: &str) -> String {
         self.run(line).ok()
     }
 
-    /// Runs to the end, which must be that exit code; gives what was said on stderr.
+    /// Runs until exit with this exit code; returns stderr.
     pub fn fails(&self, line: &str, code: i32) -> String {
         self.run(line).fails(code)
     }
 }
 
-/// What a run that has ended has said.
+/// The result of a finished run.
 #[derive(Debug)]
 pub struct Done {
-    /// None: a signal has ended it.
+    /// None: ended by a signal.
     pub code: Option<i32>,
     pub out: String,
     pub err: String,
@@ -126,13 +126,13 @@ impl std::fmt::Display for Done {
 struct Said {
     out: String,
     err: String,
-    /// Of the two, how many have ended.
+    /// How many of the two streams have ended.
     ended: usize,
 }
 
 type Heard = Arc<(Mutex<Said>, Condvar)>;
 
-/// A process that runs. Dropped, it is killed.
+/// A running process. Killed on drop.
 pub struct Running {
     child: Child,
     heard: Heard,
@@ -149,7 +149,7 @@ impl Running {
         Running { child, heard, readers: out.into_iter().chain(err).collect() }
     }
 
-    /// Waits until a line of what is printed has these words in it; gives the line.
+    /// Waits until a printed line contains `words`; returns the line.
     #[track_caller]
     pub fn says(&self, words: &str) -> String {
         let (said, changed) = &*self.heard;
@@ -157,13 +157,13 @@ impl Running {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let all = [&said.out, &said.err];
-            // The last line may not be whole yet.
+            // The last line may be incomplete.
             let mut lines = all.iter().flat_map(|text| text.split_inclusive('\n')).filter(|line| line.ends_with('\n'));
             if let Some(line) = lines.find(|line| line.contains(words)) {
                 return line.trim().to_owned();
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(said.ended < 2 && !left.is_zero(), "`{words}` is not said:\n{}\n{}", said.out, said.err);
+            assert!(said.ended < 2 && !left.is_zero(), "`{words}` was not printed:\n{}\n{}", said.out, said.err);
             said = changed.wait_timeout(said, left).unwrap().0;
         }
     }
@@ -185,17 +185,17 @@ impl Running {
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
     }
 
-    /// Shows what it said if it has ended.
+    /// Panics with the program's output if it has exited.
     #[track_caller]
     pub fn must_run(&mut self) {
         if !self.is_running() {
             let (said, _) = &*self.heard;
             let said = said.lock().unwrap();
-            panic!("it has ended by itself:\n{}\n{}", said.out, said.err);
+            panic!("the program has exited by itself:\n{}\n{}", said.out, said.err);
         }
     }
 
-    /// SIGKILL, to what must be running still; when it returns, it is gone.
+    /// Sends SIGKILL to a process that must still be running, and waits until it is gone.
     #[track_caller]
     pub fn killed(mut self) {
         self.must_run();
@@ -203,7 +203,7 @@ impl Running {
         self.child.wait().unwrap();
     }
 
-    /// SIGSTOP: it does nothing any more, and keeps its connections; SIGCONT wakes it.
+    /// SIGSTOP: the process freezes but keeps its connections; SIGCONT wakes it.
     pub fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
         while !is_stopped(self.child.id()) {
@@ -211,19 +211,19 @@ impl Running {
         }
     }
 
-    /// Asks for a stop as Ctrl-C does, and waits for the end.
+    /// Requests a shutdown as Ctrl-C does, and waits for the exit.
     pub fn interrupted(self) -> Done {
         self.signal(Signal::SIGINT);
         self.end()
     }
 
-    /// Waits until it has ended.
+    /// Waits until the process has exited.
     #[track_caller]
     pub fn end(self) -> Done {
         self.end_within(PATIENCE)
     }
 
-    /// [`Running::end`] for what takes long.
+    /// [`Running::end`] with a longer patience.
     #[track_caller]
     pub fn end_within(mut self, patience: Duration) -> Done {
         let (said, changed) = &*self.heard;
@@ -231,7 +231,7 @@ impl Running {
         let mut said = said.lock().unwrap();
         while said.ended < 2 {
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "it does not end:\n{}\n{}", said.out, said.err);
+            assert!(!left.is_zero(), "the program does not exit:\n{}\n{}", said.out, said.err);
             said = changed.wait_timeout(said, left).unwrap().0;
         }
         let (out, err) = (std::mem::take(&mut said.out), std::mem::take(&mut said.err));
@@ -267,32 +267,33 @@ fn listen(pipe: impl Read + Send + 'static, heard: Heard, text: fn(&mut Said) ->
     })
 }
 
-/// As the system has it: `R` runs, `S` sleeps, `T` is stopped, `Z` is gone; none where there is no /proc.
+/// The process state as the system reports it: `R` running, `S` sleeping, `T` stopped, `Z` zombie; none where there is
+/// no /proc.
 pub fn process_state(pid: u32) -> Option<char> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before it is in parentheses and may have any character in it.
+    // The name before the state is in parentheses and may contain any character.
     text.rsplit_once(") ")?.1.chars().next()
 }
 
-/// Whether a process that was killed holds its files and ports no more. It may wait for someone to ask how it ended; until
-/// its last thread has ended, the others' are still open.
+/// Whether a killed process has released its files and ports. It may remain a zombie until it is reaped; until its last
+/// thread has ended, its files stay open.
 pub fn is_gone(pid: u32) -> bool {
     let threads = || std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
     kill(Pid::from_raw(pid as i32), None).is_err() || process_state(pid) == Some('Z') && threads() <= 1
 }
 
-/// Whether SIGSTOP has stopped every thread of a process. A moment before, one of them may still answer. True where there is no
-/// /proc, where it is soon enough.
+/// Whether SIGSTOP has stopped every thread of a process; until then, one of them may still respond. True where there
+/// is no /proc: SIGSTOP takes effect soon enough there.
 pub fn is_stopped(pid: u32) -> bool {
     let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
     threads.flatten().all(|thread| {
-        // One that has just ended has no state.
+        // A thread that has just ended has no state.
         let text = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
         text.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
     })
 }
 
-/// A page that the program serves, by its port.
+/// A page served by the program, by its port.
 #[derive(Clone, Copy)]
 pub struct Page(u16);
 
@@ -303,7 +304,7 @@ impl Page {
 
     /// Status and body.
     pub fn ask(self, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.0)).expect("the page listens");
+        let mut stream = TcpStream::connect(("127.0.0.1", self.0)).expect("connect to the page");
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
@@ -319,7 +320,7 @@ impl Page {
         serde_json::from_str(&body).unwrap_or_else(|error| panic!("{path}: {error}: {body}"))
     }
 
-    /// Asks again and again until the answer is as wanted.
+    /// Repeats the request until the answer satisfies the condition.
     pub fn until(self, path: &str, wanted: impl Fn(u16, &str) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -339,16 +340,16 @@ pub fn csv_rows(text: &str) -> Vec<Vec<String>> {
     reader.records().map(|row| row.unwrap().iter().map(str::to_owned).collect()).collect()
 }
 
-/// A file of the folder with real data, or none and a word about it.
+/// A file of the real data, or none with a message that the test is skipped.
 pub fn real_file(name: &str) -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
     let path = std::env::var_os("SCRUTIN_TEST_DATA").map_or_else(beside, PathBuf::from).join(name);
     if path.exists() {
         return Some(path);
     }
-    // Straight to the terminal: what a passing test prints is not shown.
+    // Write to the terminal directly: the output of a passing test is captured.
     let line =
-        format!("SKIPPED: {} is not there; set SCRUTIN_TEST_DATA to the folder that has {name}\n", path.display());
+        format!("SKIPPED: {} does not exist; set SCRUTIN_TEST_DATA to the folder that has {name}\n", path.display());
     let _ = std::io::stderr().write_all(line.as_bytes());
     None
 }

@@ -1,8 +1,8 @@
-//! The published schema of a vote against the parser: what the one takes, the other takes.
+//! The published schema of a vote against the parser: both accept the same votes.
 //!
-//! A schema speaks of a JSON value, not of its text. It cannot say that a field stands only once, that a message has
-//! 4096 bytes at most and is UTF-8 without a byte order mark, or how deep an ignored field may be. Which days a month
-//! has it says by `format`, which a validator may take for a remark.
+//! A schema describes a JSON value, not its text. It cannot say that a field occurs only once, that a message has at
+//! most 4096 bytes and is UTF-8 without a byte order mark, or how deep an ignored field may be nested. It expresses the
+//! days of a month by `format`, which a validator may treat as an annotation.
 
 use boon::{Compiler, SchemaIndex, Schemas};
 use scrutin_contract::vote::{VALUE_BYTES_MAX, Vote};
@@ -18,14 +18,14 @@ struct Validator {
 }
 
 impl Validator {
-    /// Takes `format` as a rule, or as a remark. Refuses a schema that is none by its own `$schema`.
+    /// Treats `format` as an assertion or as an annotation. Rejects a schema that is invalid by its own `$schema`.
     fn new(with_formats: bool) -> Validator {
         const PLACE: &str = "urn:scrutin:vote:1";
         let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
         if with_formats {
             compiler.enable_format_assertions();
         }
-        compiler.add_resource(PLACE, schema()).expect("the schema can be read");
+        compiler.add_resource(PLACE, schema()).expect("the schema is readable");
         let index = compiler.compile(PLACE, &mut schemas).unwrap_or_else(|error| panic!("{error:#}"));
         Validator { schemas, index }
     }
@@ -46,7 +46,7 @@ fn vote() -> Value {
     })
 }
 
-/// The vote with a field of another value, or without it.
+/// The vote with one field changed or removed.
 fn with(field: &str, value: Option<Value>) -> Value {
     let mut vote = vote();
     let fields = vote.as_object_mut().expect("a vote is an object");
@@ -69,7 +69,7 @@ fn the_schema_is_a_schema() {
     Validator::new(true);
     let required: Vec<&str> = schema["required"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     let properties = schema["properties"].as_object().unwrap();
-    assert_eq!(required.len(), properties.len(), "every field that is described has to be there");
+    assert_eq!(required.len(), properties.len(), "every described field is required");
     assert!(required.iter().all(|field| properties.contains_key(*field)));
     let mut written = Vec::new();
     Vote::parse(vote().to_string().as_bytes()).unwrap().write(&mut written);
@@ -163,9 +163,9 @@ fn the_schema_and_the_parser_say_the_same() {
         cases.push((is_vote, with("cast_at", Some(json!(cast_at)))));
     }
     for (is_vote, value) in cases {
-        assert_eq!(parses(&value.to_string()), is_vote, "the parser of {value}");
-        assert_eq!(strict.is_valid(&value), is_vote, "the schema of {value}");
-        assert_eq!(lax.is_valid(&value), is_vote, "the schema without formats of {value}");
+        assert_eq!(parses(&value.to_string()), is_vote, "the parser on {value}");
+        assert_eq!(strict.is_valid(&value), is_vote, "the schema on {value}");
+        assert_eq!(lax.is_valid(&value), is_vote, "the schema without formats on {value}");
     }
 }
 
@@ -175,7 +175,7 @@ fn days_that_no_month_has_are_refused_by_format() {
     for day in ["2027-02-29", "1900-02-29", "2100-02-29", "2027-02-30", "2027-04-31", "2027-06-31", "2027-11-31"] {
         let vote = with("cast_at", Some(json!(format!("{day}T12:00:00.000Z"))));
         assert!(!parses(&vote.to_string()) && !strict.is_valid(&vote), "{day}");
-        assert!(lax.is_valid(&vote), "{day}: what a validator without formats cannot know");
+        assert!(lax.is_valid(&vote), "{day}: a validator without formats accepts it");
     }
 }
 

@@ -1,5 +1,4 @@
-//! The client of Spark Connect against a real Spark: what is asked, what is said when it goes wrong, and how long it
-//! may take.
+//! The Spark Connect client against a real Spark: requests, error messages and timeouts.
 
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use crate::proxy::Proxy;
 use crate::run::PATIENCE;
 use crate::spark_server::Spark;
 
-/// A name for a table, a view or a folder that nobody has.
+/// A unique name for a table, a view or a folder.
 fn name(of: &str) -> String {
     format!("{of}_{:016x}", fastrand::u64(..))
 }
@@ -22,7 +21,7 @@ fn rows() -> Relation {
     Relation::stream("rate", [("rowsPerSecond", "10000"), ("numPartitions", "1")])
 }
 
-/// A query of how many values there are of each of ten, by a view.
+/// A query that groups values into ten counts, through a view.
 async fn start_counting(session: &Session, checkpoint: &str) -> StreamingQuery {
     session.create_view("came", rows()).await.unwrap();
     let counts = Relation::sql("SELECT value % 10 AS digit, count(*) AS n FROM came GROUP BY 1");
@@ -42,13 +41,13 @@ async fn until_a_batch_is_done(query: &StreamingQuery) -> i64 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, wait).await.expect("a batch comes")
+    tokio::time::timeout(PATIENCE, wait).await.expect("a batch arrives")
 }
 
 fn failure(error: SparkError) -> Failure {
     match error {
         SparkError::Failed { failure, .. } => *failure,
-        other => panic!("Spark has not said no: {other}"),
+        other => panic!("not an error from Spark: {other}"),
     }
 }
 
@@ -83,11 +82,11 @@ async fn each_batch_tells_what_is_observed_of_it() {
         let observed = &progress.observed_metrics["of the rows"];
         assert_eq!(observed.get("n"), Some(&progress.num_input_rows().into()), "{observed:?}");
         if progress.num_input_rows() > 0 {
-            // The values count up from 0.
+            // The values are consecutive from 0.
             assert_eq!(observed.get("highest"), Some(&(rows - 1).into()), "{observed:?}");
         }
     }
-    assert!(rows > 0, "rows came");
+    assert!(rows > 0, "no rows arrived");
     session.close().await.unwrap();
 }
 
@@ -119,20 +118,20 @@ async fn what_is_wrong_with_sql_is_one_sentence() {
     assert!(failed.message.starts_with("The table or view `nowhere` cannot be found"), "{failed}");
     assert!(!failed.message.contains('\n') && !failed.message.contains("Project"), "{failed}");
 
-    // One that shows only when it runs.
+    // An error that occurs only at run time.
     let failed = failure(session.run(Relation::sql("SELECT 1 / (id - id) FROM range(9)"), PATIENCE).await.unwrap_err());
     assert_eq!(failed.class.as_deref(), Some("DIVIDE_BY_ZERO"), "{failed}");
     assert!(failed.message.starts_with("Division by zero"), "{failed}");
 }
 
-/// The server ends each stream of answers after a second, and after four kilobytes.
+/// The server ends each response stream after a second, and after four kilobytes.
 #[tokio::test]
 async fn what_takes_longer_than_a_stream_of_answers_is_asked_for_again() {
     let session = Spark::shared().session().await;
-    // 3 s without an answer, and then one.
+    // 3 s without a response, then one.
     let slow = Relation::sql("SELECT reflect('java.lang.Thread', 'sleep', 3000L) FROM range(0, 1, 1, 1)");
     assert_eq!(session.run(slow, PATIENCE).await.unwrap(), 1);
-    // Each batch of rows is as much as a stream may have.
+    // Each batch of rows fills a response stream.
     let large = Relation::sql("SELECT id, repeat('x', 100) FROM range(0, 20000, 1, 4)");
     assert_eq!(session.run(large, PATIENCE).await.unwrap(), 20_000);
 }
@@ -149,10 +148,10 @@ async fn what_takes_too_long_is_interrupted() {
             Spark::shared().address()
         )
     );
-    // By another, too.
+    // Another caller can interrupt it, too.
     let mut run = std::pin::pin!(session.run(slow, PATIENCE));
     let error = loop {
-        // What has not begun yet cannot be interrupted.
+        // An execution that has not started yet cannot be interrupted.
         tokio::select! {
             result = &mut run => break result.unwrap_err(),
             interrupted = session.interrupt() => interrupted.unwrap(),
@@ -176,7 +175,7 @@ async fn a_streaming_query_runs_says_how_far_it_is_and_stops() {
     let running: Vec<String> = session.queries().await.unwrap().iter().map(|it| it.run_id().to_owned()).collect();
     assert_eq!(running, [query.run_id()]);
     assert!(!query.has_ended_within(Duration::from_millis(1)).await.unwrap());
-    // Another session neither has it nor sees it.
+    // Another session neither owns nor sees it.
     assert!(Spark::shared().session().await.queries().await.unwrap().is_empty());
 
     query.stop().await.unwrap();
@@ -231,20 +230,20 @@ async fn whoever_starts_on_the_same_checkpoint_takes_over() {
 #[tokio::test]
 async fn what_a_streaming_query_fails_of_is_one_sentence() {
     let session = Spark::shared().session().await;
-    // At once, since it can be seen from the query.
+    // Fails at once, since the error is visible in the query.
     session.create_view("came", rows()).await.unwrap();
     let first = Relation::sql("SELECT value FROM came ORDER BY value LIMIT 1");
     let write = StreamWrite::new("noop", first).output_mode(OutputMode::Update);
-    let Err(error) = session.start(write).await else { panic!("it cannot be") };
+    let Err(error) = session.start(write).await else { panic!("an invalid query was accepted") };
     let failed = failure(error);
     assert!(failed.class.is_some() && !failed.message.contains('\n'), "{failed}");
 
-    // When it runs.
+    // Fails at run time.
     let nought = Relation::sql("SELECT 1 / (value - value) FROM came");
     let query = session.start(StreamWrite::new("noop", nought)).await.unwrap();
     let failed = failure(query.has_ended_within(PATIENCE).await.unwrap_err());
     assert_eq!(failed.class.as_deref(), Some("DIVIDE_BY_ZERO"), "{failed}");
-    let said = query.failure().await.unwrap().expect("a failure");
+    let said = query.failure().await.unwrap().expect("the query has failed");
     assert_eq!(said.class.as_deref(), Some("DIVIDE_BY_ZERO"), "{said}");
     assert!(said.message.starts_with("Division by zero"), "{said}");
 }
@@ -258,20 +257,20 @@ async fn a_server_that_dies_is_missed_and_another_session_goes_on() {
     let query = start_counting(&session, checkpoint).await;
     let done = until_a_batch_is_done(&query).await;
 
-    // Paused, it has an open connection and says nothing.
+    // While paused, it keeps its connections but does not respond.
     let settings =
         SparkSettings { answer: Duration::from_secs(8), quiet: Duration::from_secs(1), ..SparkSettings::default() };
     let hasty = Session::open(&spark.address(), &settings).await.unwrap();
     spark.pause();
     let error = hasty.version().await.unwrap_err();
     assert!(error.to_string().contains("did not answer within 8 s when asked to say its version"), "{error}");
-    // It is asked for its version when the execution has been quiet.
+    // The client asks for the version when the execution has been silent.
     let error = hasty.run(Relation::sql("SELECT 1"), PATIENCE).await.unwrap_err();
     assert!(error.to_string().contains("did not answer within 8 s when asked to say its version"), "{error}");
     spark.resume();
     assert!(query.status().await.unwrap().is_active);
 
-    // Killed, it is missed by those who wait for it, and by those who come after.
+    // After a kill, both waiting and new clients notice.
     let endless = Relation::sql("SELECT reflect('java.lang.Thread', 'sleep', 600000L) FROM range(0, 1, 1, 1)");
     let (result, ()) = tokio::join!(session.run(endless, PATIENCE), async {
         session.version().await.unwrap();
@@ -281,7 +280,7 @@ async fn a_server_that_dies_is_missed_and_another_session_goes_on() {
         assert!(matches!(error, SparkError::Unreachable { .. }) && error.is_passing(), "{error}");
         assert!(error.to_string().starts_with(&format!("cannot reach Spark at {}", spark.address())), "{error}");
     }
-    let error = Session::open(&spark.address(), &SparkSettings::default()).await.err().expect("nobody answers");
+    let error = Session::open(&spark.address(), &SparkSettings::default()).await.err().expect("the server is down");
     assert!(error.to_string().contains("Connection refused"), "{error}");
 
     spark.start_again();
@@ -289,7 +288,7 @@ async fn a_server_that_dies_is_missed_and_another_session_goes_on() {
     assert!(matches!(error, SparkError::SessionLost { .. }), "{error}");
     let session = spark.session().await;
     let query = start_counting(&session, checkpoint).await;
-    assert!(until_a_batch_is_done(&query).await > done, "it goes on");
+    assert!(until_a_batch_is_done(&query).await > done, "the count did not resume");
 }
 
 #[tokio::test]
@@ -318,7 +317,7 @@ async fn only_who_has_the_token_is_let_in() {
     };
     open(Some("right")).await.unwrap().close().await.unwrap();
     for token in [None, Some("wrong")] {
-        let error = open(token).await.err().expect("it is not let in");
+        let error = open(token).await.err().expect("access is denied");
         assert!(matches!(error, SparkError::Denied { .. }) && !error.is_passing(), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Spark counts the same votes: a real Spark, Kafka and PostgreSQL, the program as a user runs it, and the native count
+//! Spark counts the same votes: a real Spark, Kafka and PostgreSQL, the program as users run it, and the native count
 //! beside it.
 
 use std::collections::BTreeMap;
@@ -12,12 +12,12 @@ use crate::run::{PATIENCE, Place, Running, real_file};
 use crate::spark_server::Spark;
 use crate::turns::{Turn, Turns};
 
-/// A share of the ballots with every kind of fault. Of the double votes, most come in the same batch as the first.
+/// A fraction of the ballots with every kind of fault. Most double votes arrive in the same batch as the first vote.
 const FAULTS: &str = "--faults none --fault redelivery=0.02 --fault double_vote=0.03 --fault malformed=0.01 \
     --fault misrouted=0.01 --fault unknown_election=0.005 --fault unknown_region=0.005 --fault unknown_choice=0.005 \
     --fault unknown_channel=0.005 --fault too_early=0.005 --fault too_late=0.005 --fault delay=0.02";
 
-/// An election, and a folder of the stage's for Spark's checkpoint.
+/// An election, and a folder for Spark's checkpoint.
 struct Night<'a> {
     stage: Stage,
     spark: &'a Spark,
@@ -39,7 +39,7 @@ impl Night<'_> {
         night
     }
 
-    /// All votes of the day, at so many times its speed.
+    /// Casts all votes of the day, at a multiple of its speed.
     fn votes(&self, speed: &str) -> Running {
         self.stage.place.start(&format!("simulate --seed 3 --speed {speed} --truth truth.json {FAULTS}"))
     }
@@ -54,7 +54,8 @@ impl Night<'_> {
         )
     }
 
-    /// Has Spark count all that is in the log now; gives what is said. It takes its time where others work too.
+    /// Lets Spark count everything that is in the log now; returns its output. It is slow where other tests run in
+    /// parallel.
     fn drained_on_spark(&self, more: &str) -> String {
         self.drained_on_spark_within(5 * PATIENCE, more)
     }
@@ -63,14 +64,14 @@ impl Night<'_> {
         self.stage.place.start(&self.on_spark(&format!("--drain {more}"))).end_within(patience).ok()
     }
 
-    /// Has both count all that is in the log now, which must come to the same rows.
+    /// Lets both engines count everything that is in the log now, and asserts that their rows are equal.
     async fn counted_alike(&self) {
         self.drained_on_spark("");
         self.stage.place.start("count --drain").end_within(5 * PATIENCE).ok();
         self.agree().await;
     }
 
-    /// All rows of a counter, but for what tells when and how it was committed.
+    /// All rows of a counter, except the columns that say when and how they were committed.
     async fn tables(&self, counter: &str) -> BTreeMap<&'static str, Vec<String>> {
         let owner = self.stage.kit.owner().await;
         let mut tables = BTreeMap::new();
@@ -87,17 +88,17 @@ impl Night<'_> {
         tables
     }
 
-    /// Waits until so many more votes can be seen than now.
+    /// Waits until this many more votes are visible than now.
     async fn until_more(&self, votes: i64, driver: &mut Running) {
         self.until(self.received().await + votes, driver).await;
     }
 
-    /// Waits until so many votes can be seen, and sees to it that what can be seen adds up.
+    /// Waits until this many votes are visible, and checks that the visible figures add up.
     async fn until(&self, wanted: i64, driver: &mut Running) {
         let deadline = Instant::now() + PATIENCE;
         while self.received().await < wanted {
             driver.must_run();
-            assert!(Instant::now() < deadline, "{} votes are seen, not {wanted}", self.received().await);
+            assert!(Instant::now() < deadline, "{} votes are visible, not {wanted}", self.received().await);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         self.adds_up().await;
@@ -113,8 +114,8 @@ impl Night<'_> {
         self.stage.figure("SELECT coalesce(sum(received), 0)::bigint FROM accounting WHERE counter = 'spark'").await
     }
 
-    /// Kills the driver, Spark and the broker, and cuts the connections to PostgreSQL, in turns, each when some more votes
-    /// can be seen.
+    /// Kills the driver, Spark and the broker, and cuts the connections to PostgreSQL, in turn, each time after some
+    /// more votes are visible.
     async fn of_blows(blows: u32, voters: u32) {
         let (broker, spark) = (Broker::start(1), Spark::start(&[]));
         let night = Night::begin(&broker, &spark, voters).await;
@@ -124,7 +125,7 @@ impl Night<'_> {
         };
         println!("SCRUTIN_CRASH_SEED={seed}");
         let mut random = fastrand::Rng::with_seed(seed);
-        // The day is longer than the test, which ends it when there were blows enough.
+        // The day is longer than the test, which ends it after enough faults.
         let mut voting = night.votes("1");
         let mut driver = night.stage.place.start(&night.on_spark(""));
         for blow in 0..blows {
@@ -153,7 +154,7 @@ impl Night<'_> {
         }
         night.until_more(1, &mut driver).await;
         voting.must_run();
-        // A stop as it should be, and on to the end.
+        // A clean shutdown, then resume to the end.
         driver.signal(Signal::SIGTERM);
         driver.end_within(5 * PATIENCE).ok();
         night.adds_up().await;
@@ -162,21 +163,21 @@ impl Night<'_> {
         night.counted_alike().await;
     }
 
-    /// Every connection to the database, but the one that does it.
+    /// Cuts every connection to the database except its own.
     async fn cut_connections(&self) {
         let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                     WHERE datname = current_database() AND pid <> pg_backend_pid()";
         self.stage.kit.owner().await.execute(sql, &[]).await.unwrap();
     }
 
-    /// Both counters have the same rows.
+    /// Asserts that both counters have the same rows.
     async fn agree(&self) {
         let (native, spark) = (self.tables("native").await, self.tables("spark").await);
         for (table, rows) in &native {
             let differs = rows.iter().zip(&spark[table]).find(|(native, spark)| native != spark);
             assert_eq!((rows.len(), differs), (spark[table].len(), None), "{table}");
         }
-        assert!(!native["tally"].is_empty(), "votes are counted");
+        assert!(!native["tally"].is_empty(), "no votes are counted");
     }
 }
 
@@ -194,7 +195,7 @@ async fn both_counts_have_the_same_rows() {
     assert!(audit.contains("clean") && audit.contains("every total is that of the ground truth"), "{audit}");
     crate::deploy::show_all_of(&night.stage.kit).await;
 
-    // Not one vote may be moved unseen.
+    // A single vote moved between rows must be noticed.
     let owner = night.stage.kit.owner().await;
     for (table, row) in [
         ("tally", "election = 'pres-2027' AND region = '75' AND choice = 'C03' AND channel = 'booth'"),
@@ -283,7 +284,7 @@ async fn real_ballots_are_counted_alike() {
     assert_eq!(night.received().await, 80_101);
 }
 
-/// Spark says nothing of single votes, so this is what it observes of a batch.
+/// Spark reports no single votes, so this figure comes from the metrics it observes per batch.
 #[tokio::test(flavor = "multi_thread")]
 async fn how_long_votes_have_waited_is_known() {
     let night = Night::begin(Broker::shared(), Spark::shared(), 3_000).await;
@@ -319,15 +320,14 @@ async fn of_two_drivers_the_first_yields() {
     night.stage.place.ok("count --drain");
     night.agree().await;
 
-    // Neither engine goes on where the other one is.
+    // Neither engine continues a counter of the other.
     let said = night.stage.place.fails("count --counter spark", 4);
     assert!(said.contains("counter `spark` is counted by the engine spark"), "{said}");
     let said = night.stage.place.fails(&night.on_spark("--counter native"), 4);
     assert!(said.contains("counter `native` is counted by the engine native"), "{said}");
 }
 
-/// What Spark has written once, with the checkpoint that is kept, it does not write again.
-/// As after a failover to a standby that had not received the last commits. No more votes come, which would show it.
+/// As after a failover to a standby that lacks the last commits. No new votes arrive that would reveal the loss.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_database_has_lost_is_committed_again() {
     let night = Night::begin(Broker::shared(), Spark::shared(), 20_000).await;
@@ -354,8 +354,9 @@ async fn what_the_database_has_lost_is_committed_again() {
     done.ok();
 }
 
+/// Spark does not rewrite what it has already written under a checkpoint that still exists.
 #[tokio::test(flavor = "multi_thread")]
-async fn totals_that_were_lost_are_told() {
+async fn lost_totals_are_reported() {
     let night = Night::begin(Broker::shared(), Spark::shared(), 3_000).await;
     night.votes("max").end().ok();
     night.drained_on_spark("");
@@ -368,7 +369,7 @@ async fn totals_that_were_lost_are_told() {
         assert!(said.contains(&words), "{said}");
     }
     night.adds_up().await;
-    // The way out that is named.
+    // The remedy that the message names.
     std::fs::remove_dir_all(night.stage.place.path("checkpoint")).unwrap();
     night.counted_alike().await;
 }
@@ -387,7 +388,7 @@ async fn spark_reaches_a_broker_by_tls_and_a_password() {
     night.counted_alike().await;
     let properties = std::fs::read_to_string(properties).unwrap();
     let password = properties.lines().find_map(|line| line.strip_prefix("sasl.password=")).unwrap();
-    assert!(!spark.log().contains(password), "Spark's log tells the password");
+    assert!(!spark.log().contains(password), "Spark's log contains the password");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The count in SQL against the native one: the same outcome of every record.
+//! The count in SQL against the native count: the same outcome for every record.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ struct Sample {
     value: Option<Vec<u8>>,
 }
 
-/// The built-in election, with a choice that stands in two regions only, and a short one beside it.
+/// The built-in election with a choice that stands in only two regions, and a short election beside it.
 fn elections() -> Vec<Election> {
     let mut first = Election::built_in();
     for region in ["75", "2A"] {
@@ -39,7 +39,7 @@ fn elections() -> Vec<Election> {
     vec![first, second]
 }
 
-/// What the native count says to one record.
+/// The native count's outcome for one record.
 fn native(rules: &Arc<Rules>, sample: &Sample) -> &'static str {
     let mut poll_books = Vec::new();
     poll_books.resize_with(rules.elections.len(), || PollBook::new([1, 2]));
@@ -53,7 +53,7 @@ fn native(rules: &Arc<Rules>, sample: &Sample) -> &'static str {
     changes.totals.rejections.keys().next().map_or("counted", |(reason, _)| reason.code())
 }
 
-/// A record that is where it belongs, if it is a vote.
+/// A record in the partition it belongs to, if it is a vote.
 fn at_home(about: impl Into<String>, value: impl Into<Vec<u8>>) -> Sample {
     let value = value.into();
     let voter = Vote::parse_any(&value).map_or_else(|_| "nobody".into(), |vote| vote.voter.to_string());
@@ -71,7 +71,7 @@ fn samples() -> Vec<Sample> {
     let mut samples: Vec<Sample> =
         parser::good().into_iter().chain(parser::bad()).map(|(about, value)| at_home(about, value)).collect();
 
-    // Where a parser might be more generous, or less, than the contract.
+    // Where a parser might be more lenient or stricter than the contract.
     for (from, to) in [
         ("{", r#"{"note":NaN,"#),
         ("{", r#"{"note":-Infinity,"#),
@@ -156,7 +156,7 @@ fn samples() -> Vec<Sample> {
         ("2027-04-11", "1582-10-10"),
         ("2027-04-11", "+027-04-11"),
         ("2027-04-11", "\u{0662}027-04-11"),
-        // What the election knows, and what not.
+        // What the election knows, and what it does not.
         ("pres-2027", "pres-2028"),
         ("pres-2027", "Pres-2027"),
         ("pres-2027", "pres-2027 "),
@@ -200,7 +200,7 @@ fn samples() -> Vec<Sample> {
         samples.push(Sample { about: format!("in partition {partition}"), partition, ..home.clone() });
     }
 
-    // Each prefix of a vote, and very many damaged ones.
+    // Each prefix of a vote, and a great many damaged ones.
     samples.extend((0..vote.len()).map(|len| at_home(format!("{len} bytes of a vote"), &vote.as_bytes()[..len])));
     let mut rng = Rng::with_seed(7);
     let mut input = Vec::new();
@@ -215,7 +215,7 @@ fn samples() -> Vec<Sample> {
     samples
 }
 
-/// What the SQL says to each record.
+/// The SQL's outcome for each record.
 async fn judged(session: &Session, samples: &[Sample]) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let (input, output) = (folder.path().join("records.json"), folder.path().join("judged"));

@@ -1,7 +1,7 @@
-//! A real Spark Connect server, by `tools/spark`: one for all tests of a process, or one of a test's own to be killed
-//! and paused. When the process is gone, however it went, so are they.
+//! A real Spark Connect server, started by `tools/spark`: one shared by all tests of a process, or a test's own server
+//! that it may kill and pause. It is stopped when the process ends, however it ends.
 //!
-//! With `SCRUTIN_TEST_SPARK` that one is used as the shared one.
+//! `SCRUTIN_TEST_SPARK` gives the address of a server to share instead.
 
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
@@ -16,10 +16,10 @@ use crate::kit::guarded_by;
 use crate::run::{is_gone, is_stopped};
 use crate::turns::{Turn, Turns};
 
-/// A server. Dropped, it is killed and what it has written is deleted.
+/// A server. On drop, it is killed and its files are deleted.
 pub struct Spark {
     address: String,
-    /// None: it is not ours.
+    /// None: an external server, not ours to stop.
     own: Option<Own>,
 }
 
@@ -29,14 +29,14 @@ struct Own {
     _turn: Option<Turn>,
 }
 
-/// Of a test that has a server of its own, which is heavy.
+/// Limits how many tests run a server of their own, which is heavy.
 static OWN: Turns = Turns::of(2);
 
 impl Spark {
-    /// The one that all tests share. It must not be killed.
+    /// The server shared by all tests. It must not be killed.
     ///
-    /// It ends each stream of answers after a second or a few kilobytes, not after two minutes, so that what takes
-    /// longer has to be asked for again.
+    /// It ends each response stream after a second or a few kilobytes instead of two minutes, so that longer requests
+    /// have to reattach.
     pub fn shared() -> &'static Spark {
         static SHARED: OnceLock<Spark> = OnceLock::new();
         SHARED.get_or_init(|| match std::env::var("SCRUTIN_TEST_SPARK") {
@@ -52,18 +52,18 @@ impl Spark {
         })
     }
 
-    /// One with these settings beside those of `tools/spark`.
+    /// A server with these settings in addition to those of `tools/spark`.
     pub fn start(settings: &[&str]) -> Spark {
         let options: Vec<&str> = settings.iter().flat_map(|setting| ["--conf", setting]).collect();
         Spark::start_with(&options)
     }
 
-    /// A standalone cluster of so many workers, with one core each.
+    /// A standalone cluster with this many workers of one core each.
     pub fn cluster(workers: u32) -> Spark {
         Spark::start_with(&["--workers", &workers.to_string(), "--cores", "1", "--memory", "512m"])
     }
 
-    /// One with these options of `tools/spark up`.
+    /// A server with these options of `tools/spark up`.
     pub fn start_with(options: &[&str]) -> Spark {
         Spark::up(options, Some(OWN.take()))
     }
@@ -82,7 +82,7 @@ impl Spark {
         Session::open(&self.address(), &SparkSettings::default()).await.unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// SIGKILL. When it returns, the server listens no more.
+    /// Sends SIGKILL and waits until the server no longer listens.
     pub fn kill(&self) {
         let pid = self.signal("pid", Signal::SIGKILL);
         while !is_gone(pid.as_raw() as u32) {
@@ -90,12 +90,12 @@ impl Spark {
         }
     }
 
-    /// SIGKILL to a worker of a cluster; they count from 1. What it has started ends by itself.
+    /// Sends SIGKILL to a worker of a cluster, counted from 1. Its executors exit by themselves.
     pub fn kill_worker(&self, worker: u32) {
         self.signal(&format!("worker-{worker}/pid"), Signal::SIGKILL);
     }
 
-    /// SIGSTOP: it keeps its connections and says nothing.
+    /// SIGSTOP: the server keeps its connections but does not respond.
     pub fn pause(&self) {
         let pid = self.signal("pid", Signal::SIGSTOP);
         while !is_stopped(pid.as_raw() as u32) {
@@ -107,13 +107,13 @@ impl Spark {
         self.signal("pid", Signal::SIGCONT);
     }
 
-    /// Starts what was killed again, at its address and with its checkpoints, and waits until it answers.
+    /// Restarts a killed server at its address with its checkpoints, and waits until it answers.
     pub fn start_again(&self) {
         assert_eq!(run("up", self.folder(), &[]), self.address);
     }
 
     #[cfg(feature = "tls")]
-    /// What it has said since it was started last.
+    /// Its output since the last start.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder().join("server.log")).unwrap()
     }
@@ -126,12 +126,12 @@ impl Spark {
     }
 
     fn folder(&self) -> &Path {
-        &self.own.as_ref().expect("a server of the test's own").folder
+        &self.own.as_ref().expect("not the shared server").folder
     }
 }
 
 impl Drop for Spark {
-    /// The guard would do it too, but a moment later, when the next test has begun.
+    /// The guard would also do it, but slightly later, when the next test may have started.
     fn drop(&mut self) {
         if let Some(own) = &self.own {
             let _ = command("down", &own.folder, &["--delete"]).status();

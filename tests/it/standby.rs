@@ -1,4 +1,4 @@
-//! Two PostgreSQL servers, of which one streams the other's changes and takes over from it.
+//! Two PostgreSQL servers, one a streaming standby that takes over from the other.
 
 use std::path::PathBuf;
 use std::process::{ChildStdin, Command};
@@ -35,7 +35,7 @@ impl Pair {
         Pair { folders, _guards: [guard, other], servers: [primary, standby], primary: 0 }
     }
 
-    /// Both in one address, for a session on whichever takes commits.
+    /// One address with both servers, for a session on whichever accepts commits.
     pub fn url(&self) -> String {
         let urls = self.servers.each_ref().map(Cluster::url);
         let host = |url: &str| url.split(['@', '/']).nth(3).unwrap().to_owned();
@@ -43,12 +43,12 @@ impl Pair {
         format!("{user}@{},{}/scrutin?target_session_attrs=read-write", host(&urls[0]), host(&urls[1]))
     }
 
-    /// Process id of the primary.
+    /// The process id of the primary.
     pub fn pid(&self) -> Pid {
         Pid::from_raw(self.servers[self.primary].pid())
     }
 
-    /// SIGKILL to the primary, and waits until it is gone.
+    /// Sends SIGKILL to the primary and waits until it is gone.
     pub fn kill_primary(&self) {
         let pid = self.pid();
         kill(pid, Signal::SIGKILL).unwrap();
@@ -57,22 +57,22 @@ impl Pair {
         }
     }
 
-    /// Starts a primary that was killed.
+    /// Starts a killed primary.
     pub async fn start_primary(&mut self) {
         self.servers[self.primary] = Cluster::start(&self.folders[self.primary]).await.unwrap();
     }
 
-    /// Makes the standby the primary.
+    /// Promotes the standby.
     pub async fn promote(&mut self) {
         self.primary = 1 - self.primary;
         let client = self.servers[self.primary].database().connect(Role::Owner).await.unwrap();
         client.execute("SELECT pg_promote()", &[]).await.unwrap();
     }
 
-    /// Makes a standby of what was the primary and is dead.
+    /// Turns the dead former primary into a standby.
     pub async fn renew_standby(&mut self) {
         let old = 1 - self.primary;
-        // A session of the dead one may still be on its way out.
+        // A session of the dead primary may still be exiting.
         let (folder, dead) = (self.folders[old].join("postgres"), self.folders[old].join("dead"));
         if dead.exists() {
             std::fs::remove_dir_all(&dead).unwrap();
@@ -83,7 +83,7 @@ impl Pair {
     }
 }
 
-/// A copy of a server that streams from it once it is started.
+/// A copy of a server that streams from it once started.
 async fn copy(primary: &Cluster, to: &std::path::Path) {
     let client = primary.database().connect(Role::Owner).await.unwrap();
     let programs = "SELECT setting FROM pg_config WHERE name = 'BINDIR'";

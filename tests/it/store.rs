@@ -1,4 +1,4 @@
-//! Migrations, roles and their walls, elections.
+//! Migrations, roles and their rights, elections.
 
 use scrutin_contract::election::{Choice, Election, Region};
 use scrutin_store::{Database, Role, StoreError, elections, migrate};
@@ -62,14 +62,14 @@ async fn an_edited_migration_is_refused() {
 async fn the_roles_are_missing_until_set_up() {
     let kit = Kit::empty().await;
     kit.owner().await.batch_execute("SELECT 1").await.unwrap();
-    // Another test may have made the roles already: they belong to the server. The schema does not.
+    // Another test may already have created the roles, which belong to the server. The schema does not.
     match kit.db().connect(Role::Reader).await {
         Ok(client) => assert_eq!(code(&client, "SELECT * FROM results").await.as_deref(), Some("42P01")),
         Err(error) => assert!(error.to_string().contains("scrutin setup"), "{error}"),
     }
 }
 
-/// The wall is the grants: it must hold for a login of its own that may set what it likes.
+/// The boundary is the grants: it must hold for a separate login that may change any setting.
 #[tokio::test]
 async fn the_reader_sees_views_and_elections_only() {
     let kit = Kit::new().await;
@@ -84,7 +84,7 @@ async fn the_reader_sees_views_and_elections_only() {
     let query = "SELECT relname::text, relkind::text FROM pg_class WHERE relnamespace = 'scrutin'::regnamespace
                   AND relkind IN ('r', 'v') ORDER BY 1";
     let relations = owner.query(query, &[]).await.unwrap();
-    assert!(relations.len() > 20, "the schema is there");
+    assert!(relations.len() > 20, "the schema is missing");
     for client in [&own_login, &by_role] {
         for relation in &relations {
             let (name, kind): (String, String) = (relation.get(0), relation.get(1));
@@ -118,7 +118,7 @@ async fn the_reader_sees_views_and_elections_only() {
     drop(own_login);
     let drop_login = format!("DROP ROLE {login}");
     while let Some(code) = code(&owner, &drop_login).await {
-        assert_eq!(code, "55006", "only a session that is just ending may hold it");
+        assert_eq!(code, "55006", "only a session that is just ending may hold the role");
     }
 }
 
@@ -135,12 +135,12 @@ async fn sessions_have_their_limits() {
     assert_eq!(show(&reader, "application_name").await, "scrutin");
     assert_eq!(show(&counter, "idle_in_transaction_session_timeout").await, "30s");
     assert_eq!(show(&counter, "lock_timeout").await, "10s");
-    // Whatever the database says: a commit that has waited for its turn must see what was committed meanwhile.
+    // Whatever the database's default: a commit that has waited for its turn must see what was committed meanwhile.
     let name: String = kit.owner().await.query_one("SELECT current_database()", &[]).await.unwrap().get(0);
     let alter = format!("ALTER DATABASE {name} SET default_transaction_isolation TO 'repeatable read'");
     kit.owner().await.batch_execute(&alter).await.unwrap();
     assert_eq!(show(&kit.db().connect(Role::Counter).await.unwrap(), "transaction_isolation").await, "read committed");
-    // The same for whoever logs in as the role itself.
+    // The same holds for logging in as the role directly.
     let query = "SELECT array_to_string(setconfig, ' ') FROM pg_db_role_setting
                   WHERE setrole = 'scrutin_reader'::regrole
                     AND setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())";
@@ -177,7 +177,7 @@ async fn the_counter_writes_its_tables_and_no_election() {
     }
 }
 
-/// A user without CREATEROLE is told what a superuser has to run, and that is enough.
+/// A user without CREATEROLE gets the SQL that a superuser has to run, and that SQL is sufficient.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_who_may_not_create_roles_is_told_what_to_run() {
     let kit = Kit::empty().await;
@@ -200,7 +200,7 @@ async fn a_user_who_may_not_create_roles_is_told_what_to_run() {
     run_as_dba(&owner, sql).await;
     migrate::setup(&plain).await.unwrap();
     plain.connect(Role::Counter).await.unwrap().query("SELECT * FROM tally", &[]).await.unwrap();
-    // What only a superuser can close is said too.
+    // It also names what only a superuser can close.
     let place = Place::of(&kit);
     let setup = || {
         let mut command = place.command("setup --no-election");
@@ -218,7 +218,7 @@ async fn a_user_who_may_not_create_roles_is_told_what_to_run() {
     owner.batch_execute(&format!("DROP OWNED BY {user} CASCADE; DROP ROLE {user}")).await.unwrap();
 }
 
-/// Roles are the whole server's: another test's set-up may make one between the advice and this.
+/// Roles belong to the whole server: the set-up of another test may create one between this advice and its execution.
 async fn run_as_dba(owner: &Client, sql: &str) {
     for statement in sql.split(';').map(str::trim).filter(|statement| !statement.is_empty()) {
         loop {
@@ -287,13 +287,13 @@ async fn an_election_that_is_counted_keeps_its_rules() {
     let mut election = Election::built_in();
     elections::save(&mut owner, &election).await.unwrap();
     election.closes_at_ms += 1000;
-    elections::save(&mut owner, &election).await.expect("nobody counts it");
+    elections::save(&mut owner, &election).await.expect("no counter counts it yet");
 
     let insert = "INSERT INTO counter (counter, elections, log, partitions) VALUES ('native', $1, 'a log', 4)";
     owner.execute(insert, &[&vec![election.id.clone()]]).await.unwrap();
     election.title = "Another title".into();
     election.regions[0].name = "Another name".into();
-    elections::save(&mut owner, &election).await.expect("looks may change");
+    elections::save(&mut owner, &election).await.expect("cosmetic changes are allowed");
     let stored = election.clone();
     election.closes_at_ms += 1000;
     let text = elections::save(&mut owner, &election).await.unwrap_err().to_string();

@@ -1,5 +1,5 @@
-//! The sums over all regions, which triggers maintain: after any statement by any writer, every view that reads them agrees
-//! with the rows.
+//! The sums over all regions, maintained by triggers: after any statement by any writer, every view that reads them
+//! agrees with the rows.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 
 use crate::kit::Kit;
 
-/// Each view that reads sums, and the same from the rows.
+/// Each view that reads sums, and the equivalent query on the rows.
 const VIEWS: &[(&str, &str)] = &[
     (
         "SELECT counter, election, choice, name, color, place, valid, votes, round(share::numeric, 12) FROM results",
@@ -68,7 +68,7 @@ async fn assert_sums_are_right(client: &Client, after: &str) {
 
 const REGIONS: [&str; 3] = ["R1", "R2", "R3"];
 
-/// An election of few: `choices` are code, region and name.
+/// A small election: `choices` are code, region and name.
 fn election(id: &str, choices: &[(&str, &str, &str)]) -> Election {
     let region = |code: &str| Region {
         code: code.into(),
@@ -98,7 +98,8 @@ fn election(id: &str, choices: &[(&str, &str, &str)]) -> Election {
     }
 }
 
-/// One with candidates everywhere and one in a single region, and one whose codes begin anew in each region.
+/// Two elections: one with candidates everywhere and one candidate in a single region, and one whose codes start again
+/// in each region.
 fn two_elections() -> [Election; 2] {
     [
         election("land", &[("A", "", "Ada"), ("B", "", "Ben"), ("C", "R2", "Cleo")]),
@@ -106,7 +107,7 @@ fn two_elections() -> [Election; 2] {
     ]
 }
 
-/// Both elections, and two counters of them.
+/// Both elections, with two counters.
 async fn prepare(owner: &mut Client) {
     for election in two_elections() {
         elections::save(owner, &election).await.unwrap();
@@ -118,14 +119,14 @@ async fn prepare(owner: &mut Client) {
     owner.batch_execute(sql).await.unwrap();
 }
 
-/// A row of a tally or a timeline, without its votes: the last text is the channel or the bucket.
+/// A row of a tally or a timeline without its votes: the last text is the channel or the bucket.
 type Key = [&'static str; 5];
 
 const TALLY: &str = "tally (counter, election, region, choice, channel, votes)";
 const TIMELINE: &str = "timeline (counter, election, region, choice, bucket, votes)";
 const BUCKETS: [&str; 3] = ["2027-01-15 08:00:00+00", "2027-01-15 08:01:00+00", "2027-01-15 08:02:00+00"];
 
-/// Rows of different keys, each of what stands on a ballot.
+/// Rows of distinct keys, each a valid choice on the ballot.
 fn some_rows(random: &mut fastrand::Rng, last: &[&'static str]) -> Vec<(Key, u32)> {
     const CELLS: [(&str, &str, &str); 16] = [
         ("land", "R1", "A"),
@@ -154,7 +155,7 @@ fn some_rows(random: &mut fastrand::Rng, last: &[&'static str]) -> Vec<(Key, u32
     rows.into_iter().collect()
 }
 
-/// Writes to one of the tables in one of the ways in which anybody might; gives what it did.
+/// Writes to one of the tables in one of many ways; returns a description.
 async fn write_something(random: &mut fastrand::Rng, counter: &Client, owner: &Client) -> String {
     let (into, last): (_, &[&str]) = if random.bool() { (TALLY, &["booth", "post"]) } else { (TIMELINE, &BUCKETS) };
     let table = into.split(' ').next().unwrap();
@@ -173,12 +174,12 @@ async fn write_something(random: &mut fastrand::Rng, counter: &Client, owner: &C
     };
     let chosen = format!("{table} t WHERE (counter, election, region, choice) IN ({cells})");
     let (who, sql) = match random.u8(0..20) {
-        // As the native engine, and as what Spark has added up.
+        // As the native engine writes, and as Spark writes its totals.
         0..6 => (counter, upsert("votes = t.votes + excluded.votes")),
         6..9 => (counter, upsert("votes = excluded.votes WHERE t.votes < excluded.votes")),
         9..11 => {
             let text: String = rows.iter().map(|(key, votes)| format!("{}\t{votes}\n", key.join("\t"))).collect();
-            // Only what is new can be copied.
+            // COPY accepts only new keys.
             owner.batch_execute(&format!("DELETE FROM {chosen}")).await.unwrap();
             let sink = counter.copy_in(&format!("COPY {into} FROM STDIN")).await.unwrap();
             futures_util::pin_mut!(sink);
@@ -188,7 +189,7 @@ async fn write_something(random: &mut fastrand::Rng, counter: &Client, owner: &C
         }
         11..13 => (counter, format!("UPDATE {table} t SET votes = votes / 2 + 1 {}", &chosen[table.len() + 3..])),
         13 => (counter, format!("UPDATE {table} t SET votes = 0 {}", &chosen[table.len() + 3..])),
-        // To another choice, region, counter; where the key is taken already, the rows stay.
+        // Move rows to another choice, region or counter; where the key is taken, the rows stay.
         14 => (
             owner,
             moved(
@@ -227,7 +228,7 @@ async fn write_something(random: &mut fastrand::Rng, counter: &Client, owner: &C
     sql
 }
 
-/// Moves the rows that `which` is true of where there is room.
+/// Moves the rows matching `which`, where the target key is free.
 fn moved(table: &str, last_column: &str, column: &str, to: &str, which: &str) -> String {
     let keys = ["counter", "election", "region", "choice", last_column];
     let same: Vec<String> = keys
@@ -252,13 +253,13 @@ async fn sums_are_right_after_every_kind_of_statement() {
         let sql = write_something(&mut random, &counter, &owner).await;
         assert_sums_are_right(&owner, &format!("statement {number}: {sql}")).await;
     }
-    // A counter that is deleted leaves nothing.
+    // A deleted counter leaves nothing behind.
     owner.batch_execute("DELETE FROM tally; DELETE FROM timeline").await.unwrap();
     let left = "SELECT (SELECT count(*) FROM tally_sum WHERE votes <> 0) + (SELECT count(*) FROM timeline_sum WHERE votes <> 0)";
     assert_eq!(owner.query_one(left, &[]).await.unwrap().get::<_, i64>(0), 0);
 }
 
-/// Two processes of each of two counters write at once, and take turns as commits do.
+/// Two processes of each of two counters write concurrently, taking turns as commits do.
 #[tokio::test]
 async fn sums_of_writers_at_the_same_time_are_right() {
     let kit = Kit::new().await;
@@ -294,7 +295,7 @@ async fn sums_of_writers_at_the_same_time_are_right() {
     assert_sums_are_right(&kit.owner().await, "four writers").await;
 }
 
-/// A database of the version before, with rows in it.
+/// A database of the previous version, with rows.
 #[tokio::test]
 async fn migrating_adds_up_what_was_counted_before() {
     let kit = Kit::empty().await;
@@ -320,7 +321,7 @@ async fn migrating_adds_up_what_was_counted_before() {
         write_something(&mut random, &owner, &owner).await;
     }
     let counted = "SELECT (SELECT count(*) FROM tally) > 5 AND (SELECT count(*) FROM timeline) > 5";
-    assert!(owner.query_one(counted, &[]).await.unwrap().get::<_, bool>(0), "the seed leaves rows");
+    assert!(owner.query_one(counted, &[]).await.unwrap().get::<_, bool>(0), "the seed leaves no rows");
     migrate::setup(kit.db()).await.unwrap();
     assert_sums_are_right(&owner, "the migration").await;
     let counter = kit.db().connect(Role::Counter).await.unwrap();
@@ -330,7 +331,7 @@ async fn migrating_adds_up_what_was_counted_before() {
     }
 }
 
-/// What the quick comparison finds, and what only the exact one does.
+/// What the quick comparison detects, and what only the exact one does.
 #[tokio::test]
 async fn the_quick_comparison_sees_sums_and_the_exact_one_rows() {
     let kit = Kit::new().await;

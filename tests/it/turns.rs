@@ -1,4 +1,4 @@
-//! Turns: so many tests at a time may do what takes much of the machine. The others wait.
+//! Turns: limits how many tests may run something heavy at a time. The others wait.
 
 use std::sync::{Condvar, Mutex};
 
@@ -7,7 +7,7 @@ pub struct Turns {
     freed: Condvar,
 }
 
-/// Given back when it is dropped.
+/// Released on drop.
 pub struct Turn(&'static Turns);
 
 impl Turns {

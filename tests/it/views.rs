@@ -1,4 +1,4 @@
-//! What the views cost where there are many regions: each row is looked at a few times, not once for every other row.
+//! The cost of views with many regions: each row is read a few times, not once per other row.
 
 use scrutin_contract::election::{Choice, Election, Region};
 use scrutin_store::elections;
@@ -10,7 +10,7 @@ use crate::kit::Kit;
 const REGIONS: usize = 650;
 const CHOICES: usize = 8;
 
-/// Candidates who stand everywhere, or in one region each, with the same codes in all of them.
+/// Candidates who stand everywhere, or in one region each with the same codes in every region.
 fn election(is_local: bool) -> Election {
     let code = |region: usize| format!("R{region:03}");
     let region = |number| Region {
@@ -35,7 +35,7 @@ fn election(is_local: bool) -> Election {
     }
 }
 
-/// As a counter leaves them: votes of each choice in each region, in six buckets.
+/// As a counter writes them: votes for each choice in each region, in six buckets.
 async fn count(owner: &Client, election: &Election) {
     let rows = format!(
         "SELECT 'native', '{}', lpad(r::text, 3, '0'), 'C' || c AS choice, r + c AS votes
@@ -58,7 +58,7 @@ async fn count(owner: &Client, election: &Election) {
     owner.batch_execute(&sql).await.unwrap();
 }
 
-/// Rows that a plan made or threw away, of all its steps and each time they ran.
+/// Rows that a plan produced or filtered out, over all its steps and loops.
 fn rows_looked_at(plan: &Value) -> f64 {
     let figure = |name: &str| plan[name].as_f64().unwrap_or(0.0);
     let rows = figure("Actual Rows") + figure("Rows Removed by Join Filter") + figure("Rows Removed by Filter");
@@ -84,7 +84,7 @@ async fn no_view_compares_every_region_with_every_other() {
                 _ => None,
             });
             let plan: Value = serde_json::from_str(text.unwrap()).unwrap();
-            // Each of 5,200 tallies and 31,200 rows of the timeline, by some steps.
+            // 5,200 tally rows and 31,200 timeline rows, each read by a few steps.
             let looked_at = rows_looked_at(&plan[0]["Plan"]);
             assert!(looked_at < 400_000.0, "{view}, local candidates: {is_local}, {looked_at} rows: {plan:#}");
         }

@@ -1,5 +1,5 @@
-//! The walls in the database: what each role may do. They must hold for whoever logs in as the role and runs any SQL, as all can
-//! who may look at Grafana.
+//! Access control in the database: what each role may do. It must hold for anyone who logs in as the role and runs
+//! arbitrary SQL, as every Grafana viewer can.
 
 use scrutin_store::{Database, Role, migrate};
 use tokio_postgres::Client;
@@ -10,7 +10,7 @@ async fn lines(client: &Client, query: &str) -> Vec<String> {
     client.query(query, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
 }
 
-/// A session of a login that has the rights of a role and nothing else.
+/// A session of a login with the rights of one role and nothing else.
 struct Login {
     kit: Kit,
     name: String,
@@ -28,7 +28,7 @@ impl Login {
         Login { kit, name, client }
     }
 
-    /// The code of PostgreSQL's error. Each statement finds the session as it was at first.
+    /// PostgreSQL's error code. Each statement starts from a fresh session state.
     async fn code(&self, sql: &str) -> Option<String> {
         let done = self.client.batch_execute(sql).await;
         self.client.batch_execute("ROLLBACK; RESET ROLE; RESET ALL; SET search_path TO scrutin").await.unwrap();
@@ -52,14 +52,14 @@ impl Login {
         let owner = self.kit.owner().await;
         let drop_login = format!("DROP ROLE {}", self.name);
         while let Err(error) = owner.batch_execute(&drop_login).await {
-            assert_eq!(error.code().unwrap().code(), "55006", "only a session that is just ending may hold it");
+            assert_eq!(error.code().unwrap().code(), "55006", "only a session that is just ending may hold the role");
         }
     }
 }
 
 /// No role may do any of these.
 const NOBODY_MAY: [&str; 37] = [
-    // Hold up the count: by its turn, by the set-up's lock, by all the locks that there are.
+    // Hold up the count: by its turn, by the set-up's lock, or by exhausting all locks.
     "SELECT pg_advisory_lock(hashtextextended('scrutin commit native', 0))",
     "SELECT pg_advisory_lock_shared(1)",
     "SELECT pg_advisory_xact_lock(1, 1)",
@@ -76,7 +76,7 @@ const NOBODY_MAY: [&str; 37] = [
     "SELECT lo_from_bytea(0, 'mine')",
     "SELECT lo_import('/etc/hostname')",
     "SELECT pg_logical_emit_message(false, 'mine', 'mine')",
-    // Put something in another's way.
+    // Shadow or replace an object that others use.
     "CREATE DOMAIN pg_temp.json AS text",
     "CREATE FUNCTION pg_temp.mine() RETURNS int LANGUAGE sql RETURN 1",
     "CREATE FUNCTION public.mine() RETURNS int LANGUAGE sql RETURN 1",
@@ -89,7 +89,7 @@ const NOBODY_MAY: [&str; 37] = [
     "UPDATE tally_sum SET votes = 0",
     "DELETE FROM migration",
     "UPDATE log_end SET end_offset = 0",
-    // Become another, or more.
+    // Become another role, or gain rights.
     "SET ROLE pg_read_all_data",
     "SET SESSION AUTHORIZATION scrutin_counter",
     "ALTER ROLE scrutin_reader PASSWORD 'mine'",
@@ -103,7 +103,7 @@ const NOBODY_MAY: [&str; 37] = [
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename <> current_user",
 ];
 
-/// What PostgreSQL cannot close to a login. README and the threat model say so.
+/// What PostgreSQL cannot forbid to a login. The README and the threat model say so.
 const ALL_MAY: [&str; 6] = [
     "SELECT set_config('statement_timeout', '0', false)",
     "SELECT set_config('work_mem', '1GB', false)",
@@ -141,7 +141,7 @@ async fn a_reader_may_look_at_views_and_do_nothing_else() {
     login.end().await;
 }
 
-/// And what a reader may, once it logs in by itself.
+/// A witness may also do what a reader may, since it logs in directly.
 #[tokio::test]
 async fn a_witness_may_note_the_end_of_a_log_and_do_nothing_else() {
     let login = Login::of("witness").await;
@@ -212,7 +212,7 @@ async fn an_auditor_may_read_the_count_and_add_to_the_audits() {
     login.end().await;
 }
 
-/// Every right that anybody but the owner has, so that what a new table, view or function opens is seen.
+/// Every right of every role except the owner, so that a new table, view or function that opens something is noticed.
 #[tokio::test]
 async fn the_rights_of_the_roles_are_exactly_these() {
     let kit = Kit::new().await;
@@ -275,7 +275,7 @@ async fn assert_rights(owner: &Client) {
     assert_eq!(
         lines(owner, views).await,
         ["double_votes_by_region", "poll_book_size"],
-        "counts of voters, and no voter"
+        "counts of voters, but no voter"
     );
     let limits = "SELECT rolconnlimit || ' ' || array_to_string(setconfig, ' ')
                     FROM pg_roles JOIN pg_db_role_setting ON setrole = pg_roles.oid
@@ -289,7 +289,7 @@ async fn assert_rights(owner: &Client) {
 async fn every_function_names_what_it_means_whoever_calls_it() {
     let kit = Kit::new().await;
     let owner = kit.owner().await;
-    // A body that was parsed when it was made has no names left in it.
+    // A body that was parsed at creation contains no unresolved names.
     let open = "SELECT proname::text FROM pg_proc
                  WHERE pronamespace = 'scrutin'::regnamespace AND prosqlbody IS NULL
                    AND NOT 'search_path=pg_catalog, pg_temp' = ANY (coalesce(proconfig, '{}'))";

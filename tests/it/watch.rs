@@ -1,10 +1,10 @@
-//! What the dashboards show of PostgreSQL itself, asked as the reader.
+//! What the dashboards show of PostgreSQL itself, queried as the reader.
 
 use scrutin_store::Role;
 
 use crate::kit::Kit;
 
-/// Who waits for a lock and who holds it is told, though the reader may not look at another's session.
+/// Shows who waits for a lock and who holds it, although the reader may not see other users' sessions.
 #[tokio::test]
 async fn the_reader_sees_who_waits_and_who_holds_the_lock() {
     let kit = Kit::new().await;
@@ -39,14 +39,14 @@ async fn the_reader_sees_who_waits_and_who_holds_the_lock() {
         blocked_by.starts_with(&format!("process {pid}, ")) && blocked_by.ends_with("idle in transaction"),
         "{blocked_by}"
     );
-    // Not what it asked.
+    // But not the blocking query.
     assert!(!blocked_by.contains("LOCK"), "{blocked_by}");
     holder.batch_execute("COMMIT").await.unwrap();
     blocked.await.unwrap().unwrap();
     assert_eq!(health().await.get::<_, i64>(0), 0);
 }
 
-/// Where the function's owner may not look at the others, nobody knows how old their transactions are.
+/// If the function's owner may not see other users' sessions, the age of their transactions is unknown.
 #[tokio::test]
 async fn a_transaction_that_cannot_be_seen_is_unknown() {
     let kit = Kit::new().await;
@@ -63,7 +63,7 @@ async fn a_transaction_that_cannot_be_seen_is_unknown() {
     assert_eq!(seconds().await, None);
 }
 
-/// Votes are expected by the region's own share, else by the election's.
+/// Expected votes come from the region's turnout, or else from the election's.
 #[tokio::test]
 async fn votes_are_expected_by_region_or_else_by_election() {
     let kit = Kit::new().await;

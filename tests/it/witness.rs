@@ -1,4 +1,4 @@
-//! The end of the log is recorded by everyone who watches it, so votes are seen to wait even when no counter runs.
+//! Every process that watches the log records its end offsets, so waiting votes are visible even when no counter runs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio_postgres::Client;
 use crate::kit::Kit;
 use crate::run::PATIENCE;
 
-/// A counter that has counted 10 records of each of two partitions, and has done nothing since.
+/// A counter that has counted 10 records in each of two partitions and has been idle since.
 const STOPPED: &str = "
     INSERT INTO counter (counter, elections, log, partitions) VALUES ('native', '{}', 'a log', 2);
     INSERT INTO position (counter, partition, first_offset, next_offset, counted, end_offset, updated_at)
@@ -31,22 +31,22 @@ async fn votes_wait_though_no_counter_runs() {
     let owner = kit.owner().await;
     let witness = kit.db().connect(Role::Witness).await.unwrap();
     owner.batch_execute(STOPPED).await.unwrap();
-    assert_eq!(health(&owner).await, (None, None), "nobody has looked at the log");
+    assert_eq!(health(&owner).await, (None, None), "nothing has watched the log");
 
     log_end::note(&witness, "another log", &BTreeMap::from([(0, 99)])).await.unwrap();
-    assert_eq!(health(&owner).await, (None, None), "nobody has looked at this one");
+    assert_eq!(health(&owner).await, (None, None), "nothing has watched this log");
     log_end::note(&witness, "a log", &BTreeMap::from([(0, 10), (1, 10)])).await.unwrap();
-    assert_eq!(health(&owner).await, (Some(0), Some(0.0)), "none wait");
+    assert_eq!(health(&owner).await, (Some(0), Some(0.0)), "no votes wait");
 
     log_end::note(&witness, "a log", &BTreeMap::from([(0, 10), (1, 17)])).await.unwrap();
     let (waiting, idle) = health(&owner).await;
     assert_eq!(waiting, Some(7));
     assert!(idle.is_some_and(|seconds| seconds >= 600.0), "since the last commit: {idle:?}");
-    // One who sees less has looked earlier.
+    // A lower end offset is an older observation.
     log_end::note(&witness, "a log", &BTreeMap::from([(1, 3)])).await.unwrap();
     assert_eq!(health(&owner).await.0, Some(7), "an end is never lowered");
 
-    // That votes wait stays known when nobody looks any more; that none do does not.
+    // Without recent observations, waiting votes remain known to wait, but their absence is no longer known.
     owner.batch_execute("UPDATE log_end SET seen_at = now() - interval '2 minutes'").await.unwrap();
     assert_eq!(health(&owner).await.0, Some(7));
     owner.batch_execute("UPDATE position SET next_offset = 17, counted = 17 WHERE partition = 1").await.unwrap();
@@ -75,7 +75,7 @@ async fn a_witness_may_do_nothing_else() {
     }
 }
 
-/// What a counter and the server of the page run beside their work.
+/// What a counter and the page's server run in the background.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_watches_a_log_notes_its_end() {
     for role in [Role::Counter, Role::Witness] {
@@ -95,7 +95,7 @@ async fn whoever_watches_a_log_notes_its_end() {
             if let Some(row) = row {
                 break (row.get::<_, String>(0), row.get::<_, i64>(1));
             }
-            assert!(Instant::now() < deadline, "nothing is noted");
+            assert!(Instant::now() < deadline, "no end offset was recorded");
             tokio::task::yield_now().await;
         };
         assert_eq!(noted, (log.id(), 1));
