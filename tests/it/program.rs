@@ -12,4 +12,4 @@ mod kept; // nothing existing is overwritten: elections, counts of other logs, v
 mod real; // real results and real ballots come out as they went in
 mod refused; // errors say what is wrong, where, and what to do, with the right exit code
 mod settings; // flag before environment before file before default; the help
-mod setup; // what a machine lacks is named, and installed after a yes // flag before environment before file before default; the help
+mod setup; // what a machine lacks is named, and installed after a yes

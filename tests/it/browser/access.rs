@@ -1,4 +1,5 @@
-//! What an automated check of accessibility finds, by the rules of WCAG 2.2 A and AA: axe-core, in `axe.min.js`.
+//! The automated accessibility check finds nothing serious by the rules of WCAG 2.2 A and AA: axe-core, in
+//! `axe.min.js`.
 
 use serde_json::Value;
 
@@ -7,9 +8,9 @@ use super::{VIEWS, address, counted};
 
 const AXE: &str = include_str!("axe/axe.min.js");
 
-/// Serious and critical violations, in words.
+/// Serious and critical violations, as text.
 async fn violations(browser: &Browser) -> Vec<String> {
-    // The policy of the page lets no script in that is not the page's; the driver's may.
+    // The page's content policy allows only its own scripts, but the driver may inject one.
     browser.get(&format!("(() => {{ {AXE}\n; return true; }})()")).await;
     let found = browser
         .run(
@@ -18,7 +19,7 @@ async fn violations(browser: &Browser) -> Vec<String> {
                                                        (error) => done(String(error)));",
         )
         .await;
-    assert!(found[0].as_u64() > Some(10), "it has looked: {found}");
+    assert!(found[0].as_u64() > Some(10), "axe has checked too little: {found}");
     let serious = |violation: &&Value| matches!(violation["impact"].as_str(), Some("serious" | "critical"));
     let words = |violation: &Value| {
         let nodes = violation["nodes"].as_array().unwrap().iter().take(3);

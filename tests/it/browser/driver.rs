@@ -1,5 +1,5 @@
-//! A real Chromium without a window, driven by chromedriver over WebDriver. One chromedriver a test process, one browser
-//! with a fresh profile a test.
+//! A real headless Chromium, driven by chromedriver over WebDriver. One chromedriver per test process; one browser with
+//! a fresh profile per test.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -24,7 +24,7 @@ struct Driver {
 fn driver() -> &'static Driver {
     static DRIVER: OnceLock<Driver> = OnceLock::new();
     DRIVER.get_or_init(|| {
-        // A browser ends when the pipe to its driver is closed.
+        // A browser exits when the pipe to its driver closes.
         let stop = r#"pid=$(cat "$0/pid" 2>/dev/null) && kill -KILL "$pid" 2>/dev/null"#;
         let (folder, guard) = guarded_by(stop, &[]);
         let mut command = Command::new("chromedriver");
@@ -32,7 +32,7 @@ fn driver() -> &'static Driver {
         #[expect(clippy::zombie_processes, reason = "the guard ends it")]
         let mut child = command.process_group(0).spawn().expect("start chromedriver; `tools/setup` installs it");
         std::fs::write(folder.join("pid"), child.id().to_string()).expect("write down the driver's id");
-        let mut said = BufReader::new(child.stdout.take().expect("a pipe was asked for"));
+        let mut said = BufReader::new(child.stdout.take().expect("stdout is piped"));
         let mut all = String::new();
         let port = loop {
             let mut line = String::new();
@@ -46,17 +46,17 @@ fn driver() -> &'static Driver {
                 break port.trim().trim_end_matches('.').parse::<u16>().expect("a port");
             }
         };
-        // It may go on saying things.
+        // Keep draining its output.
         std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
         Driver { address: format!("http://127.0.0.1:{port}"), folder, _guard: guard }
     })
 }
 
-/// How a browser is to be.
+/// The settings of a browser.
 pub struct Look {
     pub width: u32,
     pub height: u32,
-    /// What the browser asks for, as `fr-FR`.
+    /// The language that the browser requests, such as `fr-FR`.
     pub language: &'static str,
     pub dark: bool,
 }
@@ -78,7 +78,7 @@ impl Browser {
             "--remote-debugging-pipe".to_owned(),
             "--disable-gpu".to_owned(),
             "--disable-dev-shm-usage".to_owned(),
-            // What Chromium would ask the internet for itself is not the page's.
+            // Disable Chromium's own requests to the internet.
             "--disable-background-networking".to_owned(),
             "--no-first-run".to_owned(),
             format!("--user-data-dir={}", profile.display()),
@@ -104,7 +104,7 @@ impl Browser {
         browser
     }
 
-    /// The size of what is shown, whatever is around it.
+    /// Sets the size of the viewport, excluding the window's frame.
     pub async fn resize(&self, width: u32, height: u32) {
         let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
         self.devtools("Emulation.setDeviceMetricsOverride", metrics).await;
@@ -122,13 +122,13 @@ impl Browser {
         self.client.current_url().await.unwrap().to_string()
     }
 
-    /// What an expression is in the page.
+    /// Evaluates an expression in the page.
     pub async fn get(&self, expression: &str) -> Value {
         let script = format!("return ({expression});");
         self.client.execute(&script, vec![]).await.unwrap_or_else(|error| panic!("{expression}: {error}"))
     }
 
-    /// Waits until an expression is true in the page (not null, 0 or an empty text); gives it.
+    /// Waits until an expression is truthy in the page (not null, 0 or an empty string); returns its value.
     pub async fn until(&self, expression: &str) -> Value {
         let script = format!(
             "const done = arguments[0];
@@ -144,7 +144,7 @@ impl Browser {
             Ok(found) => found,
             Err(error) => {
                 let text = self.get("document.body.innerText").await;
-                panic!("`{expression}` does not become true: {error}\nthe page says: {text}");
+                panic!("`{expression}` did not become true: {error}\nthe page says: {text}");
             }
         }
     }
@@ -155,7 +155,7 @@ impl Browser {
         self.client.execute_async(&script, vec![]).await.unwrap_or_else(|error| panic!("{statements}: {error}"))
     }
 
-    /// Presses a key where the focus is.
+    /// Presses a key at the current focus.
     pub async fn press(&self, key: char) {
         let keys = KeyActions::new("keyboard".to_owned())
             .then(KeyAction::Down { value: key })
@@ -176,14 +176,14 @@ impl Browser {
         found.send_keys(text).await.unwrap();
     }
 
-    /// All that was said on the console since the last look: level and text.
+    /// All console messages since the last call: level and text.
     pub async fn console(&self) -> Vec<(String, String)> {
         let said = self.log("browser").await;
         let text = |line: &Value, field: &str| line[field].as_str().unwrap_or_default().to_owned();
         said.iter().map(|line| (text(line, "level"), text(line, "message"))).collect()
     }
 
-    /// The addresses of all that was asked for since the last look, but for what a browser has in itself.
+    /// The addresses of all requests since the last call, except for the browser's built-in pages.
     pub async fn requests(&self) -> Vec<String> {
         let mut asked = Vec::new();
         for line in self.log("performance").await {
@@ -226,7 +226,7 @@ impl Browser {
     }
 }
 
-/// A command of chromedriver that WebDriver does not have.
+/// A chromedriver command that is not part of WebDriver.
 #[derive(Debug)]
 struct Extension {
     method: &'static str,

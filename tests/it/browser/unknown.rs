@@ -1,4 +1,4 @@
-//! What nobody has said is shown as unknown, and more votes than registered voters as a warning.
+//! Missing figures are shown as unknown, and more votes than registered voters as a warning.
 
 use super::driver::{Browser, DESK};
 use super::{address, must_be_clean};

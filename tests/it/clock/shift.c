@@ -1,5 +1,5 @@
-/* Shows a process another time of day, by so many seconds as are written in the file CLOCK_SHIFT; loaded by LD_PRELOAD.
- * What passes between two looks (CLOCK_MONOTONIC) stays as it is. */
+/* Shifts the wall clock of a process by the number of seconds in the file named by CLOCK_SHIFT; loaded by LD_PRELOAD.
+ * CLOCK_MONOTONIC is unchanged. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-//! Each alert is quiet while all is well, and fires when it is not; and how Grafana is set up to tell.
+//! Each alert is silent while all is well and fires when it should; and how Grafana's alerting is provisioned.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use crate::architecture::relations;
 
 const PROVISIONING: &str = "deploy/grafana/provisioning";
 
-/// An alert as its file has it: a query, and above what its figure must not be.
+/// An alert as written in its file: a query, and the limit for its figure.
 struct Rule {
     uid: String,
     sql: String,
@@ -39,11 +39,11 @@ fn rules() -> Vec<Rule> {
     rules.collect()
 }
 
-/// The alerts that fire, each with what it fires for.
+/// The firing alerts, each with the names it fires for.
 async fn firing(reader: &Client) -> BTreeMap<String, Vec<String>> {
     let mut firing: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for rule in rules() {
-        // `$` would be a variable of the environment's, in a file that sets Grafana up.
+        // In a provisioning file, Grafana would expand `$` as an environment variable.
         assert!(!rule.sql.contains('$'), "{}", rule.sql);
         let table = Table::ask(reader, &rule.sql).await;
         let kinds: Vec<Kind> = table.columns.iter().map(|(_, kind)| *kind).collect();
@@ -80,7 +80,7 @@ async fn alerts_fire_when_they_should_and_only_then() {
     assert_eq!(fire(&change("+ 1")).await, apart);
     assert_eq!(fire(&change("- 1")).await, none);
 
-    // A vote in a wrong region: no sum over the regions shows it.
+    // A vote in the wrong region, which no sum over the regions shows.
     let elsewhere = |n: i32| {
         format!(
             "UPDATE tally SET votes = votes + CASE region WHEN (SELECT min(region) FROM region) THEN {n} ELSE -({n}) END
@@ -91,13 +91,13 @@ async fn alerts_fire_when_they_should_and_only_then() {
     assert_eq!(fire(&elsewhere(1)).await, ["scrutin-rows native and spark"]);
     assert_eq!(fire(&elsewhere(-1)).await, none);
 
-    // A region has fewer registered voters than votes.
+    // A region with fewer registered voters than votes.
     let register =
         |by: &str| format!("UPDATE region SET registered = {by} WHERE region = (SELECT min(region) FROM region)");
     assert_eq!(fire(&register("1 + 0 * registered")).await, ["scrutin-over-registered native, spark"]);
     assert_eq!(fire(&register("NULL")).await, none);
 
-    // The other counter sees how far the log goes, though the one that has stopped does not.
+    // The other counter sees the end of the log, though the stopped one does not.
     let ahead = "UPDATE position SET updated_at = now() - interval '61 seconds' WHERE counter = 'native';
                  UPDATE position SET end_offset = end_offset + 5 WHERE counter = 'spark' AND partition = 0";
     assert_eq!(fire(ahead).await, ["scrutin-stalled native"]);
@@ -113,7 +113,7 @@ async fn alerts_fire_when_they_should_and_only_then() {
     let caught_up = "UPDATE position SET end_offset = next_offset";
     assert_eq!(fire(caught_up).await, none);
 
-    // No counter runs any more, and votes come in: whoever serves the page has seen them.
+    // No counter runs any more while votes come in: the page's server has seen them.
     let stopped = "UPDATE position SET updated_at = now() - interval '61 seconds';
                    SELECT note_log_end(log, '{0}', ARRAY[(SELECT max(next_offset) + 5 FROM position WHERE partition = 0)])
                      FROM counter WHERE counter = 'native'";
@@ -121,16 +121,16 @@ async fn alerts_fire_when_they_should_and_only_then() {
     let counted = "UPDATE log_end SET end_offset = 0; UPDATE position SET updated_at = now()";
     assert_eq!(fire(counted).await, none);
 
-    // Nobody has looked at the log for two minutes, so nobody knows whether votes wait.
+    // Nobody has watched the log for two minutes, so it is unknown whether votes wait.
     let unseen = "UPDATE log_end SET seen_at = now() - interval '2 minutes';
                   UPDATE position SET updated_at = now() - interval '2 minutes'";
     assert_eq!(fire(unseen).await, ["scrutin-stalled native, spark"]);
     let seen = "UPDATE log_end SET seen_at = now(); UPDATE position SET updated_at = now()";
     assert_eq!(fire(seen).await, none);
 
-    // A count that never began.
+    // A count that never started.
     assert_eq!(fire("INSERT INTO log_end VALUES ('another log', 0, 5, now())").await, ["scrutin-stalled nobody"]);
-    // Nor does anybody look at one that is gone.
+    // Nor does anybody watch a log that is gone.
     let gone = "UPDATE log_end SET seen_at = now() - interval '2 minutes' WHERE log = 'another log'";
     assert_eq!(fire(gone).await, none);
 
@@ -142,7 +142,7 @@ async fn alerts_fire_when_they_should_and_only_then() {
 fn grafana_is_set_up_to_read_and_to_tell() {
     let sources = yaml(&format!("{PROVISIONING}/datasources/scrutin.yaml"));
     let sources = list(&sources, "datasources");
-    // Connections of their own for the alerts: a viewer can break one of the others, or keep them all busy.
+    // The alerts have their own connections: a viewer can break one of the others, or keep them all busy.
     assert_eq!(sources.iter().map(|source| text(source, "uid")).collect::<Vec<_>>(), ["scrutin", "scrutin-alerts"]);
     for source in sources {
         assert_eq!((text(source, "type"), text(source, "user")), ("grafana-postgresql-datasource", "scrutin_reader"));
@@ -157,7 +157,7 @@ fn grafana_is_set_up_to_read_and_to_tell() {
     let file = yaml(&format!("{PROVISIONING}/alerting/rules.yaml"));
     let groups = list(&file, "groups");
     for group in groups {
-        // Two folders of one title would be made.
+        // Two folders of the same title would be created.
         assert_ne!(text(group, "folder"), text(provider, "folder"));
         // `comparison` reads every row.
         let reads_rows = group.to_string().contains("FROM comparison");
@@ -167,7 +167,7 @@ fn grafana_is_set_up_to_read_and_to_tell() {
     assert_eq!(uids.len(), 7);
     let boards = dashboards();
     for rule in groups.iter().flat_map(|group| list(group, "rules")) {
-        // By these two Grafana makes links, and draws the alert into the panel.
+        // Grafana uses these two to make links and to draw the alert into the panel.
         let annotations = &rule["annotations"];
         let board = boards.iter().find(|(_, board)| board["uid"] == annotations["__dashboardUid__"]);
         let panels = list(&board.unwrap_or_else(|| panic!("no such dashboard: {rule}")).1, "panels");
@@ -190,7 +190,7 @@ fn grafana_is_set_up_to_read_and_to_tell() {
     }
 }
 
-/// A chart over time of what an alert looks at has a line where the alert begins: its limit, or one in its query.
+/// A time series of what an alert watches draws a line at the alert's limit, or at a limit in its query.
 fn draws_the_limit(panel: &Value, rule: &Value) {
     if panel["type"] != "timeseries" {
         return;
@@ -204,15 +204,15 @@ fn draws_the_limit(panel: &Value, rule: &Value) {
     assert!(steps.iter().filter_map(|step| step["value"].as_f64()).any(is_limit), "{}", panel["title"]);
 }
 
-/// What an annotation comes to with a label of the query's, or without one: then the query has failed.
+/// The text of an annotation with a label from the query, or without one, as when the query has failed.
 fn told(template: &str, label: Option<(&str, &str)>) -> String {
     let Some((before, rest)) = template.split_once("{{ with .Labels.") else { return template.to_owned() };
     let (name, rest) = rest.split_once(" }}").unwrap();
-    let (with, rest) = rest.split_once("{{ else }}").expect("words for a query that has failed");
+    let (with, rest) = rest.split_once("{{ else }}").expect("a text for a failed query");
     let (without, after) = rest.split_once("{{ end }}").unwrap();
     let chosen = match label {
         Some((label, value)) => {
-            assert_eq!(name, label, "the query gives no such label");
+            assert_eq!(name, label, "the query returns no such label");
             with.replace("{{ . }}", value)
         }
         None => without.to_owned(),
@@ -220,7 +220,7 @@ fn told(template: &str, label: Option<(&str, &str)>) -> String {
     [before, &chosen, after].concat()
 }
 
-/// "[no value] have counted as far, and differ" was said whenever PostgreSQL could not be asked.
+/// Regression: "[no value] have counted as far, and differ" was sent whenever PostgreSQL could not be queried.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_alert_says_nothing_that_a_failed_query_cannot_know() {
     let (kit, _place) = counted_day().await;

@@ -1,4 +1,4 @@
-//! compose.yaml, and what it must not have: each rule is seen to refuse what it is there for.
+//! compose.yaml and what it must not contain. Each rule is also shown to catch a violation.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,10 +7,10 @@ use serde_json::Value;
 use super::files::{dashboards, list, parse_yaml, read, root, text, yaml};
 use super::start;
 
-/// Of 8 GB, the system needs some itself.
+/// Of 8 GB; the system itself needs some.
 const MEMORY_BYTES_MAX: u64 = 7 << 30;
 
-/// What is wrong with a compose file, one line each.
+/// The violations in a compose file, one line each.
 fn faults(compose: &Value) -> Vec<String> {
     let mut faults = Vec::new();
     let mut memory = 0;
@@ -21,7 +21,7 @@ fn faults(compose: &Value) -> Vec<String> {
         if !service["image"].as_str().is_some_and(|image| is_pinned(&settled(image))) {
             fault("its image has no version");
         }
-        // Podman asks, or fails, where a name does not say which registry it is of.
+        // Without a registry in the name, Podman asks or fails.
         let names_registry = |image: &str| image.split_once('/').is_some_and(|(host, _)| host.contains(['.', ':']));
         let is_ours = service["image"].as_str().is_some_and(|image| image.starts_with("scrutin"));
         if is_ours && service["pull_policy"] != "never" {
@@ -34,14 +34,14 @@ fn faults(compose: &Value) -> Vec<String> {
         if restart.is_empty() {
             fault("nothing says whether it is started again");
         }
-        // Whether the votes are cast can only be seen in the log.
+        // Only the log shows whether the votes are cast.
         let has_health = service["healthcheck"]["test"].is_array() && service["healthcheck"]["disable"] != true;
         if !ends(service) && !has_health && name != "votes" {
             fault("it has no health check");
         }
         match service["mem_limit"].as_str().and_then(|limit| bytes(&settled(limit))) {
             None => fault("its memory has no limit"),
-            // One that ends, and one that runs when asked for, takes no room beside the others.
+            // A service that ends, or runs only on request, does not compete for memory.
             Some(limit) if !ends(service) && service["profiles"].is_null() => memory += limit,
             Some(_) => {}
         }
@@ -89,7 +89,7 @@ fn faults(compose: &Value) -> Vec<String> {
             }
         }
     }
-    // Compose builds all services at once, and one name cannot be exported twice at a time.
+    // Compose builds all services at once, and one image name cannot be exported twice at the same time.
     for image in ["scrutin:", "scrutin-spark:"] {
         let is_of = |service: &&Value| service["image"].as_str().is_some_and(|name| name.starts_with(image));
         let builders = services.values().filter(is_of).filter(|service| !service["build"].is_null()).count();
@@ -103,7 +103,7 @@ fn faults(compose: &Value) -> Vec<String> {
     faults
 }
 
-/// Does its work and ends, so its exit code says how it is.
+/// Whether the service does its work and exits, so that its exit code shows success.
 fn ends(service: &Value) -> bool {
     service["restart"].as_str().is_some_and(|restart| restart == "no" || restart.starts_with("on-failure"))
 }
@@ -118,7 +118,7 @@ fn bytes(limit: &str) -> Option<u64> {
     number.parse::<u64>().ok().map(|number| number << unit)
 }
 
-/// The text as it is where nobody has set a variable.
+/// The text with the default of every variable.
 pub fn settled(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -200,7 +200,7 @@ fn what_breaks_a_rule_is_refused() {
         ("  page:\n", "  page:\n    build: { context: . }\n", "scrutin: 2 services build it"),
         ("stop_grace_period: 1m\n  healthcheck", "healthcheck", "kafka: it is killed ten seconds after"),
     ] {
-        assert!(whole.contains(good), "nothing to break: {good}");
+        assert!(whole.contains(good), "not in compose.yaml: {good}");
         let found = faults(&parse_yaml(&whole.replacen(good, bad, 1)).unwrap_or_else(|error| panic!("{bad}: {error}")));
         assert!(found.iter().any(|found| found.starts_with(fault)), "{bad}: {found:?}");
     }
@@ -220,7 +220,7 @@ fn more_is_published_only_when_asked_for_and_to_this_machine() {
     assert_eq!(published, 2);
 }
 
-/// `.env.example` has each variable of the compose files, with the default that holds without it, and no other.
+/// `.env.example` has every variable of the compose files with its default, and no others.
 #[test]
 fn every_setting_is_in_the_example() {
     let mut used: BTreeMap<String, String> = BTreeMap::new();
@@ -233,7 +233,7 @@ fn every_setting_is_in_the_example() {
             assert!(known.is_none_or(|known| known == default), "{name} has two defaults");
         }
     }
-    // Compose's own.
+    // Compose's own variables.
     used.insert("COMPOSE_PROFILES".to_owned(), String::new());
     let example = read(&root().join(".env.example"));
     let told = example.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -286,10 +286,10 @@ fn images_are_of_known_versions_and_no_process_of_ours_is_root() {
         .filter(|(_, service)| service["user"].as_str().is_some_and(|user| user.starts_with('0')))
         .map(|(name, _)| name.as_str())
         .collect();
-    assert_eq!(roots, ["secrets"], "it gives each file to whom it is for");
+    assert_eq!(roots, ["secrets"], "only `secrets` runs as root, to set the owners of the files");
 }
 
-/// A variable that nobody sets would be nothing, without a word.
+/// Grafana silently treats an unset variable as empty.
 #[test]
 fn what_grafana_takes_from_its_environment_is_set() {
     let environment = start::environment(&[]).unwrap();
@@ -304,14 +304,15 @@ fn what_grafana_takes_from_its_environment_is_set() {
     }
 }
 
-/// One answer of 200,000 rows took Grafana a gigabyte, and one transaction left open a connection from everyone else.
+/// Regression: an answer of 200,000 rows took Grafana a gigabyte, and a transaction left open took a connection from
+/// all other viewers.
 #[test]
 fn what_one_viewer_can_take_from_grafana_is_bounded() {
     let compose = yaml("compose.yaml");
     let service = &compose["services"]["grafana"];
     let environment = &service["environment"];
     let rows: u32 = text(environment, "GF_DATAPROXY_ROW_LIMIT").parse().unwrap();
-    // As many as the regions of a country by communes, whose table is shown.
+    // At least as many as the communes of a country, whose table is shown.
     assert!((36_000..=50_000).contains(&rows), "{rows}");
     let limit = bytes(text(service, "mem_limit")).unwrap();
     let heap = text(environment, "GOMEMLIMIT").strip_suffix("MiB").unwrap().parse::<u64>().unwrap() << 20;
@@ -319,7 +320,7 @@ fn what_one_viewer_can_take_from_grafana_is_bounded() {
     assert_eq!(environment["PGOPTIONS"], "-c idle_in_transaction_session_timeout=5s");
 }
 
-/// What ended is not started again with the machine.
+/// A finished service is not restarted with the machine.
 #[test]
 fn what_is_not_done_goes_on_after_the_machine_was_restarted() {
     let compose = yaml("compose.yaml");
@@ -328,7 +329,7 @@ fn what_is_not_done_goes_on_after_the_machine_was_restarted() {
     assert_eq!(ended.collect::<Vec<_>>(), ["audit", "secrets", "setup"]);
 }
 
-/// One variable sets what each process of Spark that counts may take, and one what its container may.
+/// One variable sets the memory of each Spark process that counts, and one that of its container.
 #[test]
 fn sparks_server_and_workers_follow_the_same_settings() {
     let compose = yaml("compose.yaml");
@@ -343,5 +344,5 @@ fn sparks_server_and_workers_follow_the_same_settings() {
             properties.lines().find_map(|line| line.strip_prefix(&format!("spark.{process}.extraJavaOptions=")));
         assert_eq!(options, Some("-XX:+UseParallelGC -XX:+ExitOnOutOfMemoryError"), "{process}");
     }
-    assert!(!properties.contains("spark.local.dir"), "SPARK_LOCAL_DIRS says it");
+    assert!(!properties.contains("spark.local.dir"), "SPARK_LOCAL_DIRS sets it");
 }

@@ -1,4 +1,5 @@
-//! Every query of every dashboard, asked of a real count as the reader, gives rows with the columns that its panel needs.
+//! Every query of every dashboard, run on a real count as the reader, returns rows with the columns that its panel
+//! needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +13,7 @@ use crate::architecture::relations;
 use crate::kit::Kit;
 use crate::run::Place;
 
-/// The candidates that a chart has a place for, each with a query for name and colour.
+/// How many candidates a chart has slots for, each with a query for name and colour.
 const SLOTS: usize = 12;
 
 const FAULTS: [&str; 8] = [
@@ -26,12 +27,12 @@ const FAULTS: [&str; 8] = [
     "too_late",
 ];
 
-/// A day of votes with every kind of fault, counted twice, and audited: the count of a kit of its own.
+/// A day of votes with every kind of fault, counted twice and audited, in its own kit.
 pub async fn counted_day() -> (Kit, Place) {
     let kit = Kit::empty().await;
     let place = Place::of(&kit);
     place.ok("setup --voters 20000 --day 10m");
-    // More of them than the demo has, so that each reason to refuse a vote is there.
+    // More faults than in the demo, so that every reason to reject a vote occurs.
     let faults = FAULTS.map(|kind| format!(" --fault {kind}=0.002")).concat();
     place.ok(&format!("simulate --speed max --fault double_vote=0.01{faults} --truth truth.json"));
     place.ok("count --drain");
@@ -40,7 +41,7 @@ pub async fn counted_day() -> (Kit, Place) {
     (kit, place)
 }
 
-/// More candidates than a chart has places for, in one region, counted twice.
+/// More candidates than a chart has slots for, in one region, counted twice.
 pub async fn fifteen_candidates() -> (Kit, Place) {
     let kit = Kit::empty().await;
     let place = Place::of(&kit);
@@ -59,7 +60,7 @@ async fn every_query_gives_what_its_panel_needs() {
     show_all_of(&kit).await;
 }
 
-/// Before the first vote a dashboard may be empty; it must not be broken.
+/// Before the first vote a dashboard may be empty, but not broken.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_fails_before_the_first_vote() {
     let kit = Kit::empty().await;
@@ -89,7 +90,7 @@ async fn an_election_of_unknown_registered_voters_is_shown_too() {
     show_all_of(&kit).await;
 }
 
-/// An election of three candidates in two regions, with codes that mean somebody else in each, and no place on any map.
+/// An election with three candidates in two regions, where each region reuses the codes for other people, and no map.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_election_with_local_candidates_is_shown_too() {
     let kit = Kit::empty().await;
@@ -105,7 +106,7 @@ async fn an_election_with_local_candidates_is_shown_too() {
     show_all_of(&kit).await;
 }
 
-/// PostgreSQL is set up to sort by bytes, by which é comes behind z.
+/// PostgreSQL is configured to sort by bytes, which puts é after z.
 #[tokio::test(flavor = "multi_thread")]
 async fn regions_are_in_the_order_of_a_dictionary() {
     let kit = Kit::empty().await;
@@ -131,7 +132,7 @@ async fn regions_are_in_the_order_of_a_dictionary() {
     }
 }
 
-/// More candidates than a chart has places for: those with most votes have them.
+/// With more candidates than slots, those with the most votes get them.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_candidates_the_first_twelve_have_a_line() {
     let (kit, _place) = fifteen_candidates().await;
@@ -153,14 +154,14 @@ async fn of_many_candidates_the_first_twelve_have_a_line() {
     assert_eq!(lines, expected, "in the order of the ballot");
 }
 
-/// Records that somebody watches the log, however long the test takes: after a minute without, `waiting` is unknown.
+/// Records that the log is being watched, however long the test takes: `waiting` is unknown after a minute without.
 pub async fn keep_watch(kit: &Kit) {
     let sql =
         "INSERT INTO log_end SELECT DISTINCT log, 0, 0, now() + interval '1 day' FROM counter ON CONFLICT DO NOTHING";
     kit.owner().await.batch_execute(sql).await.unwrap();
 }
 
-/// Looks at all dashboards of what a kit's database has counted, with everything chosen and with one of each.
+/// Checks all dashboards on the count in a kit's database, with everything selected and with one of each.
 pub async fn show_all_of(kit: &Kit) {
     keep_watch(kit).await;
     let reader = kit.db().connect(Role::Reader).await.unwrap_or_else(|error| panic!("{error}"));
@@ -172,7 +173,7 @@ pub async fn show_all_of(kit: &Kit) {
         for (_, sql) in queries(&board) {
             let read = relations(sql);
             let strange = read.iter().find(|relation| !views.contains(**relation));
-            assert_eq!(strange, None, "{name} reads what is no view: {sql}");
+            assert_eq!(strange, None, "{name} reads something other than a view: {sql}");
         }
         for choose_all in [true, false] {
             let view = look_at(&reader, &board, choose_all).await;
@@ -188,7 +189,7 @@ pub async fn show_all_of(kit: &Kit) {
     }
 }
 
-/// A time range with all of the votes and commits in it.
+/// A time range that contains all votes and commits.
 async fn whole_day(reader: &Client) -> View {
     let sql = "SELECT rfc3339(least(min(opens_at), now()) - interval '1 minute'), rfc3339(greatest(max(closes_at), now()) + interval '1 minute')
                  FROM elections";
@@ -196,16 +197,16 @@ async fn whole_day(reader: &Client) -> View {
     View { from: row.get(0), to: row.get(1), interval_seconds: 10, ..View::default() }
 }
 
-/// The dashboard as it is opened once there is something to choose in each variable.
+/// The dashboard as it opens once every variable has something to select.
 pub async fn look_at(reader: &Client, board: &Value, choose_all: bool) -> View {
     let view = open(reader, board, choose_all).await;
     for (name, choice) in &view.variables {
-        assert!(!matches!(choice, Choice::These(values) if values == &[""]), "there is nothing to choose in {name}");
+        assert!(!matches!(choice, Choice::These(values) if values == &[""]), "there is nothing to select in {name}");
     }
     view
 }
 
-/// The dashboard as it is opened: each variable asks with those before it, and is empty where it finds nothing.
+/// The dashboard as it opens: each variable is queried with those before it, and is empty if its query returns nothing.
 pub async fn open(reader: &Client, board: &Value, choose_all: bool) -> View {
     let mut view = whole_day(reader).await;
     for variable in asking_variables(board) {
@@ -222,17 +223,17 @@ pub async fn open(reader: &Client, board: &Value, choose_all: bool) -> View {
     view
 }
 
-/// All but the choice of the data source.
+/// All variables except the data source.
 fn asking_variables(board: &Value) -> impl Iterator<Item = &Value> {
     list(&board["templating"], "list").iter().filter(|variable| variable["type"] == "query")
 }
 
-/// All but those that Grafana fills itself, as with its alerts.
+/// All annotations except those that Grafana fills itself, as with its alerts.
 pub fn asking_panels(board: &Value) -> impl Iterator<Item = &Value> {
     list(board, "panels").iter().filter(|panel| panel["targets"].is_array())
 }
 
-/// All SQL of a dashboard, each with what it is for.
+/// All SQL of a dashboard, each with its purpose.
 fn queries(board: &Value) -> Vec<(String, &str)> {
     let mut found = Vec::new();
     for variable in asking_variables(board) {
@@ -252,7 +253,7 @@ fn queries(board: &Value) -> Vec<(String, &str)> {
 /// A panel and the answers to its queries.
 pub struct Shown<'a> {
     panel: &'a Value,
-    /// By the query's id: its format, and what it gave.
+    /// By query id: the format and the answer.
     pub answers: BTreeMap<&'a str, (&'a str, Table)>,
 }
 
@@ -270,7 +271,7 @@ impl<'a> Shown<'a> {
         let transformations: Vec<&Value> = self.panel["transformations"].as_array().into_iter().flatten().collect();
         let configs: BTreeSet<&str> =
             transformations.iter().filter_map(|it| it["options"]["configRefId"].as_str()).collect();
-        // What is drawn, and not only how it is drawn.
+        // The data itself, without the queries that only style it.
         let data: Vec<(&str, &Table)> = self
             .answers
             .iter()
@@ -282,7 +283,7 @@ impl<'a> Shown<'a> {
         let numbers = |table: &Table| table.columns.iter().filter(|(_, kind)| *kind == Kind::Number).count();
         for (_, table) in &data {
             assert!(!table.rows.is_empty(), "{name} is empty");
-            assert!(table.columns.iter().all(|(_, kind)| *kind != Kind::Bool), "{name}: true and false are no words");
+            assert!(table.columns.iter().all(|(_, kind)| *kind != Kind::Bool), "{name}: a boolean column");
         }
         let (format, table) = data[0];
         let is_in_rows = transformations.iter().any(|it| it["id"] == "rowsToFields");
@@ -312,12 +313,12 @@ impl<'a> Shown<'a> {
             "stat" | "bargauge" | "piechart" if is_in_rows => {}
             "stat" => assert_eq!(table.rows.len(), 1, "{name}"),
             "table" => assert_eq!(format, "table", "{name}"),
-            other => panic!("{name}: nothing is known of a panel of the type {other}"),
+            other => panic!("{name}: unknown panel type {other}"),
         }
         for transformation in &transformations {
             self.check_transformation(name, transformation, &fields, data[0].1);
         }
-        // A series may be missing; that each is there in some view is for Grafana's own matchers to say, see drawing.rs.
+        // A series may be missing; Grafana's own matchers check that each occurs in some view, see drawing.rs.
         if self.panel["type"] == "table" {
             for rule in list(&self.panel["fieldConfig"], "overrides") {
                 assert_eq!(rule["matcher"]["id"], "byName", "{name}");
@@ -338,9 +339,9 @@ impl<'a> Shown<'a> {
                 let (label, value) = (mapped("field.name").unwrap(), mapped("field.value").unwrap());
                 assert_eq!(data.kind(label), Some(Kind::Text), "{name}: {label}");
                 let labels: BTreeSet<_> = data.values(label).into_iter().map(Option::unwrap).collect();
-                assert_eq!(labels.len(), data.rows.len(), "{name}: two rows of one name");
+                assert_eq!(labels.len(), data.rows.len(), "{name}: two rows with the same name");
                 assert!(data.values(value).iter().all(Option::is_some), "{name}: {value}");
-                // Words are shown only if the panel asks for more than numbers.
+                // Texts are shown only if the panel asks for more than numbers.
                 let shows_words = self.panel["options"]["reduceOptions"]["fields"] == "/.*/";
                 assert_eq!(data.kind(value) == Some(Kind::Text), shows_words, "{name}");
                 if let Some(color) = mapped("color") {
@@ -358,8 +359,8 @@ impl<'a> Shown<'a> {
                 are_colors(name, config, color);
                 let wanted = text(matcher, "options");
                 if matcher["id"] == "byName" {
-                    // A place of its own for each candidate that there is, up to the last place.
-                    let number: usize = wanted.parse().expect("the place of a candidate");
+                    // One slot for each candidate, up to the last slot.
+                    let number: usize = wanted.parse().expect("the slot of a candidate");
                     assert!((1..=SLOTS).contains(&number), "{name}");
                     assert_eq!(config.rows.len() == 1, fields.contains(wanted), "{name}: place {wanted}");
                 } else {
@@ -373,12 +374,12 @@ impl<'a> Shown<'a> {
                     }
                 }
             }
-            other => panic!("{name}: nothing is known of the transformation {other}"),
+            other => panic!("{name}: unknown transformation {other}"),
         }
     }
 }
 
-/// What Grafana calls the columns, or the series if they are drawn over time.
+/// Grafana's names for the columns, or for the series if drawn over time.
 fn fields(name: &str, format: &str, table: &Table) -> Vec<String> {
     let columns = table.columns.iter().map(|(column, _)| column.clone());
     if format == "table" {
@@ -398,15 +399,15 @@ fn fields(name: &str, format: &str, table: &Table) -> Vec<String> {
         table.columns.iter().filter(|(_, kind)| *kind == Kind::Text).map(|(column, _)| column.as_str()).collect();
     match texts[..] {
         [] => columns.filter(|column| column != "time").collect(),
-        // The values of `metric` are the names of the series.
+        // The values of `metric` name the series.
         ["metric"] => table.values("metric").into_iter().flatten().map(str::to_owned).collect(),
-        _ => panic!("{name}: only `metric` may be a word in a series: {texts:?}"),
+        _ => panic!("{name}: only `metric` may be a text column of a series: {texts:?}"),
     }
 }
 
 fn are_colors(name: &str, table: &Table, column: &str) {
     for color in table.values(column).into_iter().flatten() {
         let is_color = color.len() == 7 && color.starts_with('#');
-        assert!(is_color, "{name}: {color} is no colour");
+        assert!(is_color, "{name}: {color} is not a colour");
     }
 }

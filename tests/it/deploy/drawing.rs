@@ -1,4 +1,5 @@
-//! Each panel goes through Grafana's own library, with the answers of real counts: transformations, matchers, units and colours.
+//! Runs each panel through Grafana's own library with the answers of real counts: transformations, matchers, units and
+//! colours.
 
 use std::io::Write;
 use std::path::Path;
@@ -14,7 +15,7 @@ use super::grafana::{Kind, Table, View};
 use crate::kit::Kit;
 use crate::run::Place;
 
-/// tools/check-dashboards says what is wrong. Without Node.js it says that it was skipped.
+/// tools/check-dashboards reports what is wrong. Without Node.js it reports that it was skipped.
 #[tokio::test(flavor = "multi_thread")]
 async fn grafana_can_draw_what_each_query_gives() {
     let (day, _day_place) = counted_day().await;
@@ -29,7 +30,7 @@ async fn grafana_can_draw_what_each_query_gives() {
     check(file.path()).await;
 }
 
-/// The answers to all queries of all dashboards, with everything chosen and with one of each.
+/// The answers to all queries of all dashboards, with everything selected and with one of each.
 async fn looks_at(kit: &Kit, name: &str) -> Vec<Value> {
     keep_watch(kit).await;
     let reader = kit.db().connect(Role::Reader).await.unwrap();
@@ -68,7 +69,7 @@ async fn panels(reader: &Client, board: &Value, view: &View) -> Value {
     Value::Object(panels)
 }
 
-/// As Grafana's library calls the kinds of fields.
+/// Grafana's names for the field kinds.
 fn answer(format: &str, table: &Table) -> Value {
     let columns = table.columns.iter().map(|(name, kind)| {
         let kind = match kind {
@@ -90,7 +91,7 @@ async fn check(answers: &Path) {
     let said = [done.stdout, done.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
     assert!(done.status.success(), "tools/check-dashboards: {}\n{said}", done.status);
     if said.contains("SKIPPED") {
-        // Straight to the terminal: what a passing test prints is not shown.
+        // Write to the terminal directly: the output of a passing test is captured.
         std::io::stderr().write_all(said.as_bytes()).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! Reads what is in `deploy/`, and compose.yaml.
+//! Reads the files in `deploy/`, and compose.yaml.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ pub fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("read {}: {error}", path.display()))
 }
 
-/// A file of YAML, anchors and merges resolved.
+/// A YAML file with anchors and merges resolved.
 pub fn yaml(name: &str) -> Value {
     parse_yaml(&read(&root().join(name))).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
@@ -21,7 +21,7 @@ pub fn parse_yaml(text: &str) -> Result<Value, String> {
     serde_saphyr::from_str(text).map_err(|error| error.to_string())
 }
 
-/// The dashboards, with the names of their files.
+/// The dashboards with their file names.
 pub fn dashboards() -> Vec<(String, Value)> {
     let folder = root().join("deploy/grafana/dashboards");
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -31,7 +31,7 @@ pub fn dashboards() -> Vec<(String, Value)> {
     files.iter().map(|path| (name(path), serde_json::from_str(&read(path)).expect("a dashboard is JSON"))).collect()
 }
 
-/// The elements of a list that must be there.
+/// The elements of a required list.
 #[track_caller]
 pub fn list<'a>(value: &'a Value, field: &str) -> &'a [Value] {
     value[field].as_array().unwrap_or_else(|| panic!("no list `{field}` in {value:.200}"))

@@ -1,4 +1,4 @@
-//! The dashboards as they are written: what Grafana needs, what its linter wants, and the words of a newsroom.
+//! How the dashboards are written: what Grafana needs, what its linter checks, and a newsroom's vocabulary.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::files::{dashboards, list, text, yaml};
 
-/// Each refresh cancels the one before: faster, and on a day of twelve hours panels stay empty.
+/// Each refresh cancels the one before, so with faster refreshes panels stay empty on a day of twelve hours.
 const REFRESH_SECONDS_MIN: u32 = 5;
 
 #[test]
@@ -17,7 +17,7 @@ fn the_dashboards_are_whole() {
     for (name, board) in &boards {
         assert_eq!(text(board, "uid"), format!("scrutin-{name}"));
         assert_eq!((&board["schemaVersion"], &board["editable"]), (&42.into(), &false.into()), "{name}");
-        assert!(board.get("id").is_none(), "{name}: the id is Grafana's to give");
+        assert!(board.get("id").is_none(), "{name}: Grafana assigns the id");
         assert!(!text(board, "description").is_empty() && list(board, "tags").contains(&"scrutin".into()), "{name}");
         let links = list(board, "links");
         assert!(links.iter().any(|link| link["type"] == "dashboards" && link["tags"][0] == "scrutin"), "{name}");
@@ -27,12 +27,12 @@ fn the_dashboards_are_whole() {
         let mut cells = BTreeSet::new();
         for panel in list(board, "panels") {
             let title = text(panel, "title");
-            assert!(ids.insert(panel["id"].as_u64().unwrap()), "{name}, {title}: its id is another one's too");
+            assert!(ids.insert(panel["id"].as_u64().unwrap()), "{name}, {title}: another panel has the same id");
             let place = |side: &str| panel["gridPos"][side].as_u64().unwrap();
             assert!(place("x") + place("w") <= 24, "{name}, {title} is too wide");
             for x in place("x")..place("x") + place("w") {
                 for y in place("y")..place("y") + place("h") {
-                    assert!(cells.insert((x, y)), "{name}, {title} lies on another one");
+                    assert!(cells.insert((x, y)), "{name}, {title} overlaps another panel");
                 }
             }
         }
@@ -47,21 +47,22 @@ fn the_dashboards_are_whole() {
     let least = &compose["services"]["grafana"]["environment"]["GF_DASHBOARDS_MIN_REFRESH_INTERVAL"];
     assert_eq!(*least, format!("{REFRESH_SECONDS_MIN}s"));
     let night = &boards.iter().find(|(name, _)| name == "election-night").unwrap().1;
-    // Each refresh cancels the one before: faster, and on a long day the panels stay empty.
+    // Each refresh cancels the one before, so with faster refreshes panels stay empty on a long day.
     assert_eq!(night["refresh"], "5s");
     let asked: Vec<&str> = list(&night["templating"], "list").iter().map(|it| text(it, "name")).collect();
     assert!(["election", "counter", "region", "candidate"].iter().all(|name| asked.contains(name)), "{asked:?}");
 }
 
-/// <https://github.com/grafana/dashboard-linter> has the rules. Left out are those for Prometheus, and the one that wants every
-/// variable asked anew as time passes: here it is the counter, and what depends on it follows.
+/// The rules are at <https://github.com/grafana/dashboard-linter>. Omitted are those for Prometheus, and the one that
+/// requires every variable to refresh as time passes: here only the counter does, and the variables that depend on it
+/// follow.
 #[test]
 fn the_rules_of_grafanas_linter_hold() {
     for (name, board) in dashboards() {
         let source = &list(&board["templating"], "list")[0];
         assert_eq!((text(source, "name"), text(source, "type")), ("datasource", "datasource"), "{name}");
         assert_eq!(source["query"], "grafana-postgresql-datasource", "{name}");
-        // The file says which one it is here; imported elsewhere, whoever looks chooses.
+        // The file names the data source used here; when imported elsewhere, the user selects one.
         assert_eq!(source["current"]["value"], "scrutin", "{name}");
         let is_chosen = |it: &Value| it["datasource"]["uid"] == "${datasource}";
         let variables = list(&board["templating"], "list").iter().filter(|it| it["type"] == "query");
@@ -69,7 +70,7 @@ fn the_rules_of_grafanas_linter_hold() {
         assert_eq!(board["editable"], false, "{name}");
         for panel in list(&board, "panels") {
             let title = text(panel, "title");
-            assert!(!title.is_empty() && text(panel, "description").len() > 10, "{name}, {title} says what it shows");
+            assert!(!title.is_empty() && text(panel, "description").len() > 10, "{name}, {title} has no description");
             if panel["type"] != "alertlist" {
                 let targets = list(panel, "targets");
                 assert!(!targets.is_empty() && targets.iter().all(is_chosen) && is_chosen(panel), "{name}, {title}");
@@ -79,7 +80,7 @@ fn the_rules_of_grafanas_linter_hold() {
     }
 }
 
-/// What a newsroom reads aloud: a difference of two shares is in points, and no word is one of the database's.
+/// A newsroom reads these aloud: the difference of two shares is in points, and no label is a database term.
 #[test]
 fn election_night_has_the_words_of_a_newsroom() {
     let boards = dashboards();
@@ -106,11 +107,11 @@ fn election_night_has_the_words_of_a_newsroom() {
         }
     }
     let rejections = list(board("trust"), "panels").iter().find(|it| it["title"] == "Rejections over time").unwrap();
-    // Beside it is the sum of all day, which may be another.
+    // Next to it is the sum of the whole day, which may differ.
     assert!(text(&rejections["fieldConfig"]["defaults"], "noValue").contains("in this time range"));
 }
 
-/// A figure has a unit; words have none.
+/// Numbers have a unit; texts have none.
 fn check_unit(name: &str, panel: &Value) {
     let unit = &panel["fieldConfig"]["defaults"]["unit"];
     let shows_words = panel["options"]["reduceOptions"]["fields"].as_str().is_some_and(|fields| !fields.is_empty())
@@ -122,14 +123,15 @@ fn check_unit(name: &str, panel: &Value) {
 
 fn check_variables(name: &str, board: &Value) {
     let variables = list(&board["templating"], "list");
-    let counter = variables.iter().find(|it| it["name"] == "counter").expect("a choice of the counter");
-    // Opened before the first count it is empty, and those after it too: it asks again as time passes, and they follow it.
+    let counter = variables.iter().find(|it| it["name"] == "counter").expect("a variable for the counter");
+    // Opened before the first count, it and the variables after it are empty: it refreshes as time passes, and they
+    // follow.
     assert_eq!(counter["refresh"], 2, "{name}");
     let known: BTreeSet<&str> = list(&board["templating"], "list").iter().map(|it| text(it, "name")).collect();
     let all = board.to_string();
     for used in all.split("${").skip(1) {
         let used = used.split([':', '}']).next().unwrap();
-        assert!(known.contains(used) || used.starts_with("__"), "{name} uses ${{{used}}}, which is no variable");
+        assert!(known.contains(used) || used.starts_with("__"), "{name} uses ${{{used}}}, which is not a variable");
     }
     for variable in known {
         let uses = all.matches(&format!("${{{variable}:")).count() + all.matches(&format!("${{{variable}}}")).count();
@@ -137,7 +139,7 @@ fn check_variables(name: &str, board: &Value) {
     }
 }
 
-/// Addresses of dashboards lead to one that there is.
+/// Links to dashboards lead to existing ones.
 fn check_addresses(name: &str, value: &Value, uids: &BTreeSet<&str>) {
     match value {
         Value::Object(fields) => fields.values().for_each(|value| check_addresses(name, value, uids)),

@@ -1,11 +1,11 @@
-//! The dashboards in French are made from those in English by tools/translate-dashboards, and hold nothing else.
+//! tools/translate-dashboards generates the French dashboards from the English ones, and they contain nothing else.
 
 use std::process::Command;
 
 use super::files::root;
 use crate::run::{Place, Running};
 
-/// The dashboards, the words and the tool, to be changed.
+/// A copy of the dashboards, the dictionary and the tool, to be modified.
 fn copy() -> Place {
     let place = Place::bare();
     for folder in ["deploy", "tools"] {

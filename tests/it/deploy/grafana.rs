@@ -1,23 +1,23 @@
-//! Sends a query as Grafana does: variables and macros of the data source for PostgreSQL are replaced as its documentation
-//! says, and then it is asked as the reader.
+//! Sends a query as Grafana does: replaces variables and macros of the PostgreSQL data source as its documentation
+//! describes, then runs the query as the reader.
 //!
-//! <https://grafana.com/docs/grafana/latest/datasources/postgres/> has the macros, and
-//! <https://grafana.com/docs/grafana/latest/dashboards/variables/variable-syntax/> the formats of variables.
+//! <https://grafana.com/docs/grafana/latest/datasources/postgres/> documents the macros, and
+//! <https://grafana.com/docs/grafana/latest/dashboards/variables/variable-syntax/> the variable formats.
 
 use std::collections::BTreeMap;
 
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-/// What is chosen in a variable.
+/// The selection of a variable.
 #[derive(Clone, Debug)]
 pub enum Choice {
-    /// All, for which the dashboard says what to put in.
+    /// Everything selected; the dashboard says what to substitute.
     All(String),
     These(Vec<String>),
 }
 
-/// What a dashboard is looked at with.
+/// The time range and the variables of a view of a dashboard.
 #[derive(Clone, Debug, Default)]
 pub struct View {
     pub variables: BTreeMap<String, Choice>,
@@ -28,7 +28,7 @@ pub struct View {
 }
 
 impl View {
-    /// The SQL that PostgreSQL is sent.
+    /// The SQL that is sent to PostgreSQL.
     pub fn expand(&self, sql: &str) -> String {
         let mut sent = String::new();
         let mut rest = sql;
@@ -47,7 +47,7 @@ impl View {
 
     fn variable(&self, variable: &str) -> String {
         let (name, format) = variable.split_once(':').unwrap_or((variable, "none"));
-        // Only this one quotes, so that no value can be a part of the query.
+        // Only this format quotes, so that no value can alter the query.
         assert_eq!(format, "sqlstring", "the format of the variable {name}");
         match self.variables.get(name).unwrap_or_else(|| panic!("no variable {name}")) {
             Choice::All(value) => value.clone(),
@@ -59,7 +59,7 @@ impl View {
         }
     }
 
-    /// Replaces the macro that the text begins with; gives what is behind it.
+    /// Replaces the macro that the text starts with; returns the rest.
     fn macro_of<'a>(&self, text: &'a str, sent: &mut String) -> &'a str {
         let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
         let (name, rest) = text.split_at(end);
@@ -71,7 +71,7 @@ impl View {
                 return rest.strip_prefix("()").expect(name);
             }
             "__timeFilter" | "__timeGroupAlias" => {
-                // To the first parenthesis that closes, whatever it belongs to.
+                // Up to the first closing parenthesis, whatever it belongs to.
                 let (arguments, rest) = rest.strip_prefix('(').and_then(|rest| rest.split_once(')')).expect(name);
                 let arguments: Vec<&str> = arguments.split(',').map(str::trim).collect();
                 let column = arguments[0];
@@ -93,7 +93,7 @@ impl View {
     }
 }
 
-/// What a column holds, as far as a panel minds.
+/// The type of a column, as far as panels distinguish it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Number,
@@ -109,7 +109,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Asks; the query is as PostgreSQL takes it.
+    /// Runs a query that is already in PostgreSQL's syntax.
     pub async fn ask(client: &Client, sql: &str) -> Table {
         let prepared = client.prepare(sql).await.unwrap_or_else(|error| panic!("{error:?}\n{sql}"));
         let columns = prepared.columns().iter().map(|column| {
@@ -118,7 +118,7 @@ impl Table {
                 Type::TEXT | Type::VARCHAR => Kind::Text,
                 Type::TIMESTAMPTZ => Kind::Time,
                 Type::BOOL => Kind::Bool,
-                ref other => panic!("Grafana makes nothing of {other} in {}\n{sql}", column.name()),
+                ref other => panic!("Grafana does not support {other} in {}\n{sql}", column.name()),
             };
             (column.name().to_owned(), kind)
         });
@@ -134,7 +134,7 @@ impl Table {
         self.columns.iter().find(|(name, _)| name == column).map(|(_, kind)| *kind)
     }
 
-    /// The values of a column that must be there.
+    /// The values of a required column.
     #[track_caller]
     pub fn values(&self, column: &str) -> Vec<Option<&str>> {
         let place = self.columns.iter().position(|(name, _)| name == column);

@@ -1,11 +1,11 @@
-//! The images: what they are built from is there to be built in, and nothing else is.
+//! The images: all build inputs reach the builder, and nothing else does.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use super::files::{read, root};
 
-/// Files that the program's sources take in by `include_str!` and `include_bytes!`, by their paths in the repository.
+/// Files that the sources include by `include_str!` and `include_bytes!`, by their paths in the repository.
 fn built_in() -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let mut folders = vec![root().join("src"), root().join("crates")];
@@ -27,7 +27,7 @@ fn built_in() -> BTreeSet<PathBuf> {
     found
 }
 
-/// A path below the repository's own folder.
+/// The path relative to the repository.
 fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {
@@ -39,12 +39,12 @@ fn plain(path: &Path) -> PathBuf {
     plain.strip_prefix(root()).unwrap_or_else(|_| panic!("{} is outside", path.display())).to_owned()
 }
 
-/// Whether a file gets to the builder. The classic one reads no other file than this.
+/// Whether .dockerignore lets a file through to the builder. The classic builder reads no other ignore file.
 fn is_sent(path: &Path) -> bool {
     let ignored = read(&root().join(".dockerignore"));
     let mut lines = ignored.lines().filter(|line| !line.starts_with('#'));
     assert_eq!(lines.next(), Some("*"));
-    lines.any(|line| path.starts_with(line.strip_prefix('!').expect("what is let in")))
+    lines.any(|line| path.starts_with(line.strip_prefix('!').expect("a line that lets something in")))
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn both_images_get_what_they_copy() {
             let mut words: Vec<&str> = line.split_whitespace().collect();
             words.pop();
             for word in words.into_iter().take_while(|word| !word.starts_with("--from")) {
-                // The folder of elections is the user's; only the example in it is built in.
+                // The folder of elections belongs to the user; only the example in it is built in.
                 let path = if word == "elections" { "elections/presidential" } else { word };
                 assert!(root().join(path).exists() && is_sent(Path::new(path)), "{file} copies {word}");
                 copied += 1;
@@ -85,7 +85,7 @@ fn what_a_user_puts_beside_the_example_is_not_sent_to_the_builder() {
     }
 }
 
-/// A line of a script that ends in CR is another command to the containers' shell.
+/// To the containers' shell, a script line that ends in CR is a different command.
 #[test]
 fn lines_end_the_same_on_every_machine() {
     let attributes = read(&root().join(".gitattributes"));
@@ -93,7 +93,7 @@ fn lines_end_the_same_on_every_machine() {
     assert!(attributes.lines().any(|line| line == "*.png binary"), "{attributes}");
 }
 
-/// In a clone made with umask 077 the scripts belong to their owner alone, and the containers' users are others.
+/// In a clone made with umask 077, only the owner can read the scripts, and the containers run as other users.
 #[test]
 fn the_images_scripts_can_be_run_by_every_user() {
     for (file, folder) in [("Dockerfile", "/usr/local/lib/scrutin"), ("deploy/spark/Dockerfile", "/opt/scrutin")] {

@@ -1,4 +1,4 @@
-//! The scripts of the containers and of who starts them, each run with stand-ins for the programs that they call.
+//! The scripts of the containers and of the person who starts them, run with stubs for the programs they call.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use super::files::root;
 use crate::run::{Place, Running};
 
-/// A program of the place's own, found before the system's.
+/// A stub in the place's `bin`, found before the system's program.
 fn stand_in(place: &Place, name: &str, script: &str) {
     place.write(&format!("bin/{name}"), format!("#!/bin/sh\n{script}\n"));
     allow(&place.path(&format!("bin/{name}")), 0o755);
@@ -21,12 +21,12 @@ fn allow(path: &Path, mode: u32) {
     std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
 }
 
-/// A clone, as far as the scripts look at it.
+/// A clone, as far as the scripts read it.
 fn clone() -> Place {
     let place = Place::bare();
     place.write("elections/presidential/regions.csv", "code,name\n");
     run(Command::new("cp").arg("-R").arg(root().join("deploy")).arg(place.path("")));
-    // Whatever the umask of who runs the tests.
+    // Independent of the umask of whoever runs the tests.
     run(Command::new("chmod").args(["-R", "a+rX"]).arg(place.path("")));
     place
 }
@@ -35,7 +35,7 @@ fn run(command: &mut Command) {
     assert!(command.status().unwrap().success(), "{command:?}");
 }
 
-/// A script of the clone's.
+/// A script of the clone.
 fn script(place: &Place, line: &str) -> Command {
     let mut words = line.split_whitespace();
     let mut command = Command::new(place.path(words.next().unwrap()));
@@ -44,7 +44,7 @@ fn script(place: &Place, line: &str) -> Command {
     command
 }
 
-/// A machine that has all that is needed.
+/// A machine that meets all requirements.
 fn good_machine() -> Place {
     let place = clone();
     docker(&place, "28.1.1", 8 << 30, "2.40.0");
@@ -104,14 +104,14 @@ fn check_says_what_a_machine_lacks() {
     assert!(check(&settings, &[("GRAFANA_PORT", "")]).fails(1).contains("set GRAFANA_PORT"));
 }
 
-/// As a user that no file belongs to, as those in the containers are.
+/// As a user that owns no file, like the containers' users.
 #[test]
 fn files_that_the_containers_may_not_read_are_named() {
     let place = clone();
     let readable = || {
         let mut command = script(&place, "deploy/scrutin/readable");
         command.arg(place.path("elections"));
-        // Where it is not root, a file that its own user may not read.
+        // When not root, make the file unreadable for its own user.
         if nix::unistd::getuid().is_root() {
             command.uid(65534);
         }
@@ -128,7 +128,7 @@ fn files_that_the_containers_may_not_read_are_named() {
     }
 }
 
-/// The container is started again with the machine, and whenever it has ended.
+/// The container restarts with the machine, and whenever it has exited.
 #[test]
 fn the_votes_wait_once_all_of_them_are_cast() {
     let place = clone();
@@ -142,7 +142,7 @@ fn the_votes_wait_once_all_of_them_are_cast() {
     stand_in(&place, "scrutin", "exit 4");
     Running::start(script(&place, "deploy/scrutin/election votes")).end().fails(4);
 
-    // Stopped while it casts, it ends as the program does.
+    // When stopped while casting, it exits as the program does.
     stand_in(
         &place,
         "scrutin",
@@ -179,14 +179,14 @@ fn spark_is_started_with_the_memory_that_is_set() {
     let server = start("connect");
     assert!(server.contains("--driver-memory 5g --conf spark.executor.memory=5g"), "{server}");
     assert!(server.contains("--conf spark.driver.host=172.18.0.5 "), "{server}");
-    // Its heap would be that of a daemon.
+    // That would set the heap of a daemon.
     assert!(!server.contains("SPARK_DAEMON_MEMORY"), "{server}");
     assert!(server.contains(&format!("SPARK_LOCAL_DIRS={}/", scratch.display())), "{server}");
     assert!(server.contains("\nheld\n") && !server.contains("killed"), "{server}");
     assert_eq!(
         server.lines().skip_while(|line| !line.starts_with("spark-submit ")).count(),
         3,
-        "its own, and the one held"
+        "its own folder and the held one"
     );
 
     let worker = start("worker");
@@ -197,5 +197,5 @@ fn spark_is_started_with_the_memory_that_is_set() {
         assert!(daemon.contains("SPARK_DAEMON_MEMORY=384m"), "{daemon}");
     }
     drop(holder);
-    assert!(!start("connect").contains("held"), "nobody has it any more");
+    assert!(!start("connect").contains("held"), "the folder is no longer held");
 }

@@ -1,4 +1,4 @@
-//! deploy/grafana/start: what Grafana is given by what .env says, and who is told of alerts.
+//! deploy/grafana/start: what it passes to Grafana according to .env, and who receives alerts.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -10,16 +10,16 @@ use super::files::{dashboards, list, parse_yaml, read, root, text, yaml};
 use crate::kit::Kit;
 use crate::run::{Place, Running};
 
-/// What Grafana finds in its environment where .env says this, or why it is not started. There is no page.
+/// Grafana's environment for these settings in .env, or why it is not started. There is no page.
 pub fn environment(settings: &[(&str, &str)]) -> Result<BTreeMap<String, String>, String> {
     start(settings, &Place::bare(), "http://127.0.0.1:1")
 }
 
-/// The same, with the dashboards put into a place, and the page at an address.
+/// The same, with the dashboards written to a place and the page at an address.
 fn start(settings: &[(&str, &str)], place: &Place, page: &str) -> Result<BTreeMap<String, String>, String> {
     let compose = yaml("compose.yaml");
     let service = &compose["services"]["grafana"];
-    let [shell, script, _] = list(service, "entrypoint") else { panic!("the shell, the script, and what it starts") };
+    let [shell, script, _] = list(service, "entrypoint") else { panic!("not a shell, a script and a program") };
     let mut command = Command::new(shell.as_str().unwrap());
     command.arg(root().join(on_this_side(script.as_str().unwrap()))).arg("env");
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
@@ -40,12 +40,12 @@ fn start(settings: &[(&str, &str)], place: &Place, page: &str) -> Result<BTreeMa
     }
 }
 
-/// A path of the container's, as it is in the repository.
+/// The path in the repository of a path in the container.
 fn on_this_side(path: &str) -> String {
     let compose = yaml("compose.yaml");
     let volumes = list(&compose["services"]["grafana"], "volumes").iter().filter_map(Value::as_str);
     let mut places = volumes.filter_map(|volume| volume.strip_prefix("./")?.strip_suffix(":ro,z")?.split_once(':'));
-    let (here, there) = places.next().expect("a folder of the repository is mounted");
+    let (here, there) = places.next().expect("no folder of the repository is mounted there");
     path.replacen(there, here, 1)
 }
 
@@ -61,7 +61,7 @@ fn grafana_finds_its_files() {
     let home = given["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"].strip_prefix(there).unwrap();
     assert!(place.path(&format!("dashboards{home}")).exists());
     for (name, board) in dashboards() {
-        assert_eq!(place.json(&format!("dashboards/{name}.json")), board, "without the page it is as it was");
+        assert_eq!(place.json(&format!("dashboards/{name}.json")), board, "changed without a page");
     }
 }
 
@@ -84,7 +84,7 @@ async fn election_night_opens_with_the_whole_voting_day() {
     }
 }
 
-/// It refuses to start with a sender whose domain has no dot, even if it sends no mail.
+/// Grafana refuses to start if the sender's domain has no dot, even if it sends no mail.
 #[test]
 fn grafana_is_given_mail_settings_only_with_a_mail_server() {
     let smtp = |settings: &[(&str, &str)]| {
@@ -110,7 +110,7 @@ fn grafana_is_given_mail_settings_only_with_a_mail_server() {
     assert!(refused.contains("set SMTP_HOST too"), "{refused}");
 }
 
-/// Where nobody is to be told, nothing is tried: each failure would be a line in the log, every minute.
+/// Without recipients no delivery is attempted: each failure would add a line to the log, every minute.
 #[test]
 fn only_those_who_are_set_are_told_of_alerts() {
     let mail = [("SMTP_HOST", "mail:25"), ("ALERT_EMAIL", "desk@example.org")];
@@ -121,7 +121,7 @@ fn only_those_who_are_set_are_told_of_alerts() {
     assert_eq!(told(&[mail, hook].concat()), ["desk@example.org", "https://chat.example.org/hook"]);
 }
 
-/// Who gets an alert by the contact points and policies, as Grafana reads them.
+/// Who receives an alert according to the contact points and policies, as Grafana reads them.
 fn told(settings: &[(&str, &str)]) -> Vec<String> {
     let given = environment(settings).unwrap();
     let provisioning = |name: &str| {
@@ -150,7 +150,7 @@ fn told(settings: &[(&str, &str)]) -> Vec<String> {
     let routes = list(policy, "routes");
     let mut told = Vec::new();
     for (n, route) in routes.iter().enumerate() {
-        // Each takes all alerts, and all but the last hand them on.
+        // Each route takes all alerts, and all but the last pass them on.
         assert!(route["object_matchers"].is_null() && route["matchers"].is_null(), "{route}");
         assert_eq!(route["continue"] == true, n + 1 < routes.len(), "{route}");
         let settings = &points[text(route, "receiver")]["settings"];

@@ -1,9 +1,9 @@
-/* Writes down what a process does to the files below a folder, in order: what it creates, writes, cuts and syncs.
+/* Records the operations of a process on the files below a folder, in order: create, write, truncate and sync.
  *
- * Loaded by LD_PRELOAD. JOURNAL is the file to write to, JOURNAL_BELOW the folder. A line for each deed,
- * OPERATION OFFSET LENGTH PATH, and the bytes behind it where something was written:
+ * Loaded by LD_PRELOAD. JOURNAL is the file to record to, JOURNAL_BELOW the folder. Each operation is one line,
+ * OPERATION OFFSET LENGTH PATH, followed by the bytes of a write:
  *
- *   C  created      W  written      T  cut to LENGTH      S  synced, a file or a folder
+ *   C  create      W  write      T  truncate to LENGTH      S  sync a file or a folder
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -20,7 +20,7 @@ static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
 
 static void *real(const char *name) { return dlsym(RTLD_NEXT, name); }
 
-/* The file behind a descriptor, if it is below the folder. */
+/* Finds the path of a descriptor. Returns 0 if it is not below the folder. */
 static int path_of(int fd, char *path, size_t size) {
     const char *below = getenv("JOURNAL_BELOW");
     char link[64];

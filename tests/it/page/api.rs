@@ -1,4 +1,4 @@
-//! The figures of the API, and what it says where it has none.
+//! The figures of the API, and its errors where it has none.
 
 use serde_json::{Value, json};
 
@@ -122,7 +122,7 @@ async fn what_cannot_be_answered_says_why() {
         assert_eq!(found, status, "{path}: {body}");
         assert!(body["error"].as_str().unwrap().contains(words), "{path}: {body}");
     }
-    // Another counter has its own rows, and none yet.
+    // Another counter has its own rows, so far none.
     assert_eq!(page.ok("/api/v1/accounting?counter=spark").await["total"], Value::Null);
     page.stop().await;
 }
@@ -147,7 +147,7 @@ async fn a_region_has_all_about_it_in_one() {
         ],
     });
     assert_eq!(south, expected);
-    // A counter that has counted nothing has a region all the same.
+    // A counter that has counted nothing still lists the region.
     let empty = page.ok("/api/v1/regions/S?counter=other").await;
     assert_eq!((&empty["turnout"], &empty["leader"], &empty["results"]), (&Value::Null, &Value::Null, &json!([])));
     for path in ["/api/v1/regions/W", "/api/v1/regions/S?election=other", "/api/v1/regions/%2F", "/api/v1/regions/"] {
@@ -198,7 +198,7 @@ async fn what_no_code_can_be_is_refused_before_postgresql_is_asked() {
             assert!(body["error"].as_str().unwrap().contains("a code has"), "{body}");
         }
     }
-    // What could be one is looked for.
+    // A valid code is looked up.
     let (status, _) = page.json(&format!("/api/v1/results?election={}", "é".repeat(64))).await;
     assert_eq!(status, 404);
     assert_eq!(page.json("/api/v1/results?counter=a&counter=b").await.0, 400);

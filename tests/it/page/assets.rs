@@ -17,9 +17,9 @@ async fn the_page_is_whole_and_loads_nothing_from_elsewhere() {
     assert!(head.contains("x-content-type-options: nosniff"), "{head}");
     assert!(
         !html.contains("<style") && !html.contains("style=") && !html.contains("http"),
-        "the policy would refuse it"
+        "the content policy would block it"
     );
-    // Whatever the pages and their scripts name is there.
+    // Everything that the pages and their scripts reference exists.
     let mut named = ["/", "/embed/bars", "/embed/map", "/assets/vendor/licences.html"].map(str::to_owned).to_vec();
     let mut next = 0;
     while next < named.len() {
@@ -44,7 +44,7 @@ async fn the_page_is_whole_and_loads_nothing_from_elsewhere() {
     page.stop().await;
 }
 
-/// A relative address, as a browser reads it in a file of `folder`.
+/// Resolves a relative address in a file of `folder`, as a browser does.
 fn joined(folder: &str, path: &str) -> String {
     let mut parts: Vec<&str> = folder.split('/').collect();
     for part in path.split('/') {

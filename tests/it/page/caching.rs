@@ -1,4 +1,4 @@
-//! What is not sent again, what is compressed, and how long an answer is good.
+//! Revalidation, compression, and how long a response stays fresh.
 
 use std::io::Read;
 
@@ -14,7 +14,7 @@ async fn an_answer_that_is_held_is_not_sent_again() {
     let file = page.stylesheet().await;
     for path in ["/", &file, "/api/v1/election", "/api/v1/results.csv", "/api/v1/openapi.json"] {
         let first = page.request("GET", path, &[]).await;
-        let tag = first.header("etag").unwrap_or_else(|| panic!("{path} has no name")).to_owned();
+        let tag = first.header("etag").unwrap_or_else(|| panic!("{path} has no ETag")).to_owned();
         assert_eq!(first.status, 200, "{path}");
         for known in [tag.clone(), format!("W/{tag}"), format!("\"other\", {tag}"), "*".to_owned()] {
             let again = page.request("GET", path, &[("If-None-Match", &known)]).await;
@@ -34,7 +34,7 @@ async fn a_changed_figure_changes_the_name() {
     let page = Page::start_with(kit.db(), PageOptions { requests_per_second: 0, ..PageOptions::default() }).await;
     let before = page.request("GET", "/api/v1/rejections", &[]).await;
     kit.owner().await.execute("UPDATE rejection SET votes = votes + 1 WHERE reason = 'malformed'", &[]).await.unwrap();
-    // The old one is given for a second.
+    // The old response is served for up to a second.
     let tag = before.header("etag").unwrap();
     let after = loop {
         let after = page.request("GET", "/api/v1/rejections", &[("If-None-Match", tag)]).await;
@@ -73,7 +73,7 @@ async fn what_is_compressed_has_a_name_of_its_own() {
         let again = page.request("GET", path, &headers).await;
         assert_eq!((again.status, again.header("etag")), (304, Some(zipped_tag)), "{path}");
     }
-    // A short one stays as it is, and so does a stream.
+    // Short responses and streams are not compressed.
     let short = page.request("GET", "/api/v1/rejections", &[("Accept-Encoding", "gzip")]).await;
     assert_eq!((short.status, short.header("content-encoding"), short.header("vary")), (200, None, None));
     page.stop().await;

@@ -1,5 +1,5 @@
-//! The server against its own description, by a program that knows nothing else of it: Schemathesis makes requests of
-//! every kind that the document allows, and of kinds that it does not.
+//! The server against its own API description, checked by a program that knows nothing else: Schemathesis sends every
+//! kind of request that the document allows, and kinds that it does not.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,7 +11,7 @@ use super::{Page, kit_with_votes};
 #[tokio::test(flavor = "multi_thread")]
 async fn no_request_finds_what_the_document_does_not_say() {
     let kit = kit_with_votes().await;
-    // The document's example of a region.
+    // The document's example region.
     let region =
         "INSERT INTO region (election, region, name, registered, place) VALUES ('mayor', '75', 'Paris', 100, 2);
         INSERT INTO tally VALUES ('native', 'mayor', '75', 'A', 'booth', 1);";
@@ -23,6 +23,6 @@ async fn no_request_finds_what_the_document_does_not_say() {
     let done = tokio::task::spawn_blocking(move || command.output()).await.unwrap().expect("run tools/check-api");
     let said = [done.stdout, done.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).join("\n");
     assert!(done.status.success(), "tools/check-api: {}\n{said}", done.status);
-    assert!(!said.contains("returned only"), "some operations were never seen to succeed:\n{said}");
+    assert!(!said.contains("returned only"), "some operations never succeeded:\n{said}");
     page.stop().await;
 }

@@ -1,4 +1,4 @@
-//! What one who asks too much costs the others: nothing that they have to wait for.
+//! A greedy client must not make the others wait.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::kit::Kit;
 const GREEDY: &str = "192.0.2.1";
 const OTHER: &str = "198.51.100.7";
 
-/// A page whose every timeline waits for as long as the session is there.
+/// A page whose timeline queries all block while the returned session is open.
 async fn stuck() -> (Kit, Page, tokio_postgres::Client) {
     let kit = kit_with_votes().await;
     let options = PageOptions { behind_proxy: true, requests_per_second: 1000, ..PageOptions::default() };
@@ -47,7 +47,7 @@ async fn until_waiting(owner: &tokio_postgres::Client, wanted: impl Fn(i64) -> b
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, wait).await.expect("as many wait as should");
+    tokio::time::timeout(PATIENCE, wait).await.expect("the expected number of queries wait");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,15 +62,15 @@ async fn one_who_asks_too_much_holds_up_itself() {
     for path in ["/readyz", "/healthz", "/api/v1/results", "/api/v1/status", "/api/v1/results.csv"] {
         assert_eq!(status(ask(&page, OTHER, path).await).await, 200, "{path}");
     }
-    assert!(waiting(&owner).await > 0, "all that while");
-    // And it is told so.
+    assert!(waiting(&owner).await > 0, "queries still wait");
+    // And its requests are rejected.
     let refused = status(greedy.pop().unwrap()).await;
     assert!([429, 503].contains(&refused), "{refused}");
     drop(holder);
     page.stop().await;
 }
 
-/// Whoever has many addresses takes all the sessions there are, for a moment: then others are told to come again.
+/// A client with many addresses can briefly take all sessions; others are then asked to retry.
 #[tokio::test(flavor = "multi_thread")]
 async fn when_many_ask_too_much_the_page_still_says_how_it_is() {
     let (kit, page, holder) = stuck().await;
@@ -102,7 +102,7 @@ async fn what_nobody_waits_for_any_more_is_not_asked() {
     page.stop().await;
 }
 
-/// That limits with the same points are one question, the unit tests see.
+/// The unit tests check that limits with the same points share one query.
 #[tokio::test]
 async fn a_timeline_has_as_many_points_as_whole_buckets_give() {
     let kit = kit_with_votes().await;

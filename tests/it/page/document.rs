@@ -1,4 +1,4 @@
-//! The description of the API and the server, held to each other: whatever the one has, the other has.
+//! The API description and the server match: everything in one is in the other.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use super::{PATIENCE, Page, kit_with_votes};
 
-/// The published document, read strictly: what it does not describe must not be there.
+/// The published document, read strictly: undescribed fields are errors.
 pub struct Document(Value);
 
 impl Document {
@@ -23,7 +23,7 @@ impl Document {
         Document(document)
     }
 
-    /// Panics where the value is not as the schema of that place describes it: `/components/schemas/Results`.
+    /// Panics unless the value matches the schema at `pointer`, such as `/components/schemas/Results`.
     pub fn check(&self, pointer: &str, value: &Value) {
         const PLACE: &str = "urn:scrutin:api:1";
         let (mut schemas, mut compiler) = (Schemas::new(), Compiler::new());
@@ -36,7 +36,7 @@ impl Document {
         }
     }
 
-    /// What stands at a place, through a reference if it is one.
+    /// The value at a pointer, following a reference.
     fn at<'a>(&'a self, value: &'a Value) -> &'a Value {
         match value["$ref"].as_str() {
             Some(reference) => self.0.pointer(reference.strip_prefix('#').unwrap()).expect(reference),
@@ -52,7 +52,7 @@ impl Document {
         })
     }
 
-    /// The only media type of an answer.
+    /// The only media type of a response.
     fn kind<'a>(&'a self, operation: &'a Value, status: &str) -> &'a str {
         let content = self.at(&operation["responses"][status])["content"].as_object().expect(status);
         assert_eq!(content.len(), 1);
@@ -79,7 +79,7 @@ fn for_each_object(value: &mut Value, change: &mut impl FnMut(&mut Map<String, V
     }
 }
 
-/// What a program writes for a test that its schemas are as they say: every field of every row there.
+/// SQL for tests that check the schemas: it fills every field of every row.
 const MORE: &str = "
     UPDATE region SET lat = 48.8, lon = 2.3 WHERE region = 'N';
     INSERT INTO counter SELECT 'twin', elections, log, partitions FROM counter;
@@ -112,7 +112,8 @@ async fn every_answer_is_as_it_is_described() {
         if path != "/api/v1/openapi.json" {
             document.check_answer(path, 200, &value);
         }
-        // The same of a counter that has counted nothing, of a page of regions, and without a database's help.
+        // The same for a counter that has counted nothing, for a page of regions, and for errors found without the
+        // database.
         let takes = |name: &str| {
             let mut parameters = operation["parameters"].as_array().into_iter().flatten();
             parameters.any(|parameter| document.at(parameter)["name"] == name)
@@ -183,7 +184,7 @@ async fn the_document_is_served_and_all_that_is_served_is_in_it() {
             .collect();
     assert_eq!(described, routed);
 
-    // Nothing that is described is described in vain.
+    // Every described component is used.
     let references: BTreeSet<&str> =
         text.split("\"$ref\": \"#").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
     assert!(references.iter().all(|pointer| document.0.pointer(pointer).is_some()), "{references:?}");
@@ -196,7 +197,7 @@ async fn the_document_is_served_and_all_that_is_served_is_in_it() {
     page.stop().await;
 }
 
-/// The check above would see what it looks for.
+/// Proves that the check above detects undescribed fields.
 #[test]
 #[should_panic(expected = "additional")]
 fn a_field_that_is_not_described_is_found() {

@@ -1,4 +1,4 @@
-//! The results as files for spreadsheets and programs.
+//! The results as CSV files for spreadsheets and programs.
 
 use super::{Page, kit_with_votes};
 use crate::run::Place;

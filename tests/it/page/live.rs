@@ -1,5 +1,5 @@
-//! The live stream: figures pushed when they change, in patches that lead to the whole, for whoever comes, goes and
-//! comes back.
+//! The live stream: figures are pushed when they change, as patches that add up to the full state, for viewers who
+//! join, leave and return.
 
 use scrutin_contract::election::Choice;
 use scrutin_postgres::Cluster;
@@ -12,7 +12,7 @@ use super::document::Document;
 use super::{COUNTED, PATIENCE, Page, election, kit_with_votes};
 use crate::kit::{Kit, guarded_folder};
 
-/// A viewer, who holds the state that the events lead to.
+/// A viewer, with the state that the events add up to.
 struct Viewer {
     reader: BufReader<TcpStream>,
     text: String,
@@ -39,13 +39,13 @@ impl Viewer {
         let mut reader = BufReader::new(stream);
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
-            assert_ne!(reader.read_line(&mut head).await.unwrap(), 0, "the head ends: {head}");
+            assert_ne!(reader.read_line(&mut head).await.unwrap(), 0, "the head is incomplete: {head}");
         }
         assert!(head.contains("content-type: text/event-stream"), "{head}");
         Viewer { reader, text: String::new(), state: Value::Null, last_id: String::new() }
     }
 
-    /// The next event, which is applied to the state; none at the end of the stream.
+    /// The next event, applied to the state; none at the end of the stream.
     async fn next(&mut self) -> Option<Event> {
         loop {
             while let Some((event, rest)) = self.text.split_once("\n\n") {
@@ -64,7 +64,7 @@ impl Viewer {
                         merge(&mut self.state, data.clone());
                         Event::Change(data)
                     }
-                    _ => panic!("an event of a kind that nobody knows: {name}"),
+                    _ => panic!("unknown event {name}"),
                 };
                 return Some(found);
             }
@@ -87,15 +87,15 @@ impl Viewer {
         true
     }
 
-    /// The state, once the condition holds for it.
+    /// The state, once it satisfies the condition.
     async fn until(&mut self, holds: impl Fn(&Value) -> bool) -> &Value {
         let waited = tokio::time::timeout(PATIENCE, async {
             while !holds(&self.state) {
-                self.next().await.expect("the stream goes on");
+                self.next().await.expect("the stream is open");
             }
         });
         if waited.await.is_err() {
-            panic!("it does not come to that: {}", self.state);
+            panic!("the state never satisfies the condition: {}", self.state);
         }
         &self.state
     }
@@ -133,7 +133,7 @@ async fn a_database_without_an_election_is_waited_for() {
 
     let mut owner = kit.owner().await;
     elections::save(&mut owner, &election()).await.unwrap();
-    // Before the count starts there is a ballot and not a vote.
+    // Before the count starts there is a ballot but no votes.
     let empty = viewer.until(|state| state["election"] == "mayor").await;
     assert_eq!((&empty["turnout"], &empty["problem"]), (&Value::Null, &Value::Null));
     owner.batch_execute(COUNTED).await.unwrap();
@@ -197,13 +197,13 @@ async fn what_changed_is_pushed_and_nothing_else() {
         UPDATE position SET counted = counted + 3, next_offset = next_offset + 3 WHERE partition = 0;";
     kit.owner().await.batch_execute(change).await.unwrap();
     let patch = loop {
-        match viewer.next().await.expect("the stream goes on") {
+        match viewer.next().await.expect("the stream is open") {
             Event::Change(patch) if !patch["results"].is_null() => break patch,
             Event::Change(_) => {}
             Event::State => panic!("a viewer who has the state gets changes"),
         }
     };
-    // One statement, one picture: all figures are of the same commit.
+    // One snapshot per statement: all figures are from the same commit.
     assert_eq!(patch["results"][0]["votes"], 7);
     assert_eq!(patch["turnout"], json!({"votes": 13, "valid": 12}));
     let books = json!({"received": 16, "counted": 13, "rejected": 3, "gaps": 1, "tallied": 13, "rejected_by_reason": 3, "holds": true});
@@ -216,7 +216,7 @@ async fn what_changed_is_pushed_and_nothing_else() {
     let (_, _, metrics) = page.ask("/metrics").await;
     assert!(String::from_utf8(metrics).unwrap().contains("\nscrutin_page_clients 1\n"));
 
-    // A viewer does not hold the program up.
+    // A viewer does not block shutdown.
     page.stop().await;
     while viewer.next().await.is_some() {}
 }
@@ -241,7 +241,7 @@ async fn a_viewer_who_comes_back_gets_what_it_missed() {
     assert!(matches!(back.next().await, Some(Event::Change(_))), "what changed, and not the whole");
     let state = back.until(|state| state["turnout"]["votes"] == 15).await;
     assert_eq!((&state["fingerprint"], &state["results"][0]["place"]), (&json!("another"), &json!(2)));
-    // From another server's time, or made up: the whole state.
+    // An id from another server run, or an invented one, gets the full state.
     for id in ["0000000000000000-3", "nonsense", &format!("{}9999999", stays.last_id)] {
         let mut stranger = Viewer::resume(&page, Some(id)).await;
         assert_eq!(stranger.next().await, Some(Event::State), "{id}");
@@ -314,7 +314,7 @@ async fn only_the_first_choices_are_shown_one_by_one() {
     page.stop().await;
 }
 
-/// As where a district's candidates are numbered from 1 in each: the same code is somebody else there.
+/// Where each district numbers its candidates from 1, the same code means different people.
 #[tokio::test]
 async fn a_code_that_is_somebody_else_in_another_region_is_kept_apart() {
     let kit = Kit::new().await;

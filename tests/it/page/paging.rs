@@ -1,4 +1,4 @@
-//! Figures of many regions, a page at a time.
+//! Figures of many regions, one page at a time.
 
 use scrutin_store::elections;
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{Page, election};
 use crate::kit::Kit;
 
-/// Codes in another order than that of the ballot, and such that an address has to escape.
+/// Codes whose order differs from the ballot's, and that need escaping in a URL.
 const CODES: [&str; 7] = ["Z", "a&b=c", "É 1", "A", "100%", "?#/", "m+n"];
 
 /// Seven regions with one vote each, for A.
@@ -29,7 +29,7 @@ async fn kit_with_regions() -> Kit {
     kit
 }
 
-/// All pages from `path` on, each at the address that the one before names.
+/// All pages starting at `path`, following each page's `next` address.
 async fn pages(page: &Page, path: &str) -> Vec<Value> {
     let mut pages = Vec::new();
     let (place, _) = path.split_once('?').unwrap_or((path, ""));
@@ -37,7 +37,7 @@ async fn pages(page: &Page, path: &str) -> Vec<Value> {
     while let Some(path) = next {
         let found = page.ok(&path).await;
         next = found["next"].as_str().map(|query| format!("{place}{query}"));
-        assert!(next.as_ref() != Some(&path) && pages.len() < 20, "it ends: {found}");
+        assert!(next.as_ref() != Some(&path) && pages.len() < 20, "paging does not end: {found}");
         pages.push(found);
     }
     pages
@@ -67,7 +67,7 @@ async fn pages_follow_each_other_in_the_order_of_the_ballot() {
             assert_eq!(rows, whole[0][list].as_array().unwrap().iter().collect::<Vec<_>>(), "{path} by {limit}");
         }
     }
-    // The total is of all, on every page.
+    // Every page has the total of all regions.
     let last = page.ok("/api/v1/turnout?after=%3F%23%2F").await;
     assert_eq!((&last["total"]["votes"], last["regions"].as_array().unwrap().len()), (&7.into(), 1));
     assert_eq!(page.ok("/api/v1/leaders?after=m%2Bn").await["leaders"], Value::Array(Vec::new()));

@@ -1,4 +1,4 @@
-//! All of it below a path, behind a proxy that does not strip it.
+//! Everything works below a path prefix, behind a proxy that does not strip it.
 
 use scrutin_page::PageOptions;
 use serde_json::Value;
@@ -34,7 +34,7 @@ async fn all_is_below_the_prefix_and_the_way_there_is_shown() {
         assert_eq!((answer.status, answer.header("location")), (404, None), "{path}");
         assert!(answer.header("content-security-policy").is_some(), "{path}");
     }
-    // What the API names is relative, so it is below the prefix too.
+    // Addresses from the API are relative, so they are below the prefix too.
     let first = page.ok("/night/one/api/v1/turnout?limit=1").await;
     let next = first["next"].as_str().unwrap();
     let second = page.ok(&format!("/night/one/api/v1/turnout{next}")).await;

@@ -1,4 +1,4 @@
-//! What browsers may do with what is served, and how often anybody may ask.
+//! Browser security policy and rate limits.
 
 use scrutin_page::PageOptions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -73,7 +73,7 @@ async fn scripts_of_other_sites_may_read_the_api_and_change_nothing() {
     }
     let answer = page.request("GET", "/api/v1/results", &asks).await;
     assert!(answer.header("access-control-expose-headers").unwrap().contains("ETag"));
-    // What looks after the process is nobody else's business.
+    // The operations endpoints are not shared with other sites.
     assert_eq!(page.request("GET", "/metrics", &asks).await.header("access-control-allow-origin"), None);
     page.stop().await;
 }
@@ -83,7 +83,7 @@ async fn who_asks_too_often_is_told_to_wait() {
     let kit = kit_with_votes().await;
     let options = PageOptions { requests_per_second: 1, ..PageOptions::default() };
     let page = Page::start_with(kit.db(), options).await;
-    // At most four at once and one a second; this test does not take that long.
+    // At most four at once and one per second; the test takes less time than that.
     let mut refused = None;
     for _ in 0..100 {
         let answer = page.request("GET", "/api/v1/results", &[("X-Forwarded-For", "192.0.2.1")]).await;
@@ -92,12 +92,12 @@ async fn who_asks_too_often_is_told_to_wait() {
             break;
         }
     }
-    let refused = refused.expect("it does not go on for ever");
+    let refused = refused.expect("the limit is reached");
     assert_eq!(refused.status, 429);
     assert!(refused.header("retry-after").unwrap().parse::<u32>().unwrap() >= 1);
-    assert_eq!(refused.header("access-control-allow-origin"), Some("*"), "a script can tell why");
+    assert_eq!(refused.header("access-control-allow-origin"), Some("*"), "a script cannot read the reason");
     assert!(refused.text().contains("\"error\""), "{}", refused.text());
-    // What costs PostgreSQL nothing is not counted, nor is what tells whether the process is well.
+    // Requests that cost PostgreSQL nothing are not limited, nor are health checks.
     for path in ["/", &page.stylesheet().await, "/healthz", "/readyz", "/metrics", "/api/v1/openapi.json"] {
         for _ in 0..10 {
             assert_eq!(page.request("GET", path, &[]).await.status, 200, "{path}");
@@ -113,7 +113,7 @@ async fn behind_a_proxy_clients_are_told_apart_by_what_it_says() {
     let page = Page::start_with(kit.db(), options).await;
     let mut is_refused = false;
     for n in 0..100 {
-        // What the client says of itself comes before what the proxy says.
+        // The client's own claim precedes the proxy's.
         let address = format!("203.0.113.{n}, 192.0.2.1");
         is_refused |= page.request("GET", "/api/v1/results", &[("X-Forwarded-For", &address)]).await.status == 429;
     }
@@ -152,7 +152,7 @@ async fn a_head_that_is_too_large_is_refused() {
     let many: Vec<(String, String)> = (0..100).map(|n| (format!("X-{n}"), String::new())).collect();
     let many: Vec<(&str, &str)> = many.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_eq!(page.request("GET", "/healthz", &many).await.status, 431);
-    // The rest of what is too large is not read, so this is sent up to the limit and no further.
+    // The server does not read the rest of an oversized head, so send only up to the limit.
     let mut stream = TcpStream::connect(page.address).await.unwrap();
     let head = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Large: {}", "x".repeat(16 << 10));
     stream.write_all(&head.as_bytes()[..16 << 10]).await.unwrap();
