@@ -50,9 +50,9 @@ async fn pass_on(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_that_is_still_running_is_waited_for_and_found_done() {
+async fn a_commit_still_running_is_awaited_and_recognised() {
     if std::env::var("SCRUTIN_TEST_DATABASE_URL").is_ok() {
-        eprintln!("SKIPPED a_commit_that_is_still_running: needs the kit's own PostgreSQL");
+        eprintln!("SKIPPED a_commit_still_running: needs the kit's own PostgreSQL");
         return;
     }
     let kit = Kit::new().await;

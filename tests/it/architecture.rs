@@ -28,7 +28,7 @@ const CRATES: [(&str, &[&str]); 13] = [
 const REFERENCE_TABLES: [&str; 3] = ["election", "region", "choice"];
 
 #[test]
-fn a_crate_uses_those_that_it_may_and_no_others() {
+fn each_crate_depends_on_exactly_the_listed_crates() {
     let found: BTreeSet<String> = std::fs::read_dir(root().join("crates"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -80,7 +80,7 @@ fn the_page_reads_views_and_reference_tables_only() {
 }
 
 #[test]
-fn the_first_page_of_the_library_and_the_map_name_every_crate() {
+fn the_library_docs_and_architecture_md_name_every_crate() {
     let doc: String = read(&root().join("src/lib.rs")).lines().filter(|line| line.starts_with("//!")).collect();
     let map = read(&root().join("ARCHITECTURE.md"));
     for (name, _) in CRATES {
@@ -102,7 +102,7 @@ fn every_file_says_what_it_is_for() {
 
 /// A claim in the threat model is only as good as the test behind it.
 #[test]
-fn the_threat_model_names_tests_that_are_there() {
+fn the_threat_model_names_existing_tests() {
     let mut code: String = rust_files(&root().join("tests")).iter().map(|path| read(path)).collect();
     code.extend(rust_files(&root().join("crates")).iter().map(|path| read(path)));
     let model = read(&root().join("docs/threat-model.md"));

@@ -134,7 +134,7 @@ fn audit(kit: &Kit, log: &EmbeddedLog) -> AuditReport {
 }
 
 #[tokio::test]
-async fn a_count_that_nobody_touched_is_clean() {
+async fn an_untouched_count_is_clean() {
     let folder = tempfile::tempdir().unwrap();
     let (kit, log) = counted(folder.path()).await;
     let report = audit(&kit, &log);
@@ -338,7 +338,7 @@ async fn many_differences_are_counted_and_the_first_are_kept() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_audited_is_an_error() {
+async fn an_impossible_audit_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let (kit, log) = counted(folder.path()).await;
     let error = audit::run(&log, kit.db(), "other", None, &|_, _| {}).unwrap_err().to_string();

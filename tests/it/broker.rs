@@ -221,7 +221,7 @@ fn a_broker_that_was_paused_or_killed_comes_back_at_its_address() {
 }
 
 #[test]
-fn a_broker_goes_with_the_process_that_started_it() {
+fn a_broker_ends_with_the_process_that_started_it() {
     let (folder, guard) = guarded_by(r#""$1" down --dir "$0" --delete"#, &[&tool()]);
     let address = run("up", &folder, &[]);
     nodes_at(port_of(&address)).unwrap();
@@ -231,7 +231,7 @@ fn a_broker_goes_with_the_process_that_started_it() {
 }
 
 #[test]
-fn stopped_and_started_again_it_is_the_same() {
+fn a_stopped_broker_starts_again_at_its_address() {
     let broker = Broker::start(1);
     let pid = broker.pid(1);
     run("down", broker.folder(), &[]);
@@ -242,7 +242,7 @@ fn stopped_and_started_again_it_is_the_same() {
 }
 
 #[test]
-fn clients_that_come_through_the_proxy_stay_there() {
+fn clients_that_connect_through_the_proxy_stay_on_it() {
     let (broker, proxy) = Broker::proxied();
     let through = [format!("127.0.0.1:{}", proxy.port())];
     assert_eq!(nodes_at(proxy.port()).unwrap(), through);
@@ -264,7 +264,7 @@ fn clients_that_come_through_the_proxy_stay_there() {
 }
 
 #[test]
-fn what_is_needed_to_log_in_is_for_its_owner_only() {
+fn login_files_are_readable_by_their_owner_only() {
     use std::os::unix::fs::PermissionsExt;
 
     let broker = Broker::secure();
@@ -280,7 +280,7 @@ fn what_is_needed_to_log_in_is_for_its_owner_only() {
 }
 
 #[test]
-fn the_shared_one_is_shared() {
+fn the_shared_broker_is_shared() {
     assert_eq!(Broker::shared().address(), Broker::shared().address());
     nodes_at(port_of(Broker::shared().address())).unwrap();
     assert_ne!(Broker::shared().topic(), Broker::shared().topic());

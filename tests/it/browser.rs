@@ -49,7 +49,7 @@ async fn fits_a_projector(browser: &Browser, page: Page) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn numbers_move_to_the_exact_truth() {
+async fn live_figures_reach_the_exact_truth() {
     let kit = Kit::empty().await;
     let place = Place::of(&kit);
     // A browser started after the day has begun could miss its start.
@@ -107,7 +107,7 @@ async fn numbers_move_to_the_exact_truth() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_of_the_server_is_survived() {
+async fn the_page_survives_a_server_restart() {
     let (_kit, place, served) = counted().await;
     let page = served.page();
     let listen = page.address();
@@ -134,7 +134,7 @@ async fn a_restart_of_the_server_is_survived() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_speaks_the_viewer_s_language_and_changes_it() {
+async fn the_page_uses_the_viewers_language_and_can_switch() {
     let (_kit, _place, served) = counted().await;
     let page = served.page();
     let browser = Browser::start(&Look { language: "fr-FR", ..DESK }).await;
@@ -170,7 +170,7 @@ async fn it_speaks_the_viewer_s_language_and_changes_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_works_by_keyboard() {
+async fn the_page_works_by_keyboard() {
     const TAB: char = '\u{e004}';
     const ENTER: char = '\u{e007}';
     const ESCAPE: char = '\u{e00c}';
@@ -263,7 +263,7 @@ async fn the_table_of_regions_is_searched_and_sorted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_wider_than_a_phone_and_a_projector_shows_it_on_one_screen() {
+async fn the_page_fits_a_phone_and_one_projector_screen() {
     let (_kit, _place, served) = counted().await;
     let page = served.page();
     let browser = Browser::start(&PHONE).await;
@@ -325,7 +325,7 @@ async fn a_very_long_name_makes_nothing_wider() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn widgets_live_in_other_people_s_pages_and_the_page_does_not() {
+async fn other_sites_may_frame_the_widgets_but_not_the_page() {
     let (_kit, _place, served) = counted().await;
     let page = served.page();
     // Another origin, with a page that frames a given address.
@@ -370,7 +370,7 @@ async fn widgets_live_in_other_people_s_pages_and_the_page_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_works_under_a_path_of_a_proxy() {
+async fn the_page_works_below_a_proxy_path() {
     let (_kit, place, _served) = counted().await;
     let served = place.start("serve --data-dir data --path-prefix /results/tonight");
     let page = served.page();

@@ -375,7 +375,7 @@ fn walk(protocol: Protocol, limits: Limits) -> Result<usize, String> {
 }
 
 #[test]
-fn in_every_order_of_faults_a_record_is_counted_once_and_no_takeover_is_made_up() {
+fn each_record_counts_once_and_no_takeover_is_invented_in_any_order_of_faults() {
     let limits = Limits { faults: 2, takes: 3, failovers: 0 };
     let worlds = walk(Protocol::AsWritten, limits).unwrap_or_else(|fault| panic!("{fault}"));
     assert!(worlds > 10_000, "{worlds}");
@@ -385,7 +385,7 @@ fn in_every_order_of_faults_a_record_is_counted_once_and_no_takeover_is_made_up(
 }
 
 #[test]
-fn whatever_a_standby_has_not_received_is_counted_again_and_nothing_twice() {
+fn records_a_standby_has_not_received_are_counted_again_and_none_twice() {
     let limits = Limits { faults: 1, takes: 3, failovers: 1 };
     let worlds = walk(Protocol::AsWritten, limits).unwrap_or_else(|fault| panic!("{fault}"));
     assert!(worlds > 10_000, "{worlds}");

@@ -162,13 +162,13 @@ fn cut(deeds: Vec<(PathBuf, Deed)>, random: &mut Rng) -> (BTreeMap<PathBuf, Vec<
 }
 
 #[test]
-fn a_power_cut_loses_no_record_that_was_told_to_be_safe() {
+fn a_power_cut_loses_no_record_reported_as_durable() {
     cut_power(300);
 }
 
 #[test]
 #[ignore = "takes minutes"]
-fn soak_no_power_cut_loses_a_record_that_was_told_to_be_safe() {
+fn soak_a_power_cut_loses_no_record_reported_as_durable() {
     cut_power(30_000);
 }
 

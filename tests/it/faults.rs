@@ -32,7 +32,7 @@ const PASSING: [(&str, &str); 12] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn errors_that_pass_are_waited_for_and_named() {
+async fn transient_errors_are_retried_and_reported() {
     let kit = Kit::new().await;
     let place = Place::of(&kit);
     place.ok("setup --voters 60000 --day 1h");

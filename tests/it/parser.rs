@@ -198,7 +198,7 @@ fn valid() -> String {
 }
 
 #[test]
-fn a_vote_is_written_as_the_contract_has_it() {
+fn a_vote_is_written_as_the_contract_says() {
     assert_eq!(
         valid(),
         r#"{"election":"pres-2027","voter":"6f1d2c3b-4a59-4687-9786-a5b4c3d2e1f0","region":"75","choice":"C03","channel":"booth","cast_at":"2027-04-11T08:31:12.345Z"}"#

@@ -28,7 +28,7 @@ async fn count(cluster: &Cluster) -> i64 {
 }
 
 #[tokio::test]
-async fn it_keeps_its_data_over_stops_kills_and_stale_pid_files() {
+async fn the_server_keeps_its_data_over_stops_kills_and_stale_pid_files() {
     let (folder, _guard) = guarded_folder();
     let cluster = start(&folder).await;
     run(&cluster, "CREATE TABLE public.kept AS SELECT 1").await;
@@ -123,7 +123,7 @@ async fn a_server_that_cannot_start_says_why() {
 /// A socket path is limited to about 100 bytes. When running as root, the server's account cannot enter a private
 /// folder.
 #[tokio::test]
-async fn it_finds_a_way_around_long_paths_and_private_folders() {
+async fn long_paths_and_private_folders_are_worked_around() {
     let (folder, _guard) = guarded_folder();
     let long: PathBuf = folder.join("a folder's name that is long ".repeat(5).trim_end());
     let cluster = start(&long).await;

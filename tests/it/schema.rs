@@ -170,7 +170,7 @@ fn the_schema_and_the_parser_say_the_same() {
 }
 
 #[test]
-fn days_that_no_month_has_are_refused_by_format() {
+fn impossible_dates_are_rejected_by_format() {
     let (strict, lax) = (Validator::new(true), Validator::new(false));
     for day in ["2027-02-29", "1900-02-29", "2100-02-29", "2027-02-30", "2027-04-31", "2027-06-31", "2027-11-31"] {
         let vote = with("cast_at", Some(json!(format!("{day}T12:00:00.000Z"))));
@@ -180,7 +180,7 @@ fn days_that_no_month_has_are_refused_by_format() {
 }
 
 #[test]
-fn what_only_the_parser_can_refuse() {
+fn votes_that_only_the_parser_can_reject() {
     let strict = Validator::new(true);
     let text = vote().to_string();
     let only_the_parser = [

@@ -69,7 +69,7 @@ async fn a_session_has_its_settings_and_ends() {
 }
 
 #[tokio::test]
-async fn each_batch_tells_what_is_observed_of_it() {
+async fn each_batch_reports_its_observed_metrics() {
     let session = Spark::shared().session().await;
     let observed = rows().observed("of the rows", &["count(*) AS n", "max(value) AS highest"]);
     let write = StreamWrite::new("noop", observed).name(&name("observed"));
@@ -103,7 +103,7 @@ async fn sql_is_executed() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_sql_is_one_sentence() {
+async fn an_sql_error_is_one_sentence() {
     let session = Spark::shared().session().await;
     let error = session.sql("SELEC 1").await.unwrap_err();
     assert_eq!(
@@ -126,7 +126,7 @@ async fn what_is_wrong_with_sql_is_one_sentence() {
 
 /// The server ends each response stream after a second, and after four kilobytes.
 #[tokio::test]
-async fn what_takes_longer_than_a_stream_of_answers_is_asked_for_again() {
+async fn an_execution_longer_than_a_response_stream_is_reattached() {
     let session = Spark::shared().session().await;
     // 3 s without a response, then one.
     let slow = Relation::sql("SELECT reflect('java.lang.Thread', 'sleep', 3000L) FROM range(0, 1, 1, 1)");
@@ -137,7 +137,7 @@ async fn what_takes_longer_than_a_stream_of_answers_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn what_takes_too_long_is_interrupted() {
+async fn an_execution_that_takes_too_long_is_interrupted() {
     let session = Spark::shared().session().await;
     let slow = Relation::sql("SELECT reflect('java.lang.Thread', 'sleep', 600000L) FROM range(0, 1, 1, 1)");
     let error = session.run(slow.clone(), Duration::from_secs(2)).await.unwrap_err();
@@ -162,7 +162,7 @@ async fn what_takes_too_long_is_interrupted() {
 }
 
 #[tokio::test]
-async fn a_streaming_query_runs_says_how_far_it_is_and_stops() {
+async fn a_streaming_query_runs_reports_progress_and_stops() {
     let session = Spark::shared().session().await;
     let folder = tempfile::tempdir().unwrap();
     let query = start_counting(&session, folder.path().to_str().unwrap()).await;
@@ -187,7 +187,7 @@ async fn a_streaming_query_runs_says_how_far_it_is_and_stops() {
 }
 
 #[tokio::test]
-async fn a_query_ends_when_all_that_was_there_is_done() {
+async fn a_query_over_available_data_ends_when_it_is_processed() {
     let session = Spark::shared().session().await;
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("input");
@@ -210,7 +210,7 @@ async fn a_query_ends_when_all_that_was_there_is_done() {
 }
 
 #[tokio::test]
-async fn whoever_starts_on_the_same_checkpoint_takes_over() {
+async fn a_new_query_on_the_same_checkpoint_takes_over() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = folder.path().to_str().unwrap();
     let one = Spark::shared().session().await;
@@ -228,7 +228,7 @@ async fn whoever_starts_on_the_same_checkpoint_takes_over() {
 }
 
 #[tokio::test]
-async fn what_a_streaming_query_fails_of_is_one_sentence() {
+async fn the_failure_of_a_streaming_query_is_one_sentence() {
     let session = Spark::shared().session().await;
     // Fails at once, since the error is visible in the query.
     session.create_view("came", rows()).await.unwrap();
@@ -249,7 +249,7 @@ async fn what_a_streaming_query_fails_of_is_one_sentence() {
 }
 
 #[tokio::test]
-async fn a_server_that_dies_is_missed_and_another_session_goes_on() {
+async fn a_dead_server_is_noticed_and_a_new_session_resumes() {
     let spark = Spark::start(&[]);
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = folder.path().to_str().unwrap();
@@ -309,7 +309,7 @@ async fn an_execution_outlives_its_connection() {
 }
 
 #[tokio::test]
-async fn only_who_has_the_token_is_let_in() {
+async fn only_clients_with_the_token_are_admitted() {
     let spark = Spark::start(&["spark.connect.authenticate.token=right"]);
     let open = async |token: Option<&str>| {
         let address = spark.address().with_token(token.map(str::to_owned)).unwrap();

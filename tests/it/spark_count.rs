@@ -230,7 +230,7 @@ async fn soak_driver_spark_and_broker_killed_at_random_moments_count_every_vote_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_that_loses_a_worker_goes_on_with_the_others() {
+async fn a_cluster_that_loses_a_worker_continues_with_the_others() {
     let spark = Spark::cluster(2);
     let night = Night::begin(Broker::shared(), &spark, 60_000).await;
     night.votes("max").end().ok();
@@ -286,7 +286,7 @@ async fn real_ballots_are_counted_alike() {
 
 /// Spark reports no single votes, so this figure comes from the metrics it observes per batch.
 #[tokio::test(flavor = "multi_thread")]
-async fn how_long_votes_have_waited_is_known() {
+async fn the_waiting_time_of_votes_is_known() {
     let night = Night::begin(Broker::shared(), Spark::shared(), 3_000).await;
     night.stage.topic.append_votes(&ballots(0..500), 3).await;
     night.drained_on_spark("");
@@ -329,7 +329,7 @@ async fn of_two_drivers_the_first_yields() {
 
 /// As after a failover to a standby that lacks the last commits. No new votes arrive that would reveal the loss.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_database_has_lost_is_committed_again() {
+async fn commits_lost_by_the_database_are_repeated() {
     let night = Night::begin(Broker::shared(), Spark::shared(), 20_000).await;
     let mut driver = night.stage.place.start(&night.on_spark(""));
     night.stage.topic.append_votes(&ballots(0..100), 3).await;
@@ -392,7 +392,7 @@ async fn spark_reaches_a_broker_by_tls_and_a_password() {
 }
 
 #[test]
-fn what_spark_needs_is_asked_for() {
+fn missing_spark_options_are_named() {
     let place = Place::bare();
     let on_kafka = "count --engine spark --log kafka://127.0.0.1:1/votes";
     for (line, words) in [

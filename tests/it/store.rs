@@ -29,7 +29,7 @@ async fn migrating_again_changes_nothing() {
 }
 
 #[tokio::test]
-async fn four_may_set_up_at_once() {
+async fn four_setups_may_run_at_once() {
     let kits = [Kit::empty().await, Kit::empty().await];
     let setups = (0..8).map(|n| {
         let db = kits[n % 2].db().clone();
@@ -233,7 +233,7 @@ async fn run_as_dba(owner: &Client, sql: &str) {
 }
 
 #[tokio::test]
-async fn elections_come_back_as_they_were() {
+async fn elections_round_trip() {
     let kit = Kit::new().await;
     let mut owner = kit.owner().await;
     let region = |code: &str, point, tile| Region {

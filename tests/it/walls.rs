@@ -162,7 +162,7 @@ async fn a_witness_may_note_the_end_of_a_log_and_do_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_counter_may_write_the_count_and_no_proof_of_it() {
+async fn a_counter_may_write_the_count_but_no_audits() {
     let login = Login::of("counter").await;
     login.may_not(&NOBODY_MAY).await;
     login
@@ -286,7 +286,7 @@ async fn assert_rights(owner: &Client) {
 }
 
 #[tokio::test]
-async fn every_function_names_what_it_means_whoever_calls_it() {
+async fn every_function_resolves_names_independently_of_its_caller() {
     let kit = Kit::new().await;
     let owner = kit.owner().await;
     // A body that was parsed at creation contains no unresolved names.

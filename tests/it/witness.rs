@@ -26,7 +26,7 @@ async fn health(client: &Client) -> (Option<i64>, Option<f64>) {
 }
 
 #[tokio::test]
-async fn votes_wait_though_no_counter_runs() {
+async fn waiting_votes_are_seen_without_a_running_counter() {
     let kit = Kit::new().await;
     let owner = kit.owner().await;
     let witness = kit.db().connect(Role::Witness).await.unwrap();
@@ -77,7 +77,7 @@ async fn a_witness_may_do_nothing_else() {
 
 /// What a counter and the page's server run in the background.
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_watches_a_log_notes_its_end() {
+async fn every_process_that_watches_a_log_records_its_end() {
     for role in [Role::Counter, Role::Witness] {
         let kit = Kit::new().await;
         let folder = tempfile::tempdir().unwrap();

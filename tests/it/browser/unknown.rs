@@ -6,7 +6,7 @@ use crate::kit::Kit;
 use crate::run::Place;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unknown_registered_voters_and_too_many_votes_are_told() {
+async fn unknown_registered_voters_and_too_many_votes_are_shown() {
     let kit = Kit::empty().await;
     let place = Place::of(&kit);
     place.write(

@@ -139,7 +139,7 @@ async fn alerts_fire_when_they_should_and_only_then() {
 }
 
 #[test]
-fn grafana_is_set_up_to_read_and_to_tell() {
+fn grafana_is_provisioned_to_read_and_to_alert() {
     let sources = yaml(&format!("{PROVISIONING}/datasources/scrutin.yaml"));
     let sources = list(&sources, "datasources");
     // The alerts have their own connections: a viewer can break one of the others, or keep them all busy.
@@ -222,7 +222,7 @@ fn told(template: &str, label: Option<(&str, &str)>) -> String {
 
 /// Regression: "[no value] have counted as far, and differ" was sent whenever PostgreSQL could not be queried.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_alert_says_nothing_that_a_failed_query_cannot_know() {
+async fn an_alert_claims_nothing_that_a_failed_query_cannot_know() {
     let (kit, _place) = counted_day().await;
     let reader = kit.db().connect(Role::Reader).await.unwrap();
     let file = yaml(&format!("{PROVISIONING}/alerting/rules.yaml"));

@@ -137,7 +137,7 @@ fn compose_keeps_its_rules() {
 }
 
 #[test]
-fn what_breaks_a_rule_is_refused() {
+fn every_broken_rule_is_reported() {
     let whole = read(&root().join("compose.yaml"));
     for (good, bad, fault) in [
         ("library/postgres:17", "library/postgres", "postgres: its image has no version"),
@@ -207,7 +207,7 @@ fn what_breaks_a_rule_is_refused() {
 }
 
 #[test]
-fn more_is_published_only_when_asked_for_and_to_this_machine() {
+fn more_ports_are_published_only_on_request_and_locally() {
     let open = yaml("compose.open.yaml");
     let mut published = 0;
     for service in open["services"].as_object().unwrap().values() {
@@ -222,7 +222,7 @@ fn more_is_published_only_when_asked_for_and_to_this_machine() {
 
 /// `.env.example` has every variable of the compose files with its default, and no others.
 #[test]
-fn every_setting_is_in_the_example() {
+fn every_variable_is_in_the_example() {
     let mut used: BTreeMap<String, String> = BTreeMap::new();
     for file in ["compose.yaml", "compose.open.yaml"] {
         let text = read(&root().join(file));
@@ -291,7 +291,7 @@ fn images_are_of_known_versions_and_no_process_of_ours_is_root() {
 
 /// Grafana silently treats an unset variable as empty.
 #[test]
-fn what_grafana_takes_from_its_environment_is_set() {
+fn variables_that_grafana_reads_are_set() {
     let environment = start::environment(&[]).unwrap();
     for folder in ["datasources", "dashboards", "alerting"] {
         for entry in std::fs::read_dir(root().join("deploy/grafana/provisioning").join(folder)).unwrap() {
@@ -307,7 +307,7 @@ fn what_grafana_takes_from_its_environment_is_set() {
 /// Regression: an answer of 200,000 rows took Grafana a gigabyte, and a transaction left open took a connection from
 /// all other viewers.
 #[test]
-fn what_one_viewer_can_take_from_grafana_is_bounded() {
+fn the_resources_one_viewer_can_take_are_bounded() {
     let compose = yaml("compose.yaml");
     let service = &compose["services"]["grafana"];
     let environment = &service["environment"];
@@ -322,7 +322,7 @@ fn what_one_viewer_can_take_from_grafana_is_bounded() {
 
 /// A finished service is not restarted with the machine.
 #[test]
-fn what_is_not_done_goes_on_after_the_machine_was_restarted() {
+fn unfinished_services_resume_after_a_reboot() {
     let compose = yaml("compose.yaml");
     let services = compose["services"].as_object().unwrap();
     let ended = services.iter().filter(|(_, service)| ends(service)).map(|(name, _)| name.as_str());

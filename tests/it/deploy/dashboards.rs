@@ -76,7 +76,7 @@ async fn nothing_fails_before_the_first_vote() {
 
 /// Registered voters are known in one region only.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_election_of_unknown_registered_voters_is_shown_too() {
+async fn an_election_with_unknown_registered_voters_is_shown() {
     let kit = Kit::empty().await;
     let place = Place::of(&kit);
     place.write(
@@ -92,7 +92,7 @@ async fn an_election_of_unknown_registered_voters_is_shown_too() {
 
 /// An election with three candidates in two regions, where each region reuses the codes for other people, and no map.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_election_with_local_candidates_is_shown_too() {
+async fn an_election_with_local_candidates_is_shown() {
     let kit = Kit::empty().await;
     let place = Place::of(&kit);
     place.write(
@@ -108,7 +108,7 @@ async fn an_election_with_local_candidates_is_shown_too() {
 
 /// PostgreSQL is configured to sort by bytes, which puts é after z.
 #[tokio::test(flavor = "multi_thread")]
-async fn regions_are_in_the_order_of_a_dictionary() {
+async fn regions_are_in_dictionary_order() {
     let kit = Kit::empty().await;
     let place = Place::of(&kit);
     let names = ["Zuydcoote", "Étretat", "Ardennes", "Ardèche"];

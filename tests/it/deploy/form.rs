@@ -82,7 +82,7 @@ fn the_rules_of_grafanas_linter_hold() {
 
 /// A newsroom reads these aloud: the difference of two shares is in points, and no label is a database term.
 #[test]
-fn election_night_has_the_words_of_a_newsroom() {
+fn election_night_uses_the_vocabulary_of_a_newsroom() {
     let boards = dashboards();
     let board = |name: &str| &boards.iter().find(|(it, _)| it == name).unwrap().1;
     let night = board("election-night");

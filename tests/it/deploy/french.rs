@@ -22,12 +22,12 @@ fn check(place: &Place) -> crate::run::Done {
 }
 
 #[test]
-fn the_french_dashboards_are_the_english_ones_in_other_words() {
+fn the_french_dashboards_are_translations_of_the_english_ones() {
     check(&copy()).ok();
 }
 
 #[test]
-fn what_is_not_translated_is_named() {
+fn untranslated_words_are_named() {
     let changes = [
         ("tools/dashboards/fr.json", "\"Turnout\":", "\"Turn out\":", "no word in French for \"Turnout\""),
         ("tools/dashboards/fr.json", "\"until \":", "\"till \":", "no word in French for \"until \""),

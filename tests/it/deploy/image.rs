@@ -48,7 +48,7 @@ fn is_sent(path: &Path) -> bool {
 }
 
 #[test]
-fn the_image_is_built_from_all_that_the_program_holds() {
+fn the_image_build_gets_every_embedded_file() {
     let recipe = read(&root().join("Dockerfile"));
     for file in built_in() {
         assert!(is_sent(&file), ".dockerignore keeps {} out", file.display());
@@ -77,7 +77,7 @@ fn both_images_get_what_they_copy() {
 }
 
 #[test]
-fn what_a_user_puts_beside_the_example_is_not_sent_to_the_builder() {
+fn files_beside_the_example_are_not_sent_to_the_builder() {
     for path in
         ["elections/mine/election.toml", "elections/results.csv", ".env", "scrutin-data/log", "target/debug/scrutin"]
     {

@@ -130,7 +130,7 @@ fn files_that_the_containers_may_not_read_are_named() {
 
 /// The container restarts with the machine, and whenever it has exited.
 #[test]
-fn the_votes_wait_once_all_of_them_are_cast() {
+fn the_votes_container_waits_once_all_votes_are_cast() {
     let place = clone();
     stand_in(&place, "scrutin", "echo \"scrutin $*\"");
     let votes = Running::start(script(&place, "deploy/scrutin/election votes"));

@@ -112,7 +112,7 @@ fn grafana_is_given_mail_settings_only_with_a_mail_server() {
 
 /// Without recipients no delivery is attempted: each failure would add a line to the log, every minute.
 #[test]
-fn only_those_who_are_set_are_told_of_alerts() {
+fn only_configured_recipients_receive_alerts() {
     let mail = [("SMTP_HOST", "mail:25"), ("ALERT_EMAIL", "desk@example.org")];
     let hook = [("ALERT_WEBHOOK", "https://chat.example.org/hook"), ("ALERT_WEBHOOK_TOKEN", "secret")];
     assert_eq!(told(&[]), [""; 0]);

@@ -108,7 +108,7 @@ async fn counters_of_the_same_log_are_compared() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_answered_says_why() {
+async fn a_request_without_an_answer_gets_a_reason() {
     let kit = kit_with_votes().await;
     let page = Page::start(kit.db()).await;
     for (path, status, words) in [
@@ -128,7 +128,7 @@ async fn what_cannot_be_answered_says_why() {
 }
 
 #[tokio::test]
-async fn a_region_has_all_about_it_in_one() {
+async fn a_region_has_all_its_figures_in_one_response() {
     let kit = kit_with_votes().await;
     let page = Page::start(kit.db()).await;
     let south = page.ok("/api/v1/regions/S").await;
@@ -187,7 +187,7 @@ async fn the_api_says_why_its_figures_can_be_trusted() {
 }
 
 #[tokio::test]
-async fn what_no_code_can_be_is_refused_before_postgresql_is_asked() {
+async fn invalid_codes_are_rejected_before_postgresql_is_queried() {
     let kit = kit_with_votes().await;
     let page = Page::start(kit.db()).await;
     let long = "é".repeat(65);

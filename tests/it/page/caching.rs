@@ -8,7 +8,7 @@ use scrutin_page::PageOptions;
 use super::{Page, kit_with_votes};
 
 #[tokio::test]
-async fn an_answer_that_is_held_is_not_sent_again() {
+async fn a_cached_response_is_not_sent_again() {
     let kit = kit_with_votes().await;
     let page = Page::start(kit.db()).await;
     let file = page.stylesheet().await;
@@ -29,7 +29,7 @@ async fn an_answer_that_is_held_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_changed_figure_changes_the_name() {
+async fn a_changed_figure_changes_the_etag() {
     let kit = kit_with_votes().await;
     let page = Page::start_with(kit.db(), PageOptions { requests_per_second: 0, ..PageOptions::default() }).await;
     let before = page.request("GET", "/api/v1/rejections", &[]).await;
@@ -48,7 +48,7 @@ async fn a_changed_figure_changes_the_name() {
 }
 
 #[tokio::test]
-async fn what_is_compressed_has_a_name_of_its_own() {
+async fn a_compressed_response_has_its_own_etag() {
     let kit = kit_with_votes().await;
     kit.owner().await.execute("UPDATE choice SET name = repeat('long ', 200)", &[]).await.unwrap();
     let page = Page::start(kit.db()).await;
@@ -80,7 +80,7 @@ async fn what_is_compressed_has_a_name_of_its_own() {
 }
 
 #[tokio::test]
-async fn every_answer_says_how_long_it_is_good() {
+async fn every_response_says_how_long_it_stays_fresh() {
     let kit = kit_with_votes().await;
     let page = Page::start(kit.db()).await;
     for (path, status, caching) in [
@@ -103,7 +103,7 @@ async fn every_answer_says_how_long_it_is_good() {
 }
 
 #[tokio::test]
-async fn a_head_is_that_of_the_answer() {
+async fn a_head_request_has_the_headers_of_the_response() {
     let kit = kit_with_votes().await;
     let page = Page::start(kit.db()).await;
     for path in ["/", "/api/v1/election", "/api/v1/results.csv", "/api/v1/status", "/healthz", "/readyz"] {

@@ -9,7 +9,7 @@ use scrutin_page::PageOptions;
 use super::{Page, kit_with_votes};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_request_finds_what_the_document_does_not_say() {
+async fn no_response_deviates_from_the_document() {
     let kit = kit_with_votes().await;
     // The document's example region.
     let region =

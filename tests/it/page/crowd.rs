@@ -51,7 +51,7 @@ async fn until_waiting(owner: &tokio_postgres::Client, wanted: impl Fn(i64) -> b
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_who_asks_too_much_holds_up_itself() {
+async fn a_greedy_client_delays_only_itself() {
     let (kit, page, holder) = stuck().await;
     let owner = kit.owner().await;
     let mut greedy = Vec::new();
@@ -72,7 +72,7 @@ async fn one_who_asks_too_much_holds_up_itself() {
 
 /// A client with many addresses can briefly take all sessions; others are then asked to retry.
 #[tokio::test(flavor = "multi_thread")]
-async fn when_many_ask_too_much_the_page_still_says_how_it_is() {
+async fn the_page_reports_its_health_while_many_clients_are_greedy() {
     let (kit, page, holder) = stuck().await;
     let owner = kit.owner().await;
     let mut greedy = Vec::new();
@@ -88,7 +88,7 @@ async fn when_many_ask_too_much_the_page_still_says_how_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_nobody_waits_for_any_more_is_not_asked() {
+async fn queries_of_disconnected_clients_are_cancelled() {
     let (kit, page, holder) = stuck().await;
     let owner = kit.owner().await;
     let mut gone = Vec::new();
@@ -104,7 +104,7 @@ async fn what_nobody_waits_for_any_more_is_not_asked() {
 
 /// The unit tests check that limits with the same points share one query.
 #[tokio::test]
-async fn a_timeline_has_as_many_points_as_whole_buckets_give() {
+async fn a_timeline_has_a_point_for_every_whole_step() {
     let kit = kit_with_votes().await;
     let page = Page::start(kit.db()).await;
     for (limit, points) in [(1, 1), (3, 3), (4, 4), (6, 5), (9, 5), (10, 10), (1440, 10)] {

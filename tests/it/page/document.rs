@@ -88,7 +88,7 @@ const MORE: &str = "
     INSERT INTO batch VALUES ('native', now(), 0, 0, 0, 2, NULL, NULL);";
 
 #[tokio::test]
-async fn every_answer_is_as_it_is_described() {
+async fn every_response_matches_its_description() {
     let kit = kit_with_votes().await;
     kit.owner().await.batch_execute(MORE).await.unwrap();
     let page = Page::start(kit.db()).await;
@@ -139,7 +139,7 @@ async fn every_answer_is_as_it_is_described() {
 }
 
 #[tokio::test]
-async fn the_stream_is_described_too() {
+async fn the_stream_matches_its_description() {
     let kit = kit_with_votes().await;
     let page = Page::start(kit.db()).await;
     let document = Document::read();
@@ -163,7 +163,7 @@ async fn the_stream_is_described_too() {
 }
 
 #[tokio::test]
-async fn the_document_is_served_and_all_that_is_served_is_in_it() {
+async fn the_document_is_served_and_describes_every_route() {
     let kit = kit_with_votes().await;
     let page = Page::start(kit.db()).await;
     let text = include_str!("../../../schema/api.v1.openapi.json");
@@ -200,6 +200,6 @@ async fn the_document_is_served_and_all_that_is_served_is_in_it() {
 /// Proves that the check above detects undescribed fields.
 #[test]
 #[should_panic(expected = "additional")]
-fn a_field_that_is_not_described_is_found() {
+fn an_undescribed_field_is_detected() {
     Document::read().check("/components/schemas/Error", &json!({"error": "none", "more": 1}));
 }

@@ -4,7 +4,7 @@ use super::{Page, kit_with_votes};
 use crate::run::Place;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_is_what_the_command_line_prints() {
+async fn csv_files_equal_the_output_of_the_command_line() {
     let kit = kit_with_votes().await;
     let awkward = "UPDATE choice SET name = '=1+1, \"A\"' WHERE choice = 'A'; UPDATE choice SET name = E'Bé\n;' WHERE choice = 'B'";
     kit.owner().await.batch_execute(awkward).await.unwrap();
@@ -28,7 +28,7 @@ async fn a_file_is_what_the_command_line_prints() {
 }
 
 #[tokio::test]
-async fn a_file_without_votes_has_its_header() {
+async fn a_csv_file_without_votes_has_a_header() {
     let kit = kit_with_votes().await;
     let page = Page::start(kit.db()).await;
     let empty = page.request("GET", "/api/v1/results.csv?counter=other", &[]).await;

@@ -186,7 +186,7 @@ async fn the_state_has_all_that_the_page_shows() {
 }
 
 #[tokio::test]
-async fn what_changed_is_pushed_and_nothing_else() {
+async fn only_changes_are_pushed() {
     let kit = kit_with_votes().await;
     let page = Page::start(kit.db()).await;
     let mut viewer = Viewer::start(&page).await;
@@ -222,7 +222,7 @@ async fn what_changed_is_pushed_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_viewer_who_comes_back_gets_what_it_missed() {
+async fn a_returning_viewer_gets_what_it_missed() {
     let kit = kit_with_votes().await;
     let page = Page::start(kit.db()).await;
     let mut stays = Viewer::start(&page).await;
@@ -250,7 +250,7 @@ async fn a_viewer_who_comes_back_gets_what_it_missed() {
 }
 
 #[tokio::test]
-async fn moments_are_told_as_they_come() {
+async fn moments_are_reported_as_they_happen() {
     let kit = kit_with_votes().await;
     let owner = kit.owner().await;
     let page = Page::start(kit.db()).await;
@@ -316,7 +316,7 @@ async fn only_the_first_choices_are_shown_one_by_one() {
 
 /// Where each district numbers its candidates from 1, the same code means different people.
 #[tokio::test]
-async fn a_code_that_is_somebody_else_in_another_region_is_kept_apart() {
+async fn the_same_code_in_two_regions_is_two_candidates() {
     let kit = Kit::new().await;
     let mut owner = kit.owner().await;
     let mut local = election();
@@ -347,7 +347,7 @@ async fn a_code_that_is_somebody_else_in_another_region_is_kept_apart() {
 }
 
 #[tokio::test]
-async fn a_stopped_database_is_told_and_waited_for() {
+async fn a_stopped_database_is_reported_and_awaited() {
     let (folder, _guard) = guarded_folder();
     let cluster = Cluster::start(&folder).await.unwrap_or_else(|error| panic!("{error}"));
     let database = cluster.database();

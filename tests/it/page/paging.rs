@@ -75,7 +75,7 @@ async fn pages_follow_each_other_in_the_order_of_the_ballot() {
 }
 
 #[tokio::test]
-async fn a_page_that_cannot_be_is_refused() {
+async fn invalid_paging_parameters_are_rejected() {
     let kit = kit_with_regions().await;
     let page = Page::start(kit.db()).await;
     for path in ["results/regions", "leaders", "turnout"] {

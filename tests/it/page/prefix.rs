@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{Page, kit_with_votes};
 
 #[tokio::test]
-async fn all_is_below_the_prefix_and_the_way_there_is_shown() {
+async fn everything_is_below_the_prefix_and_the_root_redirects_there() {
     let kit = kit_with_votes().await;
     let options = PageOptions { path_prefix: "/night/one".parse().unwrap(), ..PageOptions::default() };
     let page = Page::start_with(kit.db(), options).await;

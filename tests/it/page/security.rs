@@ -8,7 +8,7 @@ use super::{PATIENCE, Page, kit_with_votes};
 use crate::kit::Kit;
 
 #[tokio::test]
-async fn browsers_run_nothing_from_elsewhere_and_frame_only_what_is_made_for_it() {
+async fn browsers_run_no_foreign_scripts_and_frame_only_the_widgets() {
     let kit = Kit::new().await;
     let page = Page::start(kit.db()).await;
     let file = page.stylesheet().await;
@@ -79,7 +79,7 @@ async fn scripts_of_other_sites_may_read_the_api_and_change_nothing() {
 }
 
 #[tokio::test]
-async fn who_asks_too_often_is_told_to_wait() {
+async fn a_client_over_its_quota_is_told_to_wait() {
     let kit = kit_with_votes().await;
     let options = PageOptions { requests_per_second: 1, ..PageOptions::default() };
     let page = Page::start_with(kit.db(), options).await;
@@ -107,7 +107,7 @@ async fn who_asks_too_often_is_told_to_wait() {
 }
 
 #[tokio::test]
-async fn behind_a_proxy_clients_are_told_apart_by_what_it_says() {
+async fn behind_a_proxy_clients_are_distinguished_by_its_header() {
     let kit = kit_with_votes().await;
     let options = PageOptions { requests_per_second: 1, behind_proxy: true, ..PageOptions::default() };
     let page = Page::start_with(kit.db(), options).await;
@@ -123,7 +123,7 @@ async fn behind_a_proxy_clients_are_told_apart_by_what_it_says() {
 }
 
 #[tokio::test]
-async fn the_openings_of_the_stream_are_counted() {
+async fn opening_the_stream_counts_as_a_request() {
     let kit = kit_with_votes().await;
     let options = PageOptions { requests_per_second: 1, ..PageOptions::default() };
     let page = Page::start_with(kit.db(), options).await;
@@ -144,7 +144,7 @@ async fn the_openings_of_the_stream_are_counted() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_large_is_refused() {
+async fn an_oversized_request_head_is_rejected() {
     let kit = Kit::new().await;
     let page = Page::start(kit.db()).await;
     let large = "x".repeat(15 << 10);
