@@ -147,14 +147,14 @@ impl World {
         self.tables.epoch < epoch || (self.tables.epoch == epoch && self.tables.next_offset < offset)
     }
 
-    fn judge(&self, it: &Transaction, protocol: Protocol) -> Option<Answer> {
+    fn judge(&self, tx: &Transaction, protocol: Protocol) -> Option<Answer> {
         let forgets = matches!(protocol, Protocol::ForgetsDoneBefore | Protocol::LooksBeforeItsTurn);
-        let is_held = it.epoch == self.tables.epoch || protocol == Protocol::IgnoresTakeovers;
-        if self.tables.next_offset == it.offset && is_held {
+        let is_held = tx.epoch == self.tables.epoch || protocol == Protocol::IgnoresTakeovers;
+        if self.tables.next_offset == tx.offset && is_held {
             None
-        } else if self.tables.next_offset == it.end && is_held && !forgets {
+        } else if self.tables.next_offset == tx.end && is_held && !forgets {
             Some(Answer::DoneBefore)
-        } else if self.is_set_back(it.offset, it.epoch) {
+        } else if self.is_set_back(tx.offset, tx.epoch) {
             Some(Answer::SetBack)
         } else {
             Some(Answer::Superseded)
@@ -184,8 +184,8 @@ impl World {
         let mut world = self.clone();
         world.failovers += 1;
         world.tables = world.standby;
-        for it in world.transactions.drain(..).filter(|it| it.is_connected) {
-            world.processes[it.process] = Process::Doubts { offset: it.offset, end: it.end, epoch: it.epoch };
+        for tx in world.transactions.drain(..).filter(|tx| tx.is_connected) {
+            world.processes[tx.process] = Process::Doubts { offset: tx.offset, end: tx.end, epoch: tx.epoch };
         }
         world.turn = None;
         world
@@ -230,32 +230,32 @@ impl World {
     }
 
     fn steps_of_transaction(&self, place: usize, protocol: Protocol, faults: u8, steps: &mut Vec<World>) {
-        let it = &self.transactions[place];
+        let tx = &self.transactions[place];
         let mut step = |change: &dyn Fn(&mut World)| {
             let mut world = self.clone();
             change(&mut world);
             steps.push(world);
         };
-        match it.stage {
-            Stage::Waits if self.turn.is_none() => step(&|world| match world.judge(it, protocol) {
+        match tx.stage {
+            Stage::Waits if self.turn.is_none() => step(&|world| match world.judge(tx, protocol) {
                 None => {
                     world.turn = Some(place);
                     world.transactions[place].stage = Stage::Moved;
                 }
                 Some(answer) => world.transactions[place].stage = Stage::Answered(answer),
             }),
-            Stage::Moved if it.is_connected => step(&|world| world.transactions[place].stage = Stage::Commits),
+            Stage::Moved if tx.is_connected => step(&|world| world.transactions[place].stage = Stage::Commits),
             Stage::Moved => step(&|world| world.forget(place)),
             Stage::Commits => step(&|world| {
                 world.turn = None;
-                world.tables.next_offset = it.end;
-                (it.offset..it.end).for_each(|offset| world.tables.counted[usize::from(offset)] += 1);
+                world.tables.next_offset = tx.end;
+                (tx.offset..tx.end).for_each(|offset| world.tables.counted[usize::from(offset)] += 1);
                 world.transactions[place].stage = Stage::Answered(Answer::Done);
             }),
             Stage::Answered(answer) => step(&|world| {
-                if it.is_connected {
-                    world.processes[it.process] = match answer {
-                        Answer::Done | Answer::DoneBefore => Process::Ready { offset: it.end, epoch: it.epoch },
+                if tx.is_connected {
+                    world.processes[tx.process] = match answer {
+                        Answer::Done | Answer::DoneBefore => Process::Ready { offset: tx.end, epoch: tx.epoch },
                         Answer::SetBack => Process::SetBack,
                         Answer::Superseded => Process::Down,
                     };
@@ -264,11 +264,11 @@ impl World {
             }),
             Stage::Waits => {}
         }
-        if it.is_connected && self.faults < faults {
+        if tx.is_connected && self.faults < faults {
             step(&|world| {
                 world.faults += 1;
-                world.processes[it.process] = Process::Doubts { offset: it.offset, end: it.end, epoch: it.epoch };
-                world.leave(it.process);
+                world.processes[tx.process] = Process::Doubts { offset: tx.offset, end: tx.end, epoch: tx.epoch };
+                world.leave(tx.process);
             });
         }
     }
@@ -285,8 +285,8 @@ impl World {
 
     /// The client of a process's transaction is gone; the server notices only when it next reads from it.
     fn leave(&mut self, process: usize) {
-        for it in &mut self.transactions {
-            it.is_connected &= it.process != process;
+        for tx in &mut self.transactions {
+            tx.is_connected &= tx.process != process;
         }
     }
 
@@ -306,17 +306,17 @@ impl World {
         if counted[..] != expected[..] {
             return Some(format!("counted {counted:?} at position {next_offset}"));
         }
-        for it in &self.transactions {
-            match it.stage {
+        for tx in &self.transactions {
+            match tx.stage {
                 // After a failover, another process may hold the same epoch and have moved on.
-                Stage::Answered(Answer::Superseded) if it.is_connected && it.epoch == epoch && self.failovers == 0 => {
-                    return Some("a takeover is reported, and nobody has taken over".into());
+                Stage::Answered(Answer::Superseded) if tx.is_connected && tx.epoch == epoch && self.failovers == 0 => {
+                    return Some("a takeover is reported that did not happen".into());
                 }
                 Stage::Answered(Answer::SetBack) if self.failovers == 0 => {
-                    return Some("commits are reported lost, and none are".into());
+                    return Some("commits are reported lost that are not".into());
                 }
-                Stage::Answered(Answer::Done | Answer::DoneBefore) if next_offset < it.end => {
-                    return Some("a commit is reported that was not done".into());
+                Stage::Answered(Answer::Done | Answer::DoneBefore) if next_offset < tx.end => {
+                    return Some("a commit is reported that did not happen".into());
                 }
                 _ => {}
             }
@@ -369,7 +369,7 @@ fn walk(protocol: Protocol, limits: Limits) -> Result<usize, String> {
         world.takes < limits.takes || is_held
     };
     match worlds.iter().zip(comes_to_an_end).find(|(world, ends)| goes_on(world) && !ends) {
-        Some((world, _)) => Err(format!("it is stuck: {world:?}")),
+        Some((world, _)) => Err(format!("the protocol is stuck: {world:?}")),
         None => Ok(worlds.len()),
     }
 }

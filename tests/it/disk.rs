@@ -36,7 +36,7 @@ fn buffer(values: &[Vec<u8>]) -> RecordBuffer {
 fn writer() {
     let Ok(folder) = std::env::var("JOURNAL_BELOW") else { return };
     let log = EmbeddedLog::open_existing(&Path::new(&folder).join("log")).unwrap().with_segment_bytes(2_000);
-    let told = std::fs::File::create(Path::new(&folder).join("told")).unwrap();
+    let reported = std::fs::File::create(Path::new(&folder).join("reported")).unwrap();
     let mut ends = vec![0; PARTITIONS as usize];
     // Close and reopen in between, as after a restart.
     for opened in 0..3 {
@@ -48,7 +48,7 @@ fn writer() {
             writer.flush().unwrap();
             (0..).zip(&all).for_each(|(partition, values): (usize, _)| ends[partition] += values.len());
             let line: Vec<u8> = ends.iter().flat_map(|end| (*end as u64).to_le_bytes()).collect();
-            told.write_all_at(&line, append * line.len() as u64).unwrap();
+            reported.write_all_at(&line, append * line.len() as u64).unwrap();
         }
     }
 }
@@ -126,11 +126,11 @@ impl File {
 /// The files as found after a power cut, and the offsets reported to the writer as durable before it.
 fn cut(deeds: Vec<(PathBuf, Deed)>, random: &mut Rng) -> (BTreeMap<PathBuf, Vec<u8>>, Vec<u64>) {
     let mut files: BTreeMap<PathBuf, File> = BTreeMap::new();
-    let mut told = vec![0; PARTITIONS as usize];
+    let mut reported = vec![0; PARTITIONS as usize];
     for (path, deed) in deeds {
         match deed {
-            Deed::Write { bytes, .. } if path == Path::new("told") => {
-                told = bytes.chunks(8).map(|end| u64::from_le_bytes(end.try_into().unwrap())).collect();
+            Deed::Write { bytes, .. } if path == Path::new("reported") => {
+                reported = bytes.chunks(8).map(|end| u64::from_le_bytes(end.try_into().unwrap())).collect();
             }
             Deed::Sync if path.extension().is_none() && !path.ends_with("durable") => {
                 files
@@ -158,7 +158,7 @@ fn cut(deeds: Vec<(PathBuf, Deed)>, random: &mut Rng) -> (BTreeMap<PathBuf, Vec<
         }
         found.insert(path, file.synced);
     }
-    (found, told)
+    (found, reported)
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn cut_power(cuts: usize) {
     for number in 0..cuts {
         let until = random.usize(..=all.len());
         let before = all[..until].iter().map(|(path, deed)| (path.clone(), deed.clone())).collect();
-        let (files, told) = cut(before, &mut random);
+        let (files, reported) = cut(before, &mut random);
         let dir = folder.path().join(number.to_string());
         std::fs::create_dir(&dir).unwrap();
         for partition in 0..PARTITIONS {
@@ -194,16 +194,16 @@ fn cut_power(cuts: usize) {
         std::fs::copy(folder.path().join("below/log/log.json"), dir.join("log/log.json")).unwrap();
         files.iter().for_each(|(path, bytes)| std::fs::write(dir.join(path), bytes).unwrap());
         let log = EmbeddedLog::open_existing(&dir.join("log")).unwrap();
-        for (partition, told) in (0..).zip(told) {
-            let at = format!("power cut {number} after deed {until}, partition {partition}, {told} told");
+        for (partition, reported) in (0..).zip(reported) {
+            let at = format!("power cut {number} after deed {until}, partition {partition}, {reported} reported");
             // Recover as a counter would, or as the next writer would.
             if random.bool() {
-                log.recover(partition, told).unwrap_or_else(|error| panic!("{at}: {error}"));
+                log.recover(partition, reported).unwrap_or_else(|error| panic!("{at}: {error}"));
             } else {
                 drop(log.writer(&[partition]).unwrap_or_else(|error| panic!("{at}: {error}")));
             }
             let end = log.offsets(partition).unwrap().end;
-            assert!(end >= told, "{at}: ends at {end}");
+            assert!(end >= reported, "{at}: ends at {end}");
             let (mut reader, mut read) = (log.reader(&[(partition, 0)]).unwrap(), Vec::new());
             while (read.len() as u64) < end {
                 let batch =

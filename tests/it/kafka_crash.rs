@@ -13,7 +13,7 @@
 //! | an event is lost between a commit and a flush | `producer::a_producer_killed_at_random_moments_writes_every_vote_once` |
 //! | the vote in hand is dropped while the database is down | `database::postgresql_killed_again_and_again_the_count_waits_and_goes_on` |
 //! | redelivery counts twice | `counters::a_counter_killed_at_random_moments_counts_every_vote_once` |
-//! | an error is logged and the offset advances | `database::…`, `network::…`: what was not committed is counted later |
+//! | errors are logged and the offset advances | `database::…`, `network::…`: what was not committed is counted later |
 //! | offsets ahead of what is durable | `groups::the_groups_offsets_are_never_ahead_of_the_tables` |
 //! | a rebalance discards finished work | `groups::counters_that_come_and_go_take_nothing_from_each_other` |
 //! | a shutdown that hangs | `groups::a_counter_that_is_stopped_while_the_share_changes_ends` |

@@ -205,7 +205,7 @@ fn draws_the_limit(panel: &Value, rule: &Value) {
 }
 
 /// The text of an annotation with a label from the query, or without one, as when the query has failed.
-fn told(template: &str, label: Option<(&str, &str)>) -> String {
+fn rendered(template: &str, label: Option<(&str, &str)>) -> String {
     let Some((before, rest)) = template.split_once("{{ with .Labels.") else { return template.to_owned() };
     let (name, rest) = rest.split_once(" }}").unwrap();
     let (with, rest) = rest.split_once("{{ else }}").expect("a text for a failed query");
@@ -231,12 +231,12 @@ async fn an_alert_claims_nothing_that_a_failed_query_cannot_know() {
         let label = Some((asked.columns[0].0.as_str(), asked.rows[0][0].as_deref().unwrap()));
         for annotation in ["summary", "description"] {
             let template = text(&rule["annotations"], annotation);
-            let (fired, failed) = (told(template, label), told(template, None));
+            let (fired, failed) = (rendered(template, label), rendered(template, None));
             for text in [&fired, &failed] {
                 assert!(text.len() > 10 && !text.contains("{{"), "{text}");
             }
             assert_ne!(fired, failed);
         }
-        assert!(told(text(&rule["annotations"], "summary"), None).contains("unknown"));
+        assert!(rendered(text(&rule["annotations"], "summary"), None).contains("unknown"));
     }
 }

@@ -236,10 +236,12 @@ fn every_variable_is_in_the_example() {
     // Compose's own variables.
     used.insert("COMPOSE_PROFILES".to_owned(), String::new());
     let example = read(&root().join(".env.example"));
-    let told = example.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let told: BTreeMap<String, String> =
-        told.map(|line| line.split_once('=').expect("NAME=VALUE")).map(|(a, b)| (a.to_owned(), b.to_owned())).collect();
-    assert_eq!(told, used);
+    let listed = example.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let listed: BTreeMap<String, String> = listed
+        .map(|line| line.split_once('=').expect("NAME=VALUE"))
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .collect();
+    assert_eq!(listed, used);
 }
 
 #[test]

@@ -157,9 +157,9 @@ fn the_votes_container_waits_once_all_votes_are_cast() {
 #[test]
 fn spark_is_started_with_the_memory_that_is_set() {
     let place = clone();
-    let told = "env | grep ^SPARK_; echo \"$(basename \"$0\") $*\"; ls \"$SCRATCH\"";
+    let report = "env | grep ^SPARK_; echo \"$(basename \"$0\") $*\"; ls \"$SCRATCH\"";
     for name in ["spark-submit", "spark-class"] {
-        stand_in(&place, name, told);
+        stand_in(&place, name, report);
     }
     stand_in(&place, "hostname", "case ${1:-} in -i) echo 'fd00::2 172.18.0.5 10.0.0.2';; *) echo box;; esac");
     place.write("scratch/killed/block", "what a server that was killed has left");

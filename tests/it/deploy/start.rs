@@ -115,14 +115,14 @@ fn grafana_is_given_mail_settings_only_with_a_mail_server() {
 fn only_configured_recipients_receive_alerts() {
     let mail = [("SMTP_HOST", "mail:25"), ("ALERT_EMAIL", "desk@example.org")];
     let hook = [("ALERT_WEBHOOK", "https://chat.example.org/hook"), ("ALERT_WEBHOOK_TOKEN", "secret")];
-    assert_eq!(told(&[]), [""; 0]);
-    assert_eq!(told(&mail), ["desk@example.org"]);
-    assert_eq!(told(&hook), ["https://chat.example.org/hook"]);
-    assert_eq!(told(&[mail, hook].concat()), ["desk@example.org", "https://chat.example.org/hook"]);
+    assert_eq!(recipients(&[]), [""; 0]);
+    assert_eq!(recipients(&mail), ["desk@example.org"]);
+    assert_eq!(recipients(&hook), ["https://chat.example.org/hook"]);
+    assert_eq!(recipients(&[mail, hook].concat()), ["desk@example.org", "https://chat.example.org/hook"]);
 }
 
 /// Who receives an alert according to the contact points and policies, as Grafana reads them.
-fn told(settings: &[(&str, &str)]) -> Vec<String> {
+fn recipients(settings: &[(&str, &str)]) -> Vec<String> {
     let given = environment(settings).unwrap();
     let provisioning = |name: &str| {
         let mut file = read(&root().join("deploy/grafana/provisioning/alerting").join(name));
@@ -148,7 +148,7 @@ fn told(settings: &[(&str, &str)]) -> Vec<String> {
     let policy = &list(&policies, "policies")[0];
     assert!(points.contains_key(text(policy, "receiver")));
     let routes = list(policy, "routes");
-    let mut told = Vec::new();
+    let mut recipients = Vec::new();
     for (n, route) in routes.iter().enumerate() {
         // Each route takes all alerts, and all but the last pass them on.
         assert!(route["object_matchers"].is_null() && route["matchers"].is_null(), "{route}");
@@ -158,11 +158,11 @@ fn told(settings: &[(&str, &str)]) -> Vec<String> {
         assert!(!who.is_empty(), "Grafana refuses a contact point without one");
         let [timing] = list(route, "mute_time_intervals") else { panic!("{route}") };
         match timing.as_str().unwrap() {
-            "never" => told.push(who.to_owned()),
+            "never" => recipients.push(who.to_owned()),
             timing => assert!(timings.contains_key(timing), "{timing}"),
         }
     }
-    told
+    recipients
 }
 
 /// Any viewer can read a contact point's settings, except those that Grafana encrypts.

@@ -81,8 +81,8 @@ async fn the_page_reports_its_health_while_many_clients_are_greedy() {
     }
     until_waiting(&owner, |waiting| waiting > 1).await;
     assert_eq!(status(ask(&page, OTHER, "/readyz").await).await, 200);
-    let told = status(ask(&page, OTHER, "/api/v1/results").await).await;
-    assert!([200, 503].contains(&told), "{told}");
+    let answered = status(ask(&page, OTHER, "/api/v1/results").await).await;
+    assert!([200, 503].contains(&answered), "{answered}");
     drop(holder);
     page.stop().await;
 }

@@ -264,12 +264,12 @@ async fn moments_are_reported_as_they_happen() {
     let again = "UPDATE tally SET votes = 600 WHERE region = 'N' AND choice = 'A' AND channel = 'booth'";
     owner.batch_execute(again).await.unwrap();
     let state = viewer.until(|state| state["moments"].as_object().is_some_and(|moments| moments.len() >= 4)).await;
-    let told = |kind: &str| {
+    let of_kind = |kind: &str| {
         let moments = state["moments"].as_object().unwrap().values();
         moments.filter(|moment| moment["kind"] == kind).cloned().collect::<Vec<_>>()
     };
     let with = |kind: &str, fields: Value| {
-        let found = told(kind);
+        let found = of_kind(kind);
         assert!(
             found.iter().any(|moment| fields.as_object().unwrap().iter().all(|(name, value)| moment[name] == *value)),
             "{kind} {fields} is not among {found:?}"
