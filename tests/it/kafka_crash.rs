@@ -9,16 +9,16 @@
 //!
 //! | defect | test |
 //! |---|---|
-//! | offsets are lost or moved, and with `earliest` everything is counted again | `groups::offsets_of_the_group_that_are_lost_or_moved_count_nothing_twice` |
+//! | offsets are lost or moved, and with `earliest` everything is counted again | `groups::lost_or_moved_group_offsets_count_nothing_twice` |
 //! | an event is lost between a commit and a flush | `producer::a_producer_killed_at_random_moments_writes_every_vote_once` |
-//! | the vote in hand is dropped while the database is down | `database::postgresql_killed_again_and_again_the_count_waits_and_goes_on` |
+//! | the vote in hand is dropped while the database is down | `database::the_count_waits_and_resumes_whenever_postgresql_is_killed` |
 //! | redelivery counts twice | `counters::a_counter_killed_at_random_moments_counts_every_vote_once` |
 //! | errors are logged and the offset advances | `database::…`, `network::…`: what was not committed is counted later |
 //! | offsets ahead of what is durable | `groups::the_groups_offsets_are_never_ahead_of_the_tables` |
 //! | a rebalance discards finished work | `groups::counters_that_come_and_go_take_nothing_from_each_other` |
-//! | a shutdown that hangs | `groups::a_counter_that_is_stopped_while_the_share_changes_ends` |
+//! | a shutdown that hangs | `groups::a_counter_stopped_during_a_rebalance_ends` |
 //! | a second writer of the same partition | `zombies::…` |
-//! | lag that disappears when the consumer stops | `groups::the_lag_of_a_dead_count_is_still_seen` |
+//! | lag that vanishes when the consumer stops | `groups::the_lag_of_a_dead_counter_is_still_reported` |
 //!
 //! The votes of every test here include records that are not votes, which must not block their partition.
 

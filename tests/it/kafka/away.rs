@@ -1,4 +1,4 @@
-//! Brokers and topics that are not there, and settings that are wrong.
+//! Unreachable brokers, missing topics and wrong settings.
 
 use std::net::TcpListener;
 
@@ -8,7 +8,7 @@ use crate::run::{Place, Running};
 
 const COMMANDS: [&str; 6] = ["setup", "simulate", "replay results results.csv", "count --drain", "audit", "status"];
 
-/// Runs all of them side by side; gives what each has said.
+/// Runs all commands side by side and returns the error message of each.
 fn all_fail(place: &Place, options: &str) -> Vec<(&'static str, String)> {
     let running: Vec<(&str, Running)> =
         COMMANDS.iter().map(|line| (*line, place.start(&format!("{line} {options}")))).collect();
@@ -20,7 +20,7 @@ fn one_line(said: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn brokers_that_are_away_are_named_with_the_reason() {
+async fn unreachable_brokers_are_named_with_the_reason() {
     let kit = Kit::new().await;
     let place = Place::of(&kit);
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -31,7 +31,7 @@ async fn brokers_that_are_away_are_named_with_the_reason() {
         assert!(said.starts_with(&begin) && said.contains("Connection refused"), "{line}: {said}");
         assert!(one_line(&said), "{line}: {said}");
     }
-    // One that takes connections and is silent.
+    // A broker that accepts connections but never responds.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
     for (line, said) in all_fail(&place, &format!("--log kafka://127.0.0.1:{port}")) {
@@ -41,7 +41,7 @@ async fn brokers_that_are_away_are_named_with_the_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_of_several_brokers_may_be_away() {
+async fn one_of_several_brokers_may_be_unreachable() {
     let stage = Stage::new().await;
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port();
@@ -57,9 +57,9 @@ async fn one_of_several_brokers_may_be_away() {
     stage.place.ok(&format!("status {log}"));
 }
 
-/// The page reads PostgreSQL alone.
+/// The page reads only PostgreSQL.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_is_served_while_the_brokers_are_away() {
+async fn the_page_is_served_while_the_brokers_are_unreachable() {
     let kit = Kit::new().await;
     let place = Place::of(&kit);
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -74,7 +74,7 @@ async fn the_page_is_served_while_the_brokers_are_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_that_is_not_there_is_to_be_made_by_setup() {
+async fn the_message_for_a_missing_topic_names_setup() {
     let stage = Stage::new().await;
     stage.place.ok("setup --no-election --log elsewhere");
     for line in ["simulate", "count --drain", "audit", "status", "serve"] {
@@ -87,13 +87,13 @@ async fn a_topic_that_is_not_there_is_to_be_made_by_setup() {
 }
 
 #[test]
-fn the_demo_keeps_its_votes_in_a_folder() {
+fn the_demo_refuses_a_log_on_kafka() {
     let said = Place::bare().fails("demo --log kafka://127.0.0.1:1/votes", 2);
     assert!(said.contains("the demo keeps its votes in a folder; with Kafka run its parts: `scrutin setup`"), "{said}");
 }
 
 #[test]
-fn a_wrong_file_of_kafka_settings_is_3() {
+fn a_wrong_kafka_settings_file_exits_with_3() {
     let place = Place::bare();
     for (text, line, words) in [
         ("# mine\nclient.id=me\nsecurty.protocol=SSL\n", 3, "`securty.protocol`: "),
@@ -120,7 +120,7 @@ fn a_password_in_an_address_is_not_repeated() {
 }
 
 #[test]
-fn a_topic_name_that_kafka_would_not_take_is_3() {
+fn an_invalid_topic_name_exits_with_3() {
     let place = Place::bare();
     let said = place.fails("status --log kafka://127.0.0.1:1/a/b", 3);
     assert!(said.contains("`a/b` is not a valid topic name"), "{said}");

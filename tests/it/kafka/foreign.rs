@@ -1,4 +1,4 @@
-//! Votes that other programs write.
+//! Votes written by other programs.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use super::{Stage, ballot};
 
-/// A voter of the README's examples.
+/// The voter in the documentation's examples.
 const VOTER: &str = "6f1d0c3a-4f0e-4b7e-9c55-2f6a1d3b8e90";
 
-/// Python with confluent-kafka; kcat is there too then.
+/// A Python with confluent-kafka, installed by `tools/kafka clients` together with kcat.
 fn python() -> &'static Path {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
     PYTHON.get_or_init(|| {
@@ -24,7 +24,7 @@ fn python() -> &'static Path {
     })
 }
 
-/// The example in a language from the guide to votes in Kafka.
+/// The example in this language from `docs/kafka.md`.
 fn example(language: &str) -> &'static str {
     let (_, section) = include_str!("../../../docs/kafka.md").split_once("## Votes from elsewhere\n").unwrap();
     let section = section.split("\n## ").next().unwrap();
@@ -32,7 +32,7 @@ fn example(language: &str) -> &'static str {
     code.split("```").next().unwrap()
 }
 
-/// Runs an example as it is printed, but for the broker, the topic and the voter.
+/// Runs an example as printed, except for the broker, the topic and the voter.
 fn run(stage: &Stage, language: &str, code: &str, voter: &str) {
     let (program, option) = if language == "sh" { (Path::new("/bin/sh"), "-ec") } else { (python(), "-c") };
     let topic = &stage.topic.name;
@@ -47,7 +47,7 @@ fn run(stage: &Stage, language: &str, code: &str, voter: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_examples_vote_and_without_their_partitioner_they_do_not() {
+async fn the_documented_examples_need_their_partitioner_setting() {
     python();
     let stage = Stage::new().await;
     stage.place.ok("setup");
@@ -57,13 +57,13 @@ async fn the_examples_vote_and_without_their_partitioner_they_do_not() {
     {
         let code = example(language);
         let without = code.replace(setting, "");
-        assert_ne!(code, without, "{language}: the setting is not where it was");
+        assert_ne!(code, without, "{language}: the example no longer has the setting");
         for code in [code, &without] {
             for _ in 0..5 {
                 let voter = ballot(voters, "C03").voter;
                 run(&stage, language, code, &voter);
                 voters += 1;
-                // What librdkafka does with a key if nothing is said.
+                // librdkafka's default partitioner.
                 let is_right = partition_of(voter.as_bytes(), 4) == crc32fast::hash(voter.as_bytes()) % 4;
                 if code == without && !is_right {
                     misrouted.insert(voter);
@@ -86,11 +86,11 @@ async fn the_examples_vote_and_without_their_partitioner_they_do_not() {
                   partitioner gives the key (murmur2); librdkafka's own default is CRC32, so kcat and Python's client \
                   need partitioner=murmur2_random";
     assert!(listed.contains(advice), "{listed}");
-    assert!(!listed.contains("already_voted"), "only what is listed is explained: {listed}");
+    assert!(!listed.contains("already_voted"), "only listed reasons are explained: {listed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_vote_is_refused_with_a_reason_and_kept() {
+async fn records_that_are_not_votes_are_rejected_with_a_reason_and_kept() {
     let stage = Stage::new().await;
     stage.place.ok("setup");
     let vote = ballot(1, "C03");
@@ -111,7 +111,7 @@ async fn what_is_no_vote_is_refused_with_a_reason_and_kept() {
         (wrong, Some(key), Some(value), "misrouted"),
     ];
     stage.topic.append(records.iter().map(|(partition, key, value, _)| (*partition, *key, *value))).await;
-    // None of these has used up the voter's vote; by the same voter elsewhere nothing is won.
+    // None of these marked the voter in the poll book, and voting again in another partition gains nothing.
     let again = ballot(1, "C01");
     let last = [(right, Some(key), Some(value)), (wrong, Some(key), Some(again.value.as_bytes()))];
     stage.topic.append(last).await;

@@ -1,4 +1,4 @@
-//! Several processes count together, and come and go.
+//! Several processes count together, joining and leaving.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -8,38 +8,38 @@ use nix::sys::signal::Signal;
 use super::{Stage, ballots, metric, until_received};
 use crate::run::{PATIENCE, Page};
 
-/// The partitions that a process counts, by its lag in each.
-fn share(text: &str) -> BTreeSet<u32> {
+/// The partitions assigned to a process: those it reports a lag for.
+fn assigned(text: &str) -> BTreeSet<u32> {
     let partition = |line: &str| line.strip_prefix("scrutin_lag_votes{partition=\"")?.split('"').next()?.parse().ok();
     text.lines().filter_map(partition).collect()
 }
 
-fn until_it_has(page: Page, partitions: usize) -> BTreeSet<u32> {
-    page.until("/metrics", |_, text| share(text).len() == partitions);
-    share(&page.ask("/metrics").1)
+fn until_assigned(page: Page, partitions: usize) -> BTreeSet<u32> {
+    page.until("/metrics", |_, text| assigned(text).len() == partitions);
+    assigned(&page.ask("/metrics").1)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn counts_that_come_and_go_share_the_partitions_and_lose_nothing() {
+async fn counters_that_come_and_go_share_the_partitions_and_lose_nothing() {
     let stage = Stage::new().await;
     stage.place.ok("setup --voters 300000");
     let first = stage.place.start("count --serve");
-    assert_eq!(until_it_has(first.page(), 4), BTreeSet::from([0, 1, 2, 3]));
+    assert_eq!(until_assigned(first.page(), 4), BTreeSet::from([0, 1, 2, 3]));
     let second = stage.place.start("count --serve");
-    let shares = [until_it_has(first.page(), 2), until_it_has(second.page(), 2)];
+    let shares = [until_assigned(first.page(), 2), until_assigned(second.page(), 2)];
     assert!(shares[0].is_disjoint(&shares[1]), "{shares:?}");
 
-    // Twelve hours in a few seconds.
+    // Twelve hours of votes in a few seconds.
     let simulate = stage.place.start("simulate --speed 4000");
     until_received(first.page(), 5_000);
     let rebalances = |page| metric(page, "scrutin_rebalances_total").unwrap();
     let before = rebalances(first.page()) + rebalances(second.page());
     let third = stage.place.start("count --serve");
-    third.page().until("/metrics", |_, text| (1..=2).contains(&share(text).len()));
+    third.page().until("/metrics", |_, text| (1..=2).contains(&assigned(text).len()));
     third.signal(Signal::SIGTERM);
     third.end().ok();
     assert!(rebalances(first.page()) + rebalances(second.page()) > before);
-    let shares = [until_it_has(first.page(), 2), until_it_has(second.page(), 2)];
+    let shares = [until_assigned(first.page(), 2), until_assigned(second.page(), 2)];
     assert!(shares[0].is_disjoint(&shares[1]), "{shares:?}");
 
     simulate.end().ok();
@@ -49,29 +49,29 @@ async fn counts_that_come_and_go_share_the_partitions_and_lose_nothing() {
         assert!(metric(page, "scrutin_votes_counted_total").unwrap() > 0.0, "each has counted some");
     }
     first.interrupted().ok();
-    assert_eq!(until_it_has(second.page(), 4).len(), 4, "what it leaves is taken over");
+    assert_eq!(until_assigned(second.page(), 4).len(), 4, "its partitions are taken over");
     second.interrupted().ok();
     assert!(stage.figure("SELECT min(epoch) FROM lag").await >= 3);
     stage.place.ok("audit --truth scrutin-data/truth.json");
     assert_eq!(stage.topic.group_offsets("scrutin-native", 4), stage.positions("native").await);
 }
 
-/// Whichever of them has nothing left to count waits for the other's share, and takes it over if the other dies.
+/// A process with nothing left to count waits for the other's partitions, and takes them over if the other dies.
 #[tokio::test(flavor = "multi_thread")]
-async fn counts_that_drain_side_by_side_end_when_all_of_the_log_is_counted() {
+async fn counters_that_drain_side_by_side_end_when_the_whole_log_is_counted() {
     let stage = Stage::new().await;
     stage.place.ok("setup --voters 100000");
     stage.place.ok("simulate --speed max");
     let records = stage.place.json("scrutin-data/truth.json")["records"].as_i64().unwrap();
     for (counter, kills) in [("both", false), ("one", true)] {
         let line = format!("count --drain --counter {counter}");
-        // The first has all partitions, and cannot commit yet what it has read of them.
+        // The first has all partitions, but cannot commit what it has read yet.
         let mut owner = stage.kit.owner().await;
         let hold = owner.transaction().await.unwrap();
         hold.batch_execute("LOCK TABLE tally IN EXCLUSIVE MODE").await.unwrap();
         let first = stage.place.start(&line);
         until_taken(&stage, counter, 1).await;
-        // The second has none at first, and must not take that for all.
+        // The second has no partitions at first, and must not conclude that the log is drained.
         let second = stage.place.start(&line);
         until_taken(&stage, counter, 2).await;
         if kills {
@@ -89,7 +89,8 @@ async fn counts_that_drain_side_by_side_end_when_all_of_the_log_is_counted() {
     }
 }
 
-/// A session that outlasts the test: who waits for its end waits in vain. In a group of its own, or others would wait too.
+/// Sessions that outlast the test, so no test passes by waiting for one to expire. Use it with a counter name of its own,
+/// or members of the same group would wait too.
 const LONG_SESSION: &str = "session.timeout.ms=600000\nmax.poll.interval.ms=600000\n";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,25 +113,25 @@ async fn a_counter_that_is_stopped_leaves_its_partitions_to_the_others_at_once()
     stage.place.ok("setup");
     let line = "count --serve --counter stopped --kafka-config kafka.properties";
     let (first, second) = (stage.place.start(line), stage.place.start(line));
-    until_it_has(first.page(), 2);
-    until_it_has(second.page(), 2);
+    until_assigned(first.page(), 2);
+    until_assigned(second.page(), 2);
     first.interrupted().ok();
-    until_it_has(second.page(), 4);
+    until_assigned(second.page(), 4);
     second.interrupted().ok();
 }
 
-/// The copy has the process's name in the group too, and Kafka lets only the later one of them stay.
+/// The copy joins the group under the same instance name, and Kafka keeps only the later of the two.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_counter_whose_data_folder_was_copied_counts_on_beside_the_copy() {
     let stage = Stage::new().await;
     stage.place.ok("setup");
     let first = stage.place.start("count --serve --counter copied --data-dir original");
-    until_it_has(first.page(), 4);
+    until_assigned(first.page(), 4);
     let name = |folder: &str| stage.place.read(&format!("{folder}/kafka-instance-0"));
     stage.place.write("copy/kafka-instance-0", name("original"));
     let second = stage.place.start("count --serve --counter copied --data-dir copy");
     first.says("joins anew by a new name");
-    let shares = [until_it_has(first.page(), 2), until_it_has(second.page(), 2)];
+    let shares = [until_assigned(first.page(), 2), until_assigned(second.page(), 2)];
     assert!(shares[0].is_disjoint(&shares[1]), "{shares:?}");
     assert_ne!(name("original"), name("copy"));
     stage.topic.append_votes(&ballots(0..200), 4).await;
@@ -142,7 +143,7 @@ async fn a_counter_whose_data_folder_was_copied_counts_on_beside_the_copy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_the_brokers_refuse_is_told() {
+async fn a_session_timeout_that_the_brokers_refuse_is_reported() {
     let stage = Stage::new().await;
     stage.place.write("kafka.properties", "session.timeout.ms=999\nheartbeat.interval.ms=100\n");
     stage.place.ok("setup");
@@ -151,7 +152,7 @@ async fn a_session_that_the_brokers_refuse_is_told() {
     assert!(done.err.contains("refuse session.timeout.ms=999; set it to a value between"), "{done}");
 }
 
-/// Waits until a partition of that counter has been taken so many times.
+/// Waits until a partition of the counter has been taken over `times` times.
 async fn until_taken(stage: &Stage, counter: &str, times: i64) {
     let deadline = Instant::now() + PATIENCE;
     let sql = format!("SELECT coalesce(max(epoch), 0)::bigint FROM lag WHERE counter = '{counter}'");

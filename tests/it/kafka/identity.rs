@@ -1,16 +1,16 @@
-//! A position means something only in the log that it was counted in.
+//! A position is only valid in the log it was counted from.
 
 use nix::sys::signal::Signal;
 
 use super::{Stage, ballots, until_received};
 use crate::run::{Done, Running};
 
-/// The end of a count that had to stop by itself.
+/// Waits for a count that has to stop by itself, and checks its message.
 #[track_caller]
 fn stopped(count: Running, words: &[&str]) {
     let done: Done = count.end();
     for word in words {
-        assert!(done.err.contains(word), "`{word}` is not said: {done}");
+        assert!(done.err.contains(word), "no `{word}` in the message: {done}");
     }
     done.fails(4);
 }
@@ -38,7 +38,7 @@ async fn partitions_added_after_the_first_vote_stop_every_count() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_deleted_and_made_anew_is_another_log() {
+async fn a_deleted_and_recreated_topic_is_another_log() {
     let stage = Stage::new().await;
     stage.place.ok("setup --partitions 1");
     stage.topic.append_votes(&ballots(0..10), 1).await;
@@ -55,7 +55,7 @@ async fn a_topic_deleted_and_made_anew_is_another_log() {
     assert!(audit.contains(&words) && audit.contains("audit it against its own log"), "{audit}");
     stage.place.ok("count --drain --counter anew");
     stage.place.ok("audit --counter anew");
-    // Ten votes of the old topic, all counted: the new one's end is nothing to it.
+    // `native` has counted all ten votes of the old topic; the new topic's end offset adds no lag.
     let status = stage.place.ok("status");
     let (anew, native) = status.split_at(status.find("counter     native").unwrap());
     assert!(native.contains("it counts another log; the end is where it saw that one last"), "{status}");
@@ -65,15 +65,15 @@ async fn a_topic_deleted_and_made_anew_is_another_log() {
     }
 }
 
-/// The client would go on in the new topic at the old one's offset.
+/// Left alone, the client would continue in the new topic at the old topic's offset.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_made_anew_under_a_running_count_stops_it() {
+async fn recreating_the_topic_stops_a_running_count() {
     let stage = Stage::new().await;
     stage.place.ok("setup --partitions 1");
     stage.topic.append_votes(&ballots(0..10), 1).await;
     let count = stage.place.start("count --serve");
     until_received(count.page(), 10);
-    // It sees the old topic, and then the new one.
+    // While frozen it misses the deletion: it sees the old topic, then the new one.
     count.signal(Signal::SIGSTOP);
     stage.topic.delete().await;
     stage.place.ok("setup --partitions 1");
@@ -90,11 +90,11 @@ async fn votes_deleted_before_they_were_counted_stop_the_count() {
     stage.place.ok("count --drain");
     stage.topic.append_votes(&ballots(10..30), 1).await;
 
-    // What is counted may go.
+    // Votes that are already counted may be deleted.
     stage.topic.delete_records(&[(0, 5)]).await;
     let count = stage.place.start("count --serve");
     until_received(count.page(), 30);
-    // Asleep, it has at most one answer of the broker before it.
+    // While frozen it holds at most one response of the broker.
     count.signal(Signal::SIGSTOP);
     stage.topic.append_votes(&ballots(30..31), 1).await;
     stage.topic.append_votes(&ballots(31..50), 1).await;
@@ -121,7 +121,7 @@ async fn votes_deleted_before_they_were_counted_stop_the_count() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_count_begins_where_the_log_does_and_says_so() {
+async fn a_new_count_starts_where_the_log_starts_and_says_so() {
     let stage = Stage::new().await;
     stage.place.ok("setup --partitions 2");
     stage.topic.append_votes(&ballots(0..30), 2).await;
@@ -138,10 +138,10 @@ async fn a_new_count_begins_where_the_log_does_and_says_so() {
     assert_eq!(stage.figure("SELECT received FROM accounting_by_partition WHERE partition = 1").await, end - 4);
     assert!(stage.place.ok("audit").contains("26 records recounted, 26 counted"));
     let done = stage.place.run("count --drain");
-    assert!(!done.err.contains("starts at offset"), "it is said once: {done}");
+    assert!(!done.err.contains("starts at offset"), "the warning is given once: {done}");
     done.ok();
 
-    // A warning that nobody hears ends no count.
+    // A closed stderr does not end the count.
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let status = stage.place.command("count --drain --counter unheard").stderr(writer).status().unwrap();

@@ -1,4 +1,4 @@
-//! Brokers and PostgreSQL go away under a count, and come back.
+//! Brokers and PostgreSQL go down during a count and come back.
 
 use scrutin_postgres::Cluster;
 
@@ -7,7 +7,7 @@ use crate::broker::Broker;
 use crate::kit;
 use crate::run::{Page, Running};
 
-/// Ready again, or not, and for whom it waits then.
+/// Waits until the page is not ready because of `part`, for the reason `why`.
 fn until_waiting_for(page: Page, part: &str, why: &str) {
     page.until("/readyz", |status, body| {
         let body: serde_json::Value = serde_json::from_str(body).unwrap();
@@ -15,11 +15,11 @@ fn until_waiting_for(page: Page, part: &str, why: &str) {
         let problem = parts.iter().find(|found| found["name"] == part).and_then(|found| found["problem"].as_str());
         status == 503 && problem.is_some_and(|problem| problem.contains(why))
     });
-    assert_eq!(page.ask("/healthz").0, 200, "it is alive");
+    assert_eq!(page.ask("/healthz").0, 200, "the process is alive");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_or_a_database_that_is_away_is_named_and_waited_for() {
+async fn an_unreachable_log_or_database_is_named_and_waited_for() {
     let broker = Broker::start(1);
     let (folder, _guard) = kit::guarded_folder();
     let cluster = Cluster::start(&folder).await.unwrap();
@@ -50,7 +50,7 @@ async fn a_log_or_a_database_that_is_away_is_named_and_waited_for() {
     cluster.stop().await.unwrap();
     until_waiting_for(count.page(), "postgresql", "cannot reach PostgreSQL");
     until_waiting_for(serve.page(), "page", "cannot reach PostgreSQL");
-    assert!(!serve.page().ask("/readyz").1.contains("\"postgresql\""), "what it does not look at it says nothing of");
+    assert!(!serve.page().ask("/readyz").1.contains("\"postgresql\""), "a part that is not monitored is not reported");
     stage.topic.append_votes(&ballots(30..60), 2).await;
     let cluster = Cluster::start(&folder).await.unwrap();
     all_ready();

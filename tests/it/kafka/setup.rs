@@ -1,4 +1,4 @@
-//! The topic that is made, and the topics that are refused.
+//! The topic that `setup` creates, and the topics it refuses.
 
 use super::{Stage, Topic};
 use crate::broker::Broker;
@@ -21,8 +21,8 @@ async fn setup_makes_a_topic_that_keeps_every_vote() {
     }
     assert_eq!(stage.topic.copies().len(), 3);
 
-    assert_eq!(stage.place.ok("setup --partitions 3"), out, "as it is");
-    assert_eq!(stage.place.ok("setup"), out, "where nothing is asked for");
+    assert_eq!(stage.place.ok("setup --partitions 3"), out, "the topic is unchanged");
+    assert_eq!(stage.place.ok("setup"), out, "no number of partitions was given");
     let refused = stage.place.fails("setup --partitions 5", 4);
     assert!(refused.contains("has 3 partitions, not 5; the number cannot change once the log exists"), "{refused}");
     assert_eq!(stage.topic.copies().len(), 3);
@@ -34,7 +34,7 @@ async fn votes_have_as_many_copies_as_asked_for() {
     let stage = Stage::on(&broker).await;
     stage.place.ok("setup");
     assert_eq!(stage.topic.copies(), [3; 4]);
-    assert_eq!(stage.topic.settings().await["min.insync.replicas"], "2", "one may be away");
+    assert_eq!(stage.topic.settings().await["min.insync.replicas"], "2", "one broker may be down");
 
     let at = |name: &str| Topic::on(broker.address(), name);
     let two = at("two-copies");
@@ -83,7 +83,7 @@ async fn a_topic_that_would_lose_votes_is_refused() {
         assert!(refused.ends_with("; change it with kafka-configs.sh, or name another topic\n"), "{refused}");
     }
 
-    // All that is wrong is said at once, and by whoever is about to use it.
+    // Every command that uses the topic reports all its problems at once.
     stage.topic.make(1, &[("cleanup.policy", "compact")]).await;
     for line in ["setup", "simulate", "count --drain", "audit", "status"] {
         let refused = stage.place.fails(line, 4);
@@ -94,11 +94,11 @@ async fn a_topic_that_would_lose_votes_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_made_by_hand_as_it_must_be_is_taken() {
+async fn a_suitable_topic_made_by_hand_is_accepted() {
     let stage = Stage::new().await;
     stage.topic.make(2, &[("retention.ms", "-1"), ("message.timestamp.type", "LogAppendTime")]).await;
     assert!(stage.place.ok("setup --voters 1000").contains(", 2 partitions"));
-    // Nobody has voted yet, so there is nobody whose partition would change.
+    // Nobody has voted yet, so no voter's partition changes.
     stage.topic.raise_partitions(6).await;
     assert!(stage.place.ok("setup --voters 1000").contains(", 6 partitions"));
     stage.place.ok("simulate");

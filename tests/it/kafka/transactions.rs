@@ -1,4 +1,4 @@
-//! Votes that others append in transactions.
+//! Votes that other programs append in transactions.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use scrutin_contract::partitioner::partition_of;
 use super::{Ballot, Stage, Topic, ballot, ballots, until_received};
 use crate::run::PATIENCE;
 
-/// Another program's, which appends in transactions.
+/// A producer of another program, which appends in transactions.
 struct Transactions<'a> {
     topic: &'a Topic,
     producer: BaseProducer,
@@ -22,7 +22,7 @@ impl Transactions<'_> {
         Transactions { topic, producer }
     }
 
-    /// Begins one with these votes in it, which the broker has when this returns.
+    /// Begins a transaction with these votes. The broker has them when this returns.
     fn begin(&self, votes: &[Ballot]) {
         self.producer.begin_transaction().unwrap();
         for vote in votes {
@@ -41,22 +41,22 @@ impl Transactions<'_> {
         self.until_marked(|| self.producer.abort_transaction(PATIENCE).unwrap());
     }
 
-    /// The broker writes a transaction's marker after it has said that the transaction has ended.
+    /// Waits for the marker: the broker acknowledges the end of a transaction before it writes the marker.
     fn until_marked(&self, end: impl FnOnce()) {
         let ((_, before), deadline) = (self.topic.offsets(0), Instant::now() + PATIENCE);
         end();
         while self.topic.offsets(0).1 <= before {
-            assert!(Instant::now() < deadline, "no marker comes behind offset {before}");
+            assert!(Instant::now() < deadline, "no marker after offset {before}");
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 }
 
-/// Waits until a counter stands at that offset.
+/// Waits until a counter's position is `next`.
 async fn until_at(stage: &Stage, counter: &str, next: i64) {
     let deadline = Instant::now() + PATIENCE;
     while stage.positions(counter).await.get(&0) != Some(&next) {
-        assert!(Instant::now() < deadline, "{counter} does not come to {next}");
+        assert!(Instant::now() < deadline, "{counter} does not reach {next}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -69,10 +69,10 @@ async fn aborted_votes_do_not_count_and_markers_are_gaps() {
     others.begin(&ballots(0..5));
     others.commit(); // 5 votes and a marker
     others.begin(&ballots(5..12));
-    others.abort(); // 7 votes that never were, and a marker
+    others.abort(); // 7 aborted votes and a marker
     stage.topic.append_votes(&ballots(5..7), 1).await;
     others.begin(&[ballot(0, "C01"), ballot(20, "C01")]);
-    others.commit(); // one votes again; the log ends with a marker
+    others.commit(); // one voter votes again; the log ends with a marker
     let (_, end) = stage.topic.offsets(0);
     assert_eq!(end, 5 + 1 + 7 + 1 + 2 + 2 + 1);
 
@@ -83,10 +83,10 @@ async fn aborted_votes_do_not_count_and_markers_are_gaps() {
     assert_eq!(gaps, 1 + 7 + 1 + 1);
     assert!(stage.place.ok("audit").contains("9 records recounted, 8 counted"));
     let listed = stage.place.ok("gaps --format csv");
-    // A marker, what was aborted, and its marker; the last marker.
+    // The first gap is a marker, the aborted votes and their marker; the second is the last marker.
     assert_eq!(listed, "partition,first_offset,last_offset,offsets\n0,5,13,9\n0,18,18,1\n");
 
-    // Nothing but what never was: it is passed over all the same.
+    // A log that ends with aborted votes only is drained too.
     others.begin(&ballots(30..33));
     others.abort();
     let out = stage.place.ok("count --drain");
@@ -97,7 +97,7 @@ async fn aborted_votes_do_not_count_and_markers_are_gaps() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_open_transaction_holds_back_what_comes_after_it_and_is_seen() {
+async fn an_open_transaction_holds_back_later_votes_and_is_reported() {
     let stage = Stage::new().await;
     stage.place.ok("setup --partitions 1");
     let others = Transactions::of(&stage.topic);
@@ -105,7 +105,7 @@ async fn an_open_transaction_holds_back_what_comes_after_it_and_is_seen() {
     others.begin(&ballots(3..5));
     stage.topic.append_votes(&ballots(5..9), 1).await;
 
-    assert_eq!(stage.place.ok("gaps --format json").trim(), "[]", "what it holds back is no gap");
+    assert_eq!(stage.place.ok("gaps --format json").trim(), "[]", "votes held back are not a gap");
     let count = stage.place.start("count --serve");
     let page = count.page();
     until_received(page, 3);
@@ -118,14 +118,14 @@ async fn an_open_transaction_holds_back_what_comes_after_it_and_is_seen() {
     let figures: Vec<&str> = lines.next().unwrap().split_whitespace().take(4).collect();
     assert_eq!(figures, ["0", "3", "9", "6"], "partition, position, end of log, lag: {status}");
     page.until("/readyz", |status, body| status == 503 && body.contains(words));
-    // What is there now is more than can be read now.
+    // `--drain` has to count all votes in the log, including those that cannot be read yet.
     let mut draining = stage.place.start("count --drain --counter drained");
     until_at(&stage, "drained", 3).await;
     assert!(draining.is_running());
 
     others.commit();
     until_received(page, 9);
-    until_at(&stage, "native", 10).await; // behind the marker
+    until_at(&stage, "native", 10).await; // past the marker
     page.until("/metrics", |_, text| text.contains("scrutin_lag_votes{partition=\"0\"} 0\n"));
     page.until("/readyz", |status, _| status == 200);
     let out = draining.end().ok();
@@ -135,14 +135,14 @@ async fn an_open_transaction_holds_back_what_comes_after_it_and_is_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_simulation_goes_on_behind_a_transaction_that_was_aborted() {
+async fn a_simulation_resumes_after_an_aborted_transaction() {
     let stage = Stage::new().await;
     stage.place.ok("setup --partitions 1 --voters 20000");
-    // Stopped when some of its votes are in the log, and more are to come.
+    // Interrupted once some of its votes are in the log, with more to come.
     let simulate = stage.place.start("simulate --speed 4000");
     let deadline = Instant::now() + PATIENCE;
     while stage.topic.offsets(0).1 < 100 {
-        assert!(Instant::now() < deadline, "no votes come");
+        assert!(Instant::now() < deadline, "no votes arrive");
         std::thread::sleep(Duration::from_millis(5));
     }
     simulate.interrupted();
@@ -153,7 +153,7 @@ async fn a_simulation_goes_on_behind_a_transaction_that_was_aborted() {
     assert!(said.err.contains("an open transaction holds back the records after offset"), "{said}");
     others.abort();
     stage.place.ok("simulate --speed max");
-    // Nothing is written twice: the truth is that of a run at one go.
+    // Nothing is written twice: the truth is the same as that of an uninterrupted run.
     stage.place.ok("simulate --speed max");
     stage.place.ok("count --drain");
     stage.place.ok("audit --truth scrutin-data/truth.json");

@@ -4,7 +4,7 @@ use super::Stage;
 use crate::run::csv_rows;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_simulation_that_was_stopped_goes_on_where_the_log_ends() {
+async fn a_stopped_simulation_resumes_where_the_log_ends() {
     let stage = Stage::new().await;
     stage.place.ok("setup --voters 100000 --partitions 3");
     let simulate = stage.place.start("simulate --speed 1000 --seed 7");

@@ -1,4 +1,4 @@
-//! Brokers are killed while votes are written and counted.
+//! Brokers are killed while votes are being written and counted.
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -9,7 +9,7 @@ use crate::broker::Broker;
 use crate::kit::Kit;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_only_broker_killed_producer_and_counter_wait_and_go_on() {
+async fn producer_and_counter_wait_and_resume_when_the_only_broker_is_killed() {
     let (kit, broker) = (Kit::empty().await, Broker::start(1));
     let night = Night::begin(&broker.log("votes"), kit.url()).await;
     let (mut producer, mut counter) = (night.producer("1"), night.counter());
@@ -23,7 +23,7 @@ async fn the_only_broker_killed_producer_and_counter_wait_and_go_on() {
         counter.must_run();
     }
     night.counts_on(1..2).await;
-    // A stop is heard without a broker too.
+    // A counter also stops on a signal while the broker is down.
     night.kill_broker(&broker, 1).await;
     counter.signal(Signal::SIGINT);
     ended(counter).await.ok();
@@ -35,7 +35,7 @@ async fn the_only_broker_killed_producer_and_counter_wait_and_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_of_three_brokers_killed_in_turns_votes_go_on() {
+async fn counting_continues_while_one_of_three_brokers_is_down() {
     let (kit, broker) = (Kit::empty().await, Broker::start(3));
     let night = Night::begin(&broker.log("votes"), kit.url()).await;
     let (mut producer, mut counter) = (night.producer("1"), night.start("count --serve"));
@@ -44,9 +44,9 @@ async fn one_of_three_brokers_killed_in_turns_votes_go_on() {
         night.counts_on(100..500).await;
         night.moment(200).await;
         night.kill_broker(&broker, node).await;
-        // More than were under way: new ones are taken and counted without it.
+        // More votes than were in flight: new ones are accepted and counted without this broker.
         night.counts_on(500..1500).await;
-        // And nobody goes on asking the dead one.
+        // And no client keeps asking the dead broker.
         tokio::task::block_in_place(|| page.until("/readyz", |status, _| status == 200));
         start_node(&broker, node).await;
         until("all copies are in sync", async || is_in_sync(&broker).then_some(())).await;
@@ -69,7 +69,7 @@ async fn start_node(broker: &Broker, node: u32) {
     tokio::task::block_in_place(|| broker.start_node(node));
 }
 
-/// Whether each partition of the votes has three copies in sync.
+/// Whether each partition of the topic has three replicas in sync.
 fn is_in_sync(broker: &Broker) -> bool {
     let servers = broker.address().strip_prefix("kafka://").unwrap();
     let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", servers).create().unwrap();

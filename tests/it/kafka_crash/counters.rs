@@ -1,4 +1,4 @@
-//! Counters are killed and frozen, alone and in company.
+//! Counters are killed, alone and in a group.
 
 use super::*;
 use crate::broker::Broker;
@@ -13,7 +13,7 @@ async fn a_counter_killed_at_random_moments_counts_every_vote_once() {
     let producer = night.producer("1");
     for round in 0..KILLS {
         let counter = night.counter();
-        // Some die before they have done anything, most at work.
+        // Some are killed before they have done anything, most while counting.
         if round % 4 > 0 {
             night.counts_on(1..800).await;
         }
@@ -26,13 +26,13 @@ async fn a_counter_killed_at_random_moments_counts_every_vote_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_of_two_counters_killed_again_and_again_the_other_takes_over() {
+async fn when_one_of_two_counters_is_killed_the_other_takes_over() {
     let (kit, broker) = (Kit::empty().await, Broker::shared());
     let night = Night::begin(&broker.log(&broker.topic()), kit.url()).await;
     let producer = night.producer("1");
     let mut counters = [night.counter(), night.counter()];
     for _ in 0..KILLS {
-        // As many votes as come from all partitions only.
+        // So many votes can only come from all the partitions.
         night.counts_on(200..1500).await;
         night.moment(200).await;
         let again = night.counter();

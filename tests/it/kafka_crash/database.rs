@@ -1,4 +1,4 @@
-//! PostgreSQL is killed while votes from Kafka are counted.
+//! PostgreSQL is killed while votes from Kafka are being counted.
 
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -9,7 +9,7 @@ use crate::broker::Broker;
 use crate::kit;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgresql_killed_again_and_again_the_count_waits_and_goes_on() {
+async fn the_count_waits_and_resumes_whenever_postgresql_is_killed() {
     let (folder, _guard) = kit::guarded_folder();
     let mut cluster = Cluster::start(&folder).await.unwrap();
     let broker = Broker::shared();

@@ -1,4 +1,4 @@
-//! The consumer group shares partitions out and shows how far they are; no count rests on it.
+//! The consumer group assigns partitions and shows progress; the count does not depend on it.
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -9,21 +9,21 @@ use crate::broker::Broker;
 use crate::kit::Kit;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn offsets_of_the_group_that_are_lost_or_moved_count_nothing_twice() {
+async fn lost_or_moved_group_offsets_count_nothing_twice() {
     let (kit, broker) = (Kit::empty().await, Broker::start(1));
     let night = Night::begin(&broker.log("votes"), kit.url()).await;
     night.ok(&night.simulate("max")).await;
     night.ok("count --drain").await;
-    // To the start, past some, past all that there is.
+    // To the start, past some votes, past the end.
     for offset in [0, 1000, 1_000_000] {
         set_offsets(&broker, offset);
         let said = night.ok("count --drain").await;
         assert!(said.starts_with("0 votes in "), "{said}");
     }
-    // Gone, with the group.
+    // Deleted, with the group.
     let admin: rdkafka::admin::AdminClient<_> = client(&broker).create().unwrap();
-    let gone = admin.delete_groups(&["scrutin-native"], &rdkafka::admin::AdminOptions::new()).await.unwrap();
-    assert!(gone.iter().all(Result::is_ok), "{gone:?}");
+    let deleted = admin.delete_groups(&["scrutin-native"], &rdkafka::admin::AdminOptions::new()).await.unwrap();
+    assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
     let said = night.ok("count --drain").await;
     assert!(said.starts_with("0 votes in "), "{said}");
     night.check([]).await;
@@ -39,29 +39,29 @@ async fn the_groups_offsets_are_never_ahead_of_the_tables() {
     let mut shown = 0;
     for _ in 0..5 {
         night.counts_on(100..500).await;
-        // Nothing is committed while one holds the rows, and no vote passes for counted.
+        // While the table is locked nothing is committed, so the group's offsets must not move past it.
         admin.batch_execute("BEGIN; LOCK TABLE scrutin.position IN SHARE MODE").await.unwrap();
         night.moment(1500).await;
-        shown = shown.max(ahead_of(&broker, &admin).await);
+        shown = shown.max(check_offsets(&broker, &admin).await);
         admin.batch_execute("COMMIT").await.unwrap();
         let again = night.counter();
         night.kill(std::mem::replace(&mut counters[night.draw(0..2) as usize], again)).await;
-        ahead_of(&broker, &admin).await;
+        check_offsets(&broker, &admin).await;
     }
-    assert!(shown > 0, "the group shows how far the count is");
+    assert!(shown > 0, "the group shows the count's progress");
     night.hurry(producer).await;
     night.check(counters).await;
 }
 
-/// Makes sure that no offset of the group is ahead; gives their sum.
-async fn ahead_of(broker: &Broker, admin: &tokio_postgres::Client) -> i64 {
-    // These are read first, so that what is committed meanwhile excuses nothing but the delay.
+/// Checks that no offset of the group is ahead of the tables; returns their sum.
+async fn check_offsets(broker: &Broker, admin: &tokio_postgres::Client) -> i64 {
+    // Read the group's offsets first: a commit in between can only move the tables further ahead.
     let offsets = offsets(broker);
     let rows = admin.query("SELECT partition, next_offset FROM scrutin.position", &[]).await.unwrap();
     for row in rows {
         let (partition, next): (i32, i64) = (row.get(0), row.get(1));
         let offset = offsets[partition as usize];
-        assert!(offset <= next, "partition {partition} is counted to {next}, and the group says {offset}");
+        assert!(offset <= next, "partition {partition} is counted to {next}, but the group's offset is {offset}");
     }
     offsets.iter().sum()
 }
@@ -75,7 +75,7 @@ async fn counters_that_come_and_go_take_nothing_from_each_other() {
     for _ in 0..3 {
         night.counts_on(1..500).await;
         let guest = night.start("count --serve");
-        // It has a share, and both count.
+        // Both have partitions and count.
         let partitions = |text: &str| text.lines().filter(|line| line.starts_with("scrutin_lag_votes{")).count();
         tokio::task::block_in_place(|| guest.page().until("/metrics", |_, text| partitions(text) == 2));
         night.counts_on(500..1000).await;
@@ -90,23 +90,23 @@ async fn counters_that_come_and_go_take_nothing_from_each_other() {
     until("all votes are counted", async || night.received().await.filter(|received| *received == all)).await;
     stays.signal(Signal::SIGINT);
     let done = ended(stays).await;
-    assert!(!done.err.contains("taken over"), "what was in hand was committed before it was given up: {done}");
+    assert!(!done.err.contains("taken over"), "pending votes were committed before the partitions were given up: {done}");
     done.ok();
     night.check([]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_counter_that_is_stopped_while_the_share_changes_ends() {
+async fn a_counter_stopped_during_a_rebalance_ends() {
     let (kit, broker) = (Kit::empty().await, Broker::start(1));
     let night = Night::begin(&broker.log("votes"), kit.url()).await;
     let producer = night.producer("1");
     let counter = night.start("count --log-level info");
     night.counts_on(1..200).await;
-    // Held in a commit, it cannot do what the group wants when another joins.
+    // Blocked in a commit, it cannot respond to the rebalance when another counter joins.
     let holder = kit.owner().await;
     holder.batch_execute(&format!("BEGIN; {TURN}")).await.unwrap();
     let other = night.counter();
-    until("the group has shared out anew", async || (members(&broker) == 2).then_some(())).await;
+    until("the group has rebalanced", async || (members(&broker) == 2).then_some(())).await;
     counter.signal(Signal::SIGINT);
     let counter = tokio::task::spawn_blocking(move || {
         counter.says("stopping when what is in hand is done");
@@ -115,14 +115,14 @@ async fn a_counter_that_is_stopped_while_the_share_changes_ends() {
     let counter = counter.await.unwrap();
     drop(holder);
     let done = ended(counter).await;
-    // What librdkafka says when it is answered wrongly; it then waits on.
+    // librdkafka logs this when it is given a wrong assignment, and then keeps waiting.
     assert!(!done.err.contains("assign() call failed"), "{done}");
     done.ok();
     night.hurry(producer).await;
     night.check([other]).await;
 }
 
-/// Those of a group that has decided; none while it has not.
+/// The number of members of a stable group; 0 during a rebalance.
 fn members(broker: &Broker) -> usize {
     let consumer: BaseConsumer = client(broker).create().unwrap();
     let found = tokio::task::block_in_place(|| consumer.fetch_group_list(Some("scrutin-native"), PATIENCE)).unwrap();
@@ -130,7 +130,7 @@ fn members(broker: &Broker) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_lag_of_a_dead_count_is_still_seen() {
+async fn the_lag_of_a_dead_counter_is_still_reported() {
     let (kit, broker) = (Kit::empty().await, Broker::shared());
     let night = Night::begin(&broker.log(&broker.topic()), kit.url()).await;
     let producer = night.producer("1");
@@ -169,7 +169,7 @@ fn set_offsets(broker: &Broker, offset: i64) {
     tokio::task::block_in_place(|| consumer.commit(&list(Offset::Offset(offset)), CommitMode::Sync)).unwrap();
 }
 
-/// What the group says of each partition; 0 where it says nothing.
+/// The group's offset in each partition; 0 where it has none.
 fn offsets(broker: &Broker) -> Vec<i64> {
     let consumer: BaseConsumer = client(broker).create().unwrap();
     let found = consumer.committed_offsets(list(Offset::Invalid), PATIENCE).unwrap();

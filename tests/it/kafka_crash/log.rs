@@ -1,4 +1,4 @@
-//! What the crashes have found in the log itself.
+//! Defects of the log itself that the crash tests have found.
 
 use scrutin_contract::record::RecordBuffer;
 use scrutin_log::kafka::NewTopic;
@@ -7,7 +7,7 @@ use super::*;
 use crate::broker::Broker;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fetch_that_may_take_an_hour_returns_with_the_first_record() {
+async fn a_fetch_with_an_hour_to_wait_returns_with_the_first_record() {
     let broker = Broker::shared();
     let address = broker.log(&broker.topic()).parse().unwrap();
     let new = NewTopic { partitions: Some(1), ..NewTopic::default() };

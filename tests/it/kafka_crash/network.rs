@@ -1,4 +1,4 @@
-//! The lines are cut, and go silent: the count waits, and goes on.
+//! Connections are cut or stall: the count waits and resumes.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use crate::crash::{socket_of, through};
 use crate::kit::Kit;
 use crate::proxy::Proxy;
 
-/// How a line is broken: all connections end, or nothing passes on any.
+/// Ways to break a line: close all connections, or let no data pass.
 const WAYS: [fn(&Proxy); 2] = [Proxy::cut, Proxy::stall];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cut_off_from_postgresql_the_count_waits_and_goes_on() {
+async fn cut_off_from_postgresql_the_count_waits_and_resumes() {
     cut_off_from_postgresql(4, Duration::from_secs(2)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cut_off_from_the_broker_the_count_waits_and_goes_on() {
+async fn cut_off_from_the_broker_the_count_waits_and_resumes() {
     cut_off_from_the_broker(4, Duration::from_secs(2)).await;
 }
 
@@ -55,13 +55,13 @@ async fn cut_off_from_the_broker(times: u32, away: Duration) {
 }
 
 impl Night {
-    /// Breaks the counter's line again and again, for so long each time.
+    /// Breaks the counter's line `times` times, for `away` each.
     async fn breaks(&self, proxy: &Proxy, mut counter: Running, producer: Running, times: u32, away: Duration) {
         for time in 0..times {
             self.counts_on(1..500).await;
             self.moment(200).await;
             tokio::task::block_in_place(|| WAYS[time as usize % 2](proxy));
-            // This long it is away; there is nothing to wait for.
+            // A fixed outage: there is no condition to wait for.
             tokio::time::sleep(away).await;
             counter.must_run();
             proxy.heal();

@@ -1,4 +1,4 @@
-//! The program that writes the votes is killed: it must neither lose one nor write one twice.
+//! The producer is killed: it must neither lose a vote nor write one twice.
 
 use std::path::Path;
 
@@ -36,17 +36,17 @@ fn end_of(log: &KafkaLog) -> u64 {
     (0..log.partitions()).map(|partition| log.offsets(partition).unwrap().end).sum()
 }
 
-/// Compares the log with the one that the same votes make in a folder when nothing is killed.
+/// Checks that the log equals one that the same simulation writes to a folder undisturbed.
 pub(super) async fn holds_the_stream(night: &Night, log: &KafkaLog) {
-    let mut made = night.place.command("setup --no-election --partitions 4 --log quiet");
-    made.env("DATABASE_URL", &night.url);
-    let mut written = night.place.command(&night.simulate("max").replace("truth.json", "quiet.json"));
-    written.args(["--log", "quiet"]).env("DATABASE_URL", &night.url);
+    let mut setup = night.place.command("setup --no-election --partitions 4 --log quiet");
+    setup.env("DATABASE_URL", &night.url);
+    let mut simulate = night.place.command(&night.simulate("max").replace("truth.json", "quiet.json"));
+    simulate.args(["--log", "quiet"]).env("DATABASE_URL", &night.url);
     let quiet = night.place.path("quiet");
     let log = log.clone();
     tokio::task::spawn_blocking(move || {
-        Running::start(made).end().ok();
-        Running::start(written).end().ok();
+        Running::start(setup).end().ok();
+        Running::start(simulate).end().ok();
         same_records(&quiet, &log);
     })
     .await
@@ -59,8 +59,8 @@ fn same_records(quiet: &Path, log: &KafkaLog) {
     for partition in 0..log.partitions() {
         let (expected, found) = (records(&quiet, partition), records(log, partition));
         assert_eq!(expected.len(), found.len(), "records in partition {partition}");
-        let place = expected.records().zip(found.records()).position(|(expected, found)| expected != found);
-        assert_eq!(place, None, "the first record of partition {partition} that is another");
+        let differs = expected.records().zip(found.records()).position(|(expected, found)| expected != found);
+        assert_eq!(differs, None, "the first record of partition {partition} that differs");
     }
 }
 
@@ -70,7 +70,7 @@ fn records(log: &dyn VoteLog, partition: u32) -> RecordBuffer {
     let mut records = RecordBuffer::default();
     let mut next = 0;
     while next < offsets.end {
-        let batch = reader.fetch(PATIENCE).unwrap().expect("the log gives its records");
+        let batch = reader.fetch(PATIENCE).unwrap().expect("the log returns its records");
         for record in batch.records() {
             assert_eq!(record.offset, records.len() as u64, "partition {partition} has no gaps");
             records.push(record.key, record.value);

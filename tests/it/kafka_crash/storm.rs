@@ -1,5 +1,5 @@
-//! Everything at once, for an hour: blows on every layer in a random order. After each it is measured how long it takes until
-//! all votes are counted that were in the log when the blow was over. `SCRUTIN_SOAK_BLOWS` says how many.
+//! Everything at once, for an hour: blows on every layer in a random order. After each blow, the test measures how long it
+//! takes to count all votes that were in the log when the blow ended. `SCRUTIN_SOAK_BLOWS` sets the number of blows.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,11 +15,11 @@ use crate::proxy::Proxy;
 use crate::standby::Pair;
 
 const BLOWS: u32 = 1000;
-/// Votes for more time than a thousand blows take; the rest of the day is written at once.
+/// Enough votes to last longer than a thousand blows; the rest of the day is written at once.
 const VOTERS: u32 = 3_000_000;
 const DAY_SECONDS: u32 = 5_000;
 
-/// Each kind, and how often of a hundred it comes.
+/// Each kind, and its share in percent.
 const KINDS: [(Kind, u32); 16] = [
     (Kind::CounterBack, 10),
     (Kind::CounterTakenOver, 8),
@@ -41,37 +41,37 @@ const KINDS: [(Kind, u32); 16] = [
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
-    /// A counter is killed, and started again at once.
+    /// A counter is killed and restarted at once.
     CounterBack,
-    /// A counter is killed, and the other takes over; it is started again later.
+    /// A counter is killed and the other takes over; it is restarted later.
     CounterTakenOver,
-    /// Both counters are killed, and started again at once.
+    /// Both counters are killed and restarted at once.
     CountersBack,
-    /// A counter is stopped for up to four seconds, and continued.
+    /// A counter is frozen for up to four seconds.
     CounterFrozen,
-    /// What writes the votes is killed, and started again.
+    /// The producer is killed and restarted.
     ProducerBack,
-    /// The broker is killed, and started again.
+    /// The broker is killed and restarted.
     BrokerBack,
-    /// The broker is stopped, and continued.
+    /// The broker is frozen for up to three seconds.
     BrokerFrozen,
-    /// The counters' connections to the broker end, and new ones too.
+    /// The counters' connections to the broker are closed, and new ones too.
     LinesCut,
-    /// On the counters' connections to the broker nothing passes.
+    /// No data passes on the counters' connections to the broker.
     LinesSilent,
-    /// PostgreSQL is killed, and started again.
+    /// PostgreSQL is killed and restarted.
     DatabaseBack,
-    /// PostgreSQL is stopped with all its sessions, and continued.
+    /// PostgreSQL and all its sessions are frozen for up to three seconds.
     DatabaseFrozen,
     /// All sessions of PostgreSQL are ended.
     SessionsEnded,
-    /// PostgreSQL says that its disk is full (53100).
+    /// PostgreSQL reports a full disk (53100).
     DiskFull,
-    /// PostgreSQL says that its disk fails (58030).
+    /// PostgreSQL reports an I/O error (58030).
     DiskFails,
-    /// PostgreSQL is killed, and a standby that streams takes over.
+    /// PostgreSQL is killed and a streaming standby takes over.
     Failover,
-    /// The clock of the counters is set, by up to an hour.
+    /// The counters' clock is shifted by up to an hour.
     ClockSet,
 }
 
@@ -83,7 +83,7 @@ struct Storm {
     servers: Pair,
     counters: Vec<Running>,
     producer: Option<Running>,
-    /// The library that sets the counters' clock, and the file that says by how much.
+    /// The library that shifts the counters' clock, and the file that holds the shift in seconds.
     clock: [PathBuf; 2],
     took_ms: BTreeMap<Kind, Vec<u128>>,
 }
@@ -119,7 +119,7 @@ impl Storm {
         self.producer = Some(self.night.producer("1"));
     }
 
-    /// Returns when the blow is over: what was away is there again.
+    /// Returns when the blow is over and the affected part is back.
     async fn strike(&mut self, kind: Kind) {
         let one = self.night.draw(0..2) as usize;
         match kind {
@@ -199,7 +199,7 @@ impl Storm {
         until("commits may pass again", || self.night.number(cured)).await;
     }
 
-    /// Waits until all is counted that is in the log now.
+    /// Waits until all votes now in the log are counted.
     async fn counts_on(&self) {
         let ends = tokio::task::block_in_place(|| {
             (0..self.log.partitions())
@@ -223,16 +223,16 @@ impl Storm {
         .await;
     }
 
-    /// What is not as it should be though every part is there: nothing.
+    /// Checks that nothing is wrong once every part is back, and restarts what has ended.
     async fn raises_no_alarm(&mut self, kind: Kind) {
         let wrong = "SELECT count(*) FROM scrutin.accounting WHERE NOT holds";
         let wrong = until("PostgreSQL answers", || self.night.number(wrong)).await;
-        assert_eq!(wrong, 0, "{kind:?}: what was received is not what was counted and rejected");
-        // An hour that the clock was set by is no delay.
+        assert_eq!(wrong, 0, "{kind:?}: received is not counted plus rejected");
+        // A clock shift must not show up as latency.
         let slow = "SELECT count(*) FROM scrutin.batch WHERE latency_ms_p99 > 1000000";
         let slow = until("PostgreSQL answers", || self.night.number(slow)).await;
-        assert_eq!(slow, 0, "{kind:?}: delays that cannot be");
-        // Who found nobody at its start has ended; as a supervisor would, it is started again. A killed one is too.
+        assert_eq!(slow, 0, "{kind:?}: impossible latencies");
+        // Like a supervisor, restart a counter that was killed, or that exited because a server was down when it started.
         for mut counter in std::mem::take(&mut self.counters) {
             if !counter.is_running() {
                 let done = ended(counter).await;
@@ -273,7 +273,7 @@ fn counter(night: &Night, lines: &Proxy, clock: &[PathBuf; 2]) -> Running {
     Running::start(command)
 }
 
-/// A server's process, and those that it has started.
+/// A server's process and its children.
 fn processes_of(server: Pid) -> Vec<Pid> {
     let children = Command::new("pgrep").args(["-P", &server.to_string()]).output().unwrap();
     let children = String::from_utf8(children.stdout).unwrap();
@@ -306,7 +306,7 @@ async fn soak_whatever_is_struck_every_vote_counts_once() {
     let owner = Database::parse(&storm.night.url).unwrap().connect(Role::Owner).await.unwrap();
     owner.batch_execute(failing).await.unwrap();
     drop(owner);
-    // Every kind comes as often as it should.
+    // Every kind comes up in its share.
     let all = KINDS.iter().flat_map(|(kind, share)| std::iter::repeat_n(*kind, *share as usize));
     let mut order: Vec<Kind> = all.cycle().take(blows.max(100) as usize).collect();
     storm.night.random.lock().unwrap().shuffle(&mut order);
@@ -322,15 +322,15 @@ async fn soak_whatever_is_struck_every_vote_counts_once() {
         storm.raises_no_alarm(kind).await;
         match kind {
             Kind::Failover => storm.servers.renew_standby().await,
-            // A counter that starts by a wrong clock cannot know that it is.
+            // A counter that starts with a wrong clock has no way to notice.
             Kind::ClockSet => storm.night.place.write("shift", "0"),
             _ => {}
         }
     }
     storm.report();
-    // What the rest stands on stays until the end.
+    // Keep the broker, the proxy and the servers alive to the end.
     let Storm { night, mut producer, counters, log, broker: _broker, lines: _lines, servers: _servers, .. } = storm;
-    night.hurry(producer.take().expect("something writes the votes")).await;
+    night.hurry(producer.take().expect("a producer is running")).await;
     holds_the_stream(&night, &log).await;
     night.check(counters).await;
 }

@@ -1,4 +1,4 @@
-//! Every command as a process of its own, on one data folder and one database.
+//! Each command runs as a separate process, on one data folder and one database.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -10,18 +10,18 @@ use serde_json::Value;
 use crate::kit::Kit;
 use crate::run::{Place, csv_rows};
 
-/// Some of every fault among few ballots, and never more of one kind than evidence is kept of.
+/// Every kind of fault among few ballots, but no more of one kind than rejected records are kept.
 const FAULTS: &str = "--faults none --fault redelivery=0.02 --fault double_vote=0.02 --fault malformed=0.05 \
     --fault misrouted=0.02 --fault unknown_election=0.01 --fault unknown_region=0.01 --fault unknown_choice=0.01 \
     --fault unknown_channel=0.01 --fault too_early=0.01 --fault too_late=0.01 --fault delay=0.02";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_command_takes_up_what_the_others_left() {
+async fn each_command_continues_where_the_others_stopped() {
     let kit = Kit::empty().await;
     let place = Place::of(&kit);
     let out = place.ok("setup --voters 20000 --day 10m --data-dir data --partitions 3");
     assert!(out.contains("data/log, 3 partitions") && out.contains("107 regions, 20\u{202f}000 registered"), "{out}");
-    assert!(place.ok("setup --no-election --data-dir data").contains("3 partitions"), "as it was made");
+    assert!(place.ok("setup --no-election --data-dir data").contains("3 partitions"), "the log is unchanged");
 
     place.ok(&format!("simulate --speed max --seed 5 {FAULTS} --truth truth.json --data-dir data"));
     let truth = place.json("truth.json");
@@ -50,7 +50,7 @@ async fn each_command_takes_up_what_the_others_left() {
         "{audit}"
     );
 
-    // A second count has nothing to do, and changes nothing.
+    // A second count has nothing to do and changes nothing.
     assert!(place.ok("count --drain --data-dir data").starts_with("0 votes in "));
     place.ok("audit --truth truth.json --data-dir data");
 
@@ -71,10 +71,10 @@ fn grouped(number: u64) -> String {
     format!("{head}\u{202f}{tail}")
 }
 
-/// Key and value of a record; none: it has none.
+/// Key and value of a record; `None` where it has none.
 type Record = (Option<Vec<u8>>, Option<Vec<u8>>);
 
-/// Every rejected record is exported, once, byte for byte as it is in the log.
+/// Checks that every rejected record is exported exactly once, byte for byte as in the log.
 fn check_rejected(place: &Place, truth: &Value) {
     let log = EmbeddedLog::open_existing(&place.path("data/log")).unwrap();
     let mut records: HashMap<(u64, u64), Record> = HashMap::new();
@@ -83,7 +83,7 @@ fn check_rejected(place: &Place, truth: &Value) {
         let end = log.offsets(partition).unwrap().end;
         let mut next = 0;
         while next < end {
-            let batch = reader.fetch(Duration::from_secs(60)).unwrap().expect("the records are there");
+            let batch = reader.fetch(Duration::from_secs(60)).unwrap().expect("the log returns its records");
             for record in batch.records() {
                 let bytes = |field: Option<&[u8]>| field.map(<[u8]>::to_vec);
                 records.insert((partition.into(), record.offset), (bytes(record.key), bytes(record.value)));
@@ -99,7 +99,7 @@ fn check_rejected(place: &Place, truth: &Value) {
         let (key, value) = &records[&place];
         assert_eq!(exported(row, "key"), *key, "{row}");
         assert_eq!(row["value_bytes"].as_u64(), value.as_ref().map(|value| value.len() as u64), "{row}");
-        // Of a value that is too long the beginning is kept.
+        // Only the first 4096 bytes of a longer value are kept.
         let kept = value.as_ref().map(|value| value[..value.len().min(4096)].to_vec());
         assert_eq!(exported(row, "value"), kept, "{row}");
         noise += usize::from(row["value_base64"].is_string());
@@ -130,7 +130,7 @@ fn check_rejected(place: &Place, truth: &Value) {
     assert!(error.contains("there is no counter `nobody`"), "{error}");
 }
 
-/// A field of an exported record, from its text or its base64.
+/// A field of an exported record, decoded from its text or base64 form.
 fn exported(row: &Value, field: &str) -> Option<Vec<u8>> {
     match (&row[field], &row[format!("{field}_base64")]) {
         (Value::Null, Value::Null) => None,
@@ -182,11 +182,10 @@ async fn votes_are_counted_while_they_are_made() {
     count.signal(Signal::SIGTERM);
     count.end().ok();
     place.ok("audit --truth data/truth.json --data-dir data");
-    assert_eq!(page.ask("/readyz").0, 200, "it goes on");
+    assert_eq!(page.ask("/readyz").0, 200, "the page still works");
     serve.interrupted().ok();
 }
 
-/// Real results and then simulated votes, by commands of their own.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_that_is_run_again_adds_nothing() {
     let kit = Kit::empty().await;

@@ -1,4 +1,4 @@
-//! The demo: stopped and gone on with, refused where it would mix two runs, started over.
+//! The demo: interrupted and resumed, refused where it would mix two runs, and started over.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -9,19 +9,19 @@ use serde_json::Value;
 use crate::kit::Kit;
 use crate::run::{Page, Place, Running};
 
-/// A day that does not end while the test runs; there is always something still to come.
+/// A day longer than the test, so there are always votes still to come.
 const LONG: &str = "demo --voters 40000 --day 1h --data-dir data";
 const TO_THE_END: &str = "demo --speed max --exit --data-dir data";
 
 /// Waits until something has been counted.
-fn counts(page: Page) {
+fn until_counting(page: Page) {
     page.until("/api/v1/accounting", |_, body| {
         let body: Value = serde_json::from_str(body).unwrap_or_default();
         body["total"]["received"].as_u64().is_some_and(|received| received > 0)
     });
 }
 
-/// Every record of the truth has been counted or rejected, and the log says the same.
+/// Checks that every record of the truth was counted or rejected, and that the log agrees.
 fn check_whole(place: &Place, out: &str) {
     let truth = place.json("data/truth.json");
     let audit = place.ok("audit --truth data/truth.json --data-dir data");
@@ -36,15 +36,15 @@ fn check_whole(place: &Place, out: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn interrupted_it_goes_on_where_it_was() {
+async fn an_interrupted_demo_resumes() {
     let kit = Kit::empty().await;
     let place = Place::of(&kit);
     let demo = place.start(LONG);
-    counts(demo.page());
+    until_counting(demo.page());
 
     let message = place.fails("demo --data-dir data", 4);
     assert_eq!(message, "scrutin: another demo runs on data; stop it, or choose another folder with --data-dir\n");
-    assert_eq!(place.fails("demo --fresh --data-dir data", 4), message, "nothing is deleted under a demo that runs");
+    assert_eq!(place.fails("demo --fresh --data-dir data", 4), message, "nothing is deleted while a demo runs");
 
     let done = demo.interrupted();
     assert!(done.err.contains("Ctrl-C again"), "{done}");
@@ -59,7 +59,7 @@ async fn interrupted_it_goes_on_where_it_was() {
             "{message}"
         );
     }
-    // The same options again are no others.
+    // Repeating the original options is allowed.
     let out = place.ok(&format!("{TO_THE_END} --voters 40000 --seed 1 --day 1h --faults demo"));
     check_whole(&place, &out);
     assert_eq!(place.json("data/run.json")["opens_at_ms"], opened);
@@ -77,7 +77,7 @@ async fn fresh_starts_over() {
     let first = place.json("data/truth.json");
     place.write("one.csv", "region_code,candidate,votes\nN,Ann,30\nN,Bob,12\n");
 
-    // A run that cannot be made costs nothing of the one before.
+    // A run that cannot start leaves the previous one intact.
     let message = place.fails("demo --fresh --results two.csv --data-dir data", 3);
     assert!(message.contains("two.csv"), "{message}");
     assert_eq!(place.json("data/truth.json"), first);
@@ -86,16 +86,16 @@ async fn fresh_starts_over() {
     let out = place.ok(&format!("{TO_THE_END} --fresh --results one.csv"));
     assert_eq!(place.json("data/truth.json")["records"], 42);
     check_whole(&place, &out);
-    // The file is found from another folder, too: it is the same run.
+    // Naming the same file from another folder is the same run.
     std::fs::create_dir(place.path("below")).unwrap();
     let mut command = place.command("demo --results ../one.csv --speed max --exit --data-dir ../data");
     command.current_dir(place.path("below"));
     Running::start(command).end().ok();
 }
 
-/// A file that is wrong is no run: corrected, it is taken.
+/// A bad file starts no run, so a corrected one is accepted without --fresh.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_could_not_begin_leaves_nothing_behind() {
+async fn a_run_that_cannot_start_leaves_nothing_behind() {
     let kit = Kit::empty().await;
     let place = Place::of(&kit);
     place.write("one.csv", "region_code,candidate,votes\nN,Ann,many\n");
@@ -113,7 +113,7 @@ async fn a_run_that_could_not_begin_leaves_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_taken_port_is_said_with_what_to_do() {
+async fn a_port_in_use_is_reported_with_a_remedy() {
     let kit = Kit::empty().await;
     let place = Place::of(&kit);
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -133,17 +133,17 @@ async fn a_taken_port_is_said_with_what_to_do() {
     }
 }
 
-/// The first Ctrl-C waits for the commit in hand; the second one does not. What was in hand is counted later.
+/// The first Ctrl-C waits for the commit in progress; the second does not. The next run counts what was not committed.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_interrupt_ends_it_at_once() {
+async fn a_second_interrupt_stops_the_demo_at_once() {
     let kit = Kit::empty().await;
     let place = Place::of(&kit);
     let mut demo = place.start(LONG);
-    counts(demo.page());
+    until_counting(demo.page());
     let mut owner = kit.owner().await;
     let hold = owner.transaction().await.unwrap();
     hold.batch_execute("LOCK TABLE position IN ACCESS EXCLUSIVE MODE").await.unwrap();
-    // Seen from another session: the commit waits.
+    // Another session sees the commit waiting for the lock.
     let watcher = kit.owner().await;
     let waiting =
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
@@ -162,19 +162,19 @@ async fn a_second_interrupt_ends_it_at_once() {
     check_whole(&place, &place.ok(TO_THE_END));
 }
 
-/// With a PostgreSQL of its own: started with the demo, gone with it, started again, and looked at meanwhile.
+/// The private PostgreSQL starts and stops with the demo, restarts with it, and can be queried meanwhile.
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_postgresql_of_its_own() {
+async fn the_demo_runs_its_own_postgresql() {
     let (folder, _guard) = crate::kit::guarded_folder();
     let place = Place::bare();
     let data = folder.display();
     let demo = place.start(&format!("demo --voters 20000 --day 1h --data-dir {data}"));
-    counts(demo.page());
+    until_counting(demo.page());
     demo.says("psql");
     let status = place.ok(&format!("status --data-dir {data}"));
     assert!(status.contains("all adds up"), "{status}");
     demo.interrupted().ok();
-    assert!(!folder.join("postgres/postmaster.pid").exists(), "the server is gone");
+    assert!(!folder.join("postgres/postmaster.pid").exists(), "the server has stopped");
 
     let out = place.ok(&format!("demo --speed max --exit --data-dir {data}"));
     assert!(out.contains("audit of `native`: clean"), "{out}");

@@ -1,18 +1,18 @@
-//! What the containers need: passwords in files, roles that log in by themselves, an election that stays, and health.
+//! What the containers rely on: password files, roles with their own logins, a kept election, and health checks.
 
 use scrutin_store::{Database, Role};
 
 use crate::kit::Kit;
 use crate::run::{Place, Running};
 
-/// Results of an election of few.
+/// Results of a tiny election.
 pub(super) const MAYOR: &str = "\
 region_code,region_name,registered,abstentions,blank,null,candidate,votes
 N,North,100,30,5,5,Ada,40
 N,North,100,30,5,5,Ben,20
 ";
 
-/// Each part with its own login: who sets up, who counts, who looks and makes votes.
+/// Setting up, counting, auditing and reading each use a separate login.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_role_logs_in_with_a_password_of_its_own() {
     let kit = Kit::empty().await;
@@ -34,7 +34,7 @@ async fn each_role_logs_in_with_a_password_of_its_own() {
     let run_as = |role: &str, line: &str| run_in(&place, &kit, role, line);
     run_as("reader", "simulate --speed max --truth truth.json").ok();
     run_as("counter", "count --drain").ok();
-    // Who counts does not prove it.
+    // The counter's role cannot audit its own count.
     assert!(run_as("counter", "audit").fails(4).contains("permission denied to set role \"scrutin_auditor\""));
     let said = run_as("auditor", "audit --truth truth.json").ok();
     assert!(said.contains("clean"), "{said}");
@@ -44,10 +44,10 @@ async fn each_role_logs_in_with_a_password_of_its_own() {
     run_as("witness", "count --drain").fails(4);
     let refused = run_as("reader", "count --drain").fails(4);
     assert!(refused.contains("permission denied"), "{refused}");
-    // It may neither set up nor take the other one's place.
+    // The counter's role cannot run `setup`.
     run_as("counter", "setup --voters 1").fails(4);
 
-    // Votes of real results need no more rights than simulated ones, once their election is there.
+    // Once their election is set up, replayed results need no more rights than simulated votes.
     let other_kit = Kit::empty().await;
     let other = Place::of(&other_kit);
     for role in ["counter", "reader", "auditor"] {
@@ -81,9 +81,9 @@ async fn each_role_logs_in_with_a_password_of_its_own() {
         client.batch_execute("ROLLBACK; RESET ALL; SET search_path TO scrutin").await.unwrap();
     }
     let row = client.query_one("SELECT current_setting('statement_timeout')", &[]).await.unwrap();
-    assert_eq!(row.get::<_, &str>(0), "10s", "a query that nobody waits for ends by itself");
+    assert_eq!(row.get::<_, &str>(0), "10s", "an abandoned query times out");
     drop(client);
-    // It cannot take the connections that others need.
+    // A reader cannot use up the connections that others need.
     let mut held = Vec::new();
     let refused = loop {
         match reader.connect(Role::Owner).await {
@@ -94,14 +94,14 @@ async fn each_role_logs_in_with_a_password_of_its_own() {
     assert_eq!(refused.code().map(|code| code.code()), Some("53300"), "{refused}");
     assert!((1..=20).contains(&held.len()), "{}", held.len());
     drop(held);
-    // The roles are the whole server's.
+    // Roles belong to the whole server, so undo the logins.
     for role in ["scrutin_counter", "scrutin_reader", "scrutin_witness", "scrutin_auditor"] {
         kit.owner().await.batch_execute(&format!("ALTER ROLE {role} NOLOGIN PASSWORD NULL")).await.unwrap();
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_password_file_that_holds_none_is_refused() {
+async fn a_missing_or_empty_password_file_is_refused() {
     let kit = Kit::empty().await;
     let place = Place::of(&kit);
     place.write("empty", "\n");
@@ -114,7 +114,7 @@ async fn a_password_file_that_holds_none_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_election_that_is_there_stays_on_its_day() {
+async fn keep_election_keeps_the_dates_of_an_existing_election() {
     let kit = Kit::empty().await;
     let place = Place::of(&kit);
     let day = async || -> String {
@@ -128,14 +128,14 @@ async fn an_election_that_is_there_stays_on_its_day() {
     place.ok("count --drain");
     place.ok("setup --voters 9000 --day 20m --keep-election");
     assert_eq!(day().await, first);
-    // Without it, it would have been another one, and that is not let happen under a count.
+    // Without --keep-election the election would change, which is refused while it is being counted.
     assert!(place.fails("setup --voters 9000 --day 20m", 4).contains("is being counted"));
     place.ok("simulate --speed max --truth truth.json");
     place.ok("count --drain");
     place.ok("audit --truth truth.json");
 }
 
-/// A file of real results: its election first, so that counters can begin, and then its votes.
+/// Setting up the election of a results file first lets counters start before its votes are replayed.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_election_of_real_results_can_be_set_up_before_its_votes() {
     let kit = Kit::empty().await;
@@ -153,7 +153,7 @@ async fn an_election_of_real_results_can_be_set_up_before_its_votes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_is_that_of_the_page_that_runs_here() {
+async fn health_asks_the_page_at_the_given_address() {
     let kit = Kit::new().await;
     let place = Place::of(&kit);
     let page = place.start("serve");

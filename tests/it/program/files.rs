@@ -1,4 +1,4 @@
-//! Files of results and ballots as people bring them: what is told of them, and what is known and unknown of the count.
+//! Files of results and ballots as users supply them: what `inspect` reports, and how unknown figures are shown.
 
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ fn a_file_is_inspected_before_it_is_counted() {
     assert_eq!((&report["can_be_counted"], &report["sums"]["ballots"]), (&true.into(), &29_999.into()));
     assert_eq!(report["command"], "scrutin demo --results r.csv --speed max");
     assert_eq!(report["columns"][2]["taken_for"], "candidate");
-    assert!(!place.path("scrutin-data").exists(), "nothing is made");
+    assert!(!place.path("scrutin-data").exists(), "nothing is created");
 
     place.write("t.csv", "region_code;candidate;votes\nN;Eva;1.200\n");
     let refused = place.run("inspect t.csv");
@@ -59,9 +59,9 @@ fn a_file_is_inspected_before_it_is_counted() {
     assert!(place.fails("inspect none.csv", 3).contains("cannot read none.csv"));
 }
 
-/// What nobody has said is not shown as a number anywhere, and a near tie is not shown as one.
+/// A figure that nobody has given is not shown as a number anywhere.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_unknown_is_said_to_be() {
+async fn unknown_figures_are_shown_as_unknown() {
     let kit = Kit::new().await;
     let place = Place::of(&kit);
     place.write(
@@ -80,7 +80,7 @@ async fn what_is_unknown_is_said_to_be() {
     assert_eq!(read("SELECT registered::double precision FROM elections").await, None);
     assert_eq!(read("SELECT turnout FROM map WHERE region = 'S'").await, None);
 
-    // A corrected file is told as one.
+    // A file that changed since the run started is reported as changed.
     place.write(
         "r.csv",
         "region_code,registered,candidate,votes\nN,1000,Eva,31\nN,1000,Finn,20\nS,,Eva,10\nS,,Finn,41\n",
@@ -90,7 +90,7 @@ async fn what_is_unknown_is_said_to_be() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_near_tie_and_nearly_all_are_not_rounded_away() {
+async fn a_near_tie_and_a_near_full_turnout_are_not_rounded_away() {
     let kit = Kit::new().await;
     let place = Place::of(&kit);
     place.write("r.csv", RESULTS);

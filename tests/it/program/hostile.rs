@@ -1,4 +1,5 @@
-//! What others must not see, read, block or forge: passwords in addresses, the files of a log, a terminal, a spreadsheet.
+//! Hostile input and other users of the machine: nobody learns a password from an address, reads or locks a log's files,
+//! or controls a terminal or a spreadsheet.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -9,7 +10,7 @@ use scrutin_log::{EmbeddedLog, VoteLog};
 use crate::kit::Kit;
 use crate::run::{Place, csv_rows};
 
-/// Changes what a terminal shows around it: erases, rings, goes back, turns the direction round.
+/// Terminal control characters: erase the screen, ring the bell, return the carriage, reverse the text direction.
 const STRANGE: &str = "a\u{1b}[2J\u{7}\u{9b}31m\r\nb\u{202e}c\u{2066}\u{85}\u{2028}\u{7f}";
 
 #[track_caller]
@@ -19,12 +20,12 @@ fn must_be_plain(text: &str) {
 }
 
 #[test]
-fn an_address_that_cannot_be_read_is_3_and_tells_nothing_of_its_password() {
+fn an_unreadable_address_exits_with_3_and_reveals_no_password() {
     let place = Place::bare();
     for password in ["se@cret", "se/cret", "se?cret", "se#cret@", "se:cret/5@x"] {
         for host in ["127.0.0.1:1/votes", "127.0.0.1:1,127.0.0.1:2/votes"] {
             for line in ["results", "serve", "status", "setup"] {
-                // `status` looks at the log first.
+                // `status` opens the log first.
                 place.write("scrutin-data/log/log.json", "{\"format\":1,\"id\":\"a log\",\"partitions\":1}");
                 std::fs::create_dir_all(place.path("scrutin-data/log/0")).unwrap();
                 let done = place.run(&format!("{line} --database-url postgresql://me:{password}@{host}"));
@@ -37,7 +38,7 @@ fn an_address_that_cannot_be_read_is_3_and_tells_nothing_of_its_password() {
     command.env("DATABASE_URL", "host=127.0.0.1 port=1 dbname=votes password=very se=cret");
     let message = crate::run::Running::start(command).end().fails(3);
     assert!(!message.contains("very") && !message.contains("cret"), "{message}");
-    // Well written it is an address like any other.
+    // Percent-encoded, the address is valid.
     place.fails("results --database-url postgresql://me:se%40cret@127.0.0.1:1/votes", 4);
     let help = place.ok("help setup");
     assert!(help.contains("`ps` shows"), "{help}");
@@ -70,7 +71,7 @@ async fn nobody_else_can_read_a_log_or_hold_its_locks() {
         }
     };
     must_be_private();
-    // As an earlier version made it: nobody else comes in any more.
+    // Permissions that an earlier version left open are tightened.
     let open = |path: &str, mode| {
         std::fs::set_permissions(place.path(path), std::fs::Permissions::from_mode(mode)).unwrap();
     };
@@ -78,7 +79,7 @@ async fn nobody_else_can_read_a_log_or_hold_its_locks() {
     open("data/demo.lock", 0o644);
     place.ok("demo --voters 3000 --speed max --exit --data-dir data");
     must_be_private();
-    // A group that was let in stays.
+    // Access granted to a group is kept.
     open("data/log", 0o750);
     place.ok("simulate --data-dir data");
     assert_eq!(std::fs::metadata(&log).unwrap().permissions().mode() & 0o777, 0o750);
@@ -115,9 +116,9 @@ fn an_election_with_unprintable_names_is_refused() {
     must_be_plain(&place.fails("setup --results results.csv", 3));
 }
 
-/// Names that came into the database by another way, and votes, which anybody may send.
+/// Names can reach the database unchecked, and anybody may send votes.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_terminal_shows_names_and_votes_and_does_not_obey_them() {
+async fn names_and_votes_cannot_control_a_terminal_or_a_spreadsheet() {
     let kit = Kit::new().await;
     let place = Place::of(&kit);
     place.ok("setup --voters 3000 --day 10m");
@@ -135,7 +136,7 @@ async fn a_terminal_shows_names_and_votes_and_does_not_obey_them() {
         must_be_plain(&place.ok(&format!("rejected --partition 0 --limit 10 --format {format}")));
     }
     assert!(place.ok("rejected --partition 0 --limit 10").contains("a\\u{1b}[2J"));
-    // A line a record, each text in quotes, none of which a spreadsheet takes for a formula.
+    // One line per record; every text is quoted, and no spreadsheet takes one for a formula.
     let csv = place.ok("rejected --partition 0 --limit 10 --format csv");
     assert_eq!(csv.lines().count(), 11, "{csv}");
     let rows = csv_rows(&csv);
@@ -143,14 +144,14 @@ async fn a_terminal_shows_names_and_votes_and_does_not_obey_them() {
         let (key, text) = (&row[4], &row[6]);
         assert_eq!(key, text);
         assert!(!text.starts_with(['=', '+', '-', '@', '\t', '\r']), "{text:?}");
-        let is_held = text.is_empty() || *text == value || text.strip_prefix('\'') == Some(value);
-        assert!(is_held, "{text:?} of {value:?}");
-        assert_eq!(text.is_empty(), !row[7].is_empty(), "what is no plain text is in base64: {row:?}");
+        let is_kept = text.is_empty() || *text == value || text.strip_prefix('\'') == Some(value);
+        assert!(is_kept, "{text:?} of {value:?}");
+        assert_eq!(text.is_empty(), !row[7].is_empty(), "text that is not plain is in base64: {row:?}");
     }
     assert!(csv.contains("\";=1+1\"") && csv.contains("\"\"\",\"\"=1+1\""), "{csv}");
     let json: serde_json::Value =
         serde_json::from_str(&place.ok("rejected --partition 0 --limit 10 --format json")).unwrap();
-    assert_eq!((&json[0]["value"], &json[6]["value"]), (&"=1+1".into(), &";=1+1".into()), "as they are");
+    assert_eq!((&json[0]["value"], &json[6]["value"]), (&"=1+1".into(), &";=1+1".into()), "unchanged");
 
     let owner = kit.owner().await;
     for sql in ["UPDATE election SET title = $1", "UPDATE region SET name = $1", "UPDATE choice SET name = $1 || code"]
@@ -163,7 +164,7 @@ async fn a_terminal_shows_names_and_votes_and_does_not_obey_them() {
         must_be_plain(&said);
         said.lines().count()
     };
-    assert_eq!(lines("results"), 13, "a line for the head, the rule under it, ten choices and the turnout");
+    assert_eq!(lines("results"), 13, "the header, the rule under it, ten choices and the turnout");
     lines("results --by region --format json");
     assert!(lines("results --by region") > 100);
     assert!(place.ok("setup").contains("a\\u{1b}[2J"));

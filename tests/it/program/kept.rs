@@ -1,12 +1,12 @@
-//! What is there stays: elections, counts of other logs, the votes behind a mark that a power cut has set back; and `status`
-//! says what cannot be.
+//! Existing data is kept: elections, counts of other logs, and votes past a durable mark that a power cut has set back.
+//! `status` reports impossible figures.
 
 use super::deployed::MAYOR;
 use crate::kit::Kit;
 use crate::run::{Place, Running};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn setup_without_arguments_leaves_the_election_that_is_there() {
+async fn setup_without_arguments_keeps_the_election() {
     let kit = Kit::empty().await;
     let place = Place::of(&kit);
     place.write("mayor.csv", MAYOR);
@@ -20,7 +20,7 @@ async fn setup_without_arguments_leaves_the_election_that_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_counter_goes_on_with_the_elections_that_it_began_with() {
+async fn a_counter_keeps_the_elections_it_started_with() {
     let kit = Kit::empty().await;
     let place = Place::of(&kit);
     place.ok("setup --voters 5000");
@@ -48,7 +48,7 @@ async fn a_fresh_demo_deletes_no_count_of_another_log() {
     let said = place.fails("demo --fresh --voters 1000 --speed max --exit --data-dir demo", 4);
     assert!(said.contains("--fresh would delete that count; name another counter with --counter"), "{said}");
     assert!(place.ok("audit --data-dir night").contains("clean"));
-    // Its own count it may delete, and no election that was loaded since.
+    // It may delete its own count, but no election loaded since.
     for name in ["mayor.csv", "later.csv"] {
         place.write(name, MAYOR);
     }
@@ -60,12 +60,12 @@ async fn a_fresh_demo_deletes_no_count_of_another_log() {
     place.ok(&format!("{own} --fresh"));
     let left = "SELECT (SELECT count(*) FROM election), (SELECT count(*) FROM logs WHERE counters = 0)";
     let left = kit.owner().await.query_one(left, &[]).await.unwrap();
-    assert_eq!((left.get::<_, i64>(0), left.get::<_, i64>(1)), (3, 0), "elections, and logs that nobody counts");
+    assert_eq!((left.get::<_, i64>(0), left.get::<_, i64>(1)), (3, 0), "elections, and logs without a counter");
     assert!(place.ok("audit --data-dir night").contains("clean"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mark_that_a_power_cut_has_set_back_loses_nothing() {
+async fn a_durable_mark_set_back_by_a_power_cut_loses_nothing() {
     let kit = Kit::empty().await;
     let place = Place::of(&kit);
     place.ok("setup --voters 20000 --day 10m");
@@ -89,7 +89,7 @@ async fn a_mark_that_a_power_cut_has_set_back_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn status_says_what_cannot_be() {
+async fn status_reports_impossible_figures() {
     let kit = Kit::empty().await;
     let place = Place::of(&kit);
     place.ok("setup --voters 20000 --day 10m");
@@ -131,9 +131,9 @@ async fn status_says_what_cannot_be() {
     assert!(said.code == Some(4) && !said.out.contains("the count waits for it"), "{said}");
 }
 
-/// As on a standby.
+/// The database is read-only, as a standby is.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_audit_that_cannot_be_written_down_is_printed_all_the_same() {
+async fn an_audit_that_cannot_be_stored_is_still_printed() {
     let kit = Kit::empty().await;
     let place = Place::of(&kit);
     place.ok("setup --voters 5000 --day 10m");

@@ -1,4 +1,4 @@
-//! Real results and real ballots come out as they went in, figure by figure.
+//! Real results and real ballots come out exactly as they went in, figure by figure.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,11 +6,11 @@ use std::fmt::Write as _;
 use crate::kit::Kit;
 use crate::run::{PATIENCE, Place, csv_rows, real_file};
 
-/// Votes by region, and code or name.
+/// Votes by region and by the choice's code or name.
 type Figures = BTreeMap<(String, String), u64>;
 
-/// What a file of results says, by region and candidate (their `candidate_id`, where there is one), with the blanks
-/// and the nulls.
+/// The figures of a file of results, by region and candidate (by `candidate_id`, where there is one), with the blank
+/// and null ballots.
 fn figures_of(file: &str) -> Figures {
     let mut reader = csv::Reader::from_reader(file.as_bytes());
     let mut figures = Figures::new();
@@ -25,7 +25,7 @@ fn figures_of(file: &str) -> Figures {
     figures
 }
 
-/// `results --by region`, by region and the choice's column of that number. No row may come twice.
+/// The output of `results --by region`, by region and by the choice in column `choice_at`. No row may appear twice.
 fn counted(csv: &str, choice_at: usize) -> Figures {
     let mut figures = Figures::new();
     for row in csv_rows(csv) {
@@ -36,7 +36,7 @@ fn counted(csv: &str, choice_at: usize) -> Figures {
     figures
 }
 
-/// A file of 12 regions and 5 candidates, about 20,000 ballots.
+/// A file of results with 12 regions, 5 candidates and about 20,000 ballots.
 fn national() -> String {
     let mut random = fastrand::Rng::with_seed(11);
     let mut text = "region_code,region_name,registered,abstentions,blank,null,candidate,party,votes\n".to_owned();
@@ -79,8 +79,8 @@ async fn results_come_out_as_they_went_in() {
     assert!(audit.contains("audit of `native`: clean"), "{audit}");
 }
 
-/// 650 regions with 7 candidates each, who stand there only: ids that begin anew in each region, and two of one name
-/// in every tenth.
+/// 650 regions with 7 local candidates each: ids start again in each region, and in every tenth region two candidates
+/// share a name.
 #[tokio::test(flavor = "multi_thread")]
 async fn local_candidates_come_out_as_they_went_in() {
     let kit = Kit::new().await;
@@ -110,7 +110,7 @@ async fn local_candidates_come_out_as_they_went_in() {
     assert_eq!(name_of[&("E0011".into(), "7".into())], "Candidate 11.7");
 }
 
-/// The official results of 107 regions and 35.9 million ballots: some minutes.
+/// The official results of 107 regions and 35.9 million ballots.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "35.9 million ballots take minutes; -- --ignored soak runs it"]
 async fn soak_french_results_come_out_as_they_went_in() {
@@ -125,7 +125,7 @@ async fn soak_french_results_come_out_as_they_went_in() {
     assert_eq!(counted(&place.ok("results --by region --format csv"), 2), figures);
 }
 
-/// The City's own first-round figures, by lower-case name. The row without a name has its blanks.
+/// The city's official first-round figures, by lower-case name. The row without a name holds the blank ballots.
 fn official(text: &str) -> BTreeMap<String, u64> {
     let name = |text: &str| if text.is_empty() { "blank".to_owned() } else { text.to_lowercase() };
     csv_rows(text).into_iter().map(|row| (name(&row[0]), row[2].parse().unwrap())).collect()

@@ -1,4 +1,4 @@
-//! What is wrong is said: what, where, what was expected or can be done, and the exit code that is documented.
+//! Error messages say what is wrong, where, and what was expected or what to do; exit codes are the documented ones.
 
 use std::net::TcpListener;
 use std::process::Stdio;
@@ -14,14 +14,14 @@ const TOML: &str = "id = \"mayor\"\ntitle = \"Mayor\"\nopens_at = 2027-04-11T08:
 const REGIONS: &str = "code,name,registered\nN,North,1200\nS,South,800\n";
 const CHOICES: &str = "code,name,color,region\nA,Ada,#1b6ca8,\nB,Ben,,S\n";
 
-/// A message with the test's folder left out.
+/// Checks an error message, with the test's folder stripped from its paths.
 fn check(place: &Place, line: &str, code: i32, expected: Expect) {
     let folder = place.path("").canonicalize().unwrap();
     expected.assert_eq(&place.fails(line, code).replace(&format!("{}/", folder.display()), ""));
 }
 
 #[test]
-fn a_wrong_command_line_is_2() {
+fn a_wrong_command_line_exits_with_2() {
     let place = Place::bare();
     for line in [
         "",
@@ -95,7 +95,7 @@ fn a_wrong_command_line_is_2() {
 }
 
 #[test]
-fn a_broken_election_folder_is_3() {
+fn a_broken_election_folder_exits_with_3() {
     let place = Place::bare();
     let check_with = |name: &str, text: Option<&str>, expected: Expect| {
         for (name, text) in [("election.toml", TOML), ("regions.csv", REGIONS), ("choices.csv", CHOICES)] {
@@ -201,7 +201,7 @@ fn a_broken_election_folder_is_3() {
 }
 
 #[test]
-fn a_broken_file_of_results_is_3() {
+fn a_broken_results_file_exits_with_3() {
     let place = Place::bare();
     let check_with = |text: &str, expected: Expect| {
         place.write("r.csv", text);
@@ -279,7 +279,7 @@ fn a_broken_file_of_results_is_3() {
 }
 
 #[test]
-fn a_broken_file_of_ballots_is_3() {
+fn a_broken_ballots_file_exits_with_3() {
     let place = Place::bare();
     let check_with = |text: &[u8], expected: Expect| {
         place.write("b.csv", text);
@@ -335,7 +335,7 @@ fn a_broken_file_of_ballots_is_3() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_there_is_4() {
+async fn a_missing_log_schema_or_election_exits_with_4() {
     let place = Place::bare();
     for line in ["count --drain", "simulate", "audit", "status"] {
         assert_eq!(
@@ -352,9 +352,9 @@ async fn what_is_not_there_is_4() {
             "{line}"
         );
     }
-    assert!(!place.path("scrutin-data").exists(), "looking makes nothing");
+    assert!(!place.path("scrutin-data").exists(), "reading creates nothing");
 
-    // A database that nobody has set up.
+    // A database without the schema.
     let kit = Kit::empty().await;
     let place = Place::of(&kit);
     place.write("scrutin-data/log/log.json", "{\"format\":1,\"id\":\"a log\",\"partitions\":1}");
@@ -376,7 +376,7 @@ async fn what_is_not_there_is_4() {
 }
 
 #[test]
-fn a_postgresql_that_is_away_is_4() {
+fn an_unreachable_postgresql_exits_with_4() {
     let place = Place::bare();
     place.write("scrutin-data/log/log.json", "{\"format\":1,\"id\":\"a log\",\"partitions\":1}");
     std::fs::create_dir(place.path("scrutin-data/log/0")).unwrap();
@@ -393,12 +393,12 @@ fn a_postgresql_that_is_away_is_4() {
     let status = place.run(&format!("status --database-url {url}"));
     assert_eq!(status.code, Some(4));
     assert!(status.out.contains(&reach), "{status}");
-    // The page is there to say so.
+    // The page is served and reports it.
     let serve = place.start(&format!("serve --database-url {url}"));
     let page = serve.page();
     assert_eq!(page.ask("/healthz").0, 200);
     page.until("/readyz", |status, _| status == 503);
-    // Anyone may ask it; where PostgreSQL is, and as whom it is asked, is for the log.
+    // Anyone may query the page, so only the log names PostgreSQL's address and user.
     serve.says(&reach);
     for path in ["/readyz", "/api/v1/status", "/api/v1/results"] {
         let (status, said) = page.ask(path);
@@ -415,7 +415,7 @@ fn a_postgresql_that_is_away_is_4() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_newer_schema_is_4() {
+async fn a_newer_schema_exits_with_4() {
     let kit = Kit::new().await;
     let place = Place::of(&kit);
     place.ok("setup --voters 1000");
@@ -435,16 +435,16 @@ async fn a_newer_schema_is_4() {
     assert_eq!(counters.get::<_, i64>(0), 0);
 }
 
-/// Two counts under one name: whoever comes last takes over, the other ends, and no vote counts twice.
+/// Two processes run the same counter: the last to start takes over, the other exits, and no vote counts twice.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_second_of_two_counters_of_one_name_is_5() {
+async fn a_counter_taken_over_by_another_process_exits_with_5() {
     let kit = Kit::new().await;
     let place = Place::of(&kit);
     place.ok("setup --voters 60000 --day 10m");
     let mut counts = [place.start("count --serve"), place.start("count --serve")];
     counts.iter().for_each(|count| count.page().until("/readyz", |status, _| status == 200));
     place.ok("simulate");
-    // At least one has met the other's commits by the time that all is counted.
+    // By the time all votes are counted, at least one has run into the other's commits.
     let one_ended = || counts.iter_mut().position(|count| !count.is_running());
     let deadline = std::time::Instant::now() + crate::run::PATIENCE;
     let mut one_ended = one_ended;
@@ -452,14 +452,14 @@ async fn the_second_of_two_counters_of_one_name_is_5() {
         if let Some(loser) = one_ended() {
             break loser;
         }
-        assert!(std::time::Instant::now() < deadline, "both count on");
+        assert!(std::time::Instant::now() < deadline, "both are still counting");
         std::thread::sleep(std::time::Duration::from_millis(20));
     };
     let [first, second] = counts;
     let (loser, winner) = if loser == 0 { (first, second) } else { (second, first) };
     let message = loser.end().fails(5);
     assert!(message.contains("was taken over by another count named `native`"), "{message}");
-    // It may be that each has lost a partition to the other.
+    // Each may have lost a partition to the other.
     let winner = winner.interrupted();
     assert!([Some(0), Some(5)].contains(&winner.code), "{winner}");
     place.ok("count --drain");
@@ -472,7 +472,7 @@ async fn the_second_of_two_counters_of_one_name_is_5() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tables_that_are_not_as_the_log_says_are_1() {
+async fn tables_that_differ_from_the_log_exit_with_1() {
     let kit = Kit::new().await;
     let place = Place::of(&kit);
     place.ok("demo --voters 3000 --speed max --exit --data-dir data");
@@ -488,14 +488,14 @@ async fn tables_that_are_not_as_the_log_says_are_1() {
     assert_eq!(demo.code, Some(1), "{demo}");
 }
 
-/// What log and tables agree on is still not what was to be counted, if the truth says otherwise.
+/// Even where log and tables agree, the truth may show that the count is wrong.
 #[tokio::test(flavor = "multi_thread")]
-async fn tables_that_are_not_as_the_truth_says_are_1() {
+async fn tables_that_differ_from_the_truth_exit_with_1() {
     let kit = Kit::new().await;
     let place = Place::of(&kit);
     place.ok("demo --voters 3000 --speed max --exit --data-dir data");
     let mut truth = place.json("data/truth.json");
-    // A vote is moved from one cell to another: every sum is as it was.
+    // Moving a vote from one cell to another keeps every sum.
     let votes = |truth: &Value, cell: usize| truth["tally"][cell][0].as_u64().unwrap();
     let from = (0..).find(|cell| votes(&truth, *cell) > 0).unwrap();
     truth["tally"][from][0] = (votes(&truth, from) - 1).into();
@@ -507,9 +507,8 @@ async fn tables_that_are_not_as_the_truth_says_are_1() {
     place.ok("audit --data-dir data --truth data/truth.json");
 }
 
-/// The truth that a run is scored against has to be one.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_no_truth_is_said() {
+async fn an_unusable_truth_file_exits_with_3() {
     let kit = Kit::new().await;
     let place = Place::of(&kit);
     place.ok("demo --voters 3000 --speed max --exit --data-dir data");
@@ -525,9 +524,9 @@ async fn a_file_that_is_no_truth_is_said() {
     }
 }
 
-/// Who reads what is printed may leave at any time.
+/// The reader of the output may close the pipe at any time.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_leaves_is_no_error() {
+async fn a_closed_output_pipe_is_not_an_error() {
     let kit = Kit::new().await;
     let place = Place::of(&kit);
     for line in ["setup --voters 1000", "simulate", "count --drain", "results", "status", "audit"] {

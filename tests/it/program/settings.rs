@@ -1,4 +1,4 @@
-//! Where settings come from, and the help.
+//! The sources of settings and their precedence, and the help texts.
 
 use crate::kit::Kit;
 use crate::run::{Done, Place, Running};
@@ -28,13 +28,13 @@ async fn a_flag_beats_the_environment_which_beats_the_file_which_beats_the_defau
     assert_eq!(setup("--data-dir of-flag --partitions 5", &environment), "of-flag/log, 5 partitions");
     assert_eq!(setup("--log votes", &[("SCRUTIN_LOG", "elsewhere")]), "votes, 2 partitions");
 
-    // What was asked for in vain is said; what was not asked for is as it is.
+    // An explicit value that contradicts the log is an error; a default is not.
     let message = place.fails("setup --no-election --partitions 7", 4);
     assert!(message.contains("has 2 partitions, not 7"), "{message}");
     std::fs::remove_file(place.path("scrutin.toml")).unwrap();
     assert_eq!(setup("--data-dir of-file", &[]), "of-file/log, 2 partitions");
 
-    // The counter's name, as it comes out in a message.
+    // The counter's name, taken from an error message.
     let counter = |line: &str, environment: &[(&str, &str)]| {
         let message = run_with(&place, &format!("results {line}"), environment).fails(4);
         message.split('`').nth(1).unwrap().to_owned()
@@ -47,11 +47,11 @@ async fn a_flag_beats_the_environment_which_beats_the_file_which_beats_the_defau
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_and_the_database_are_where_the_settings_say() {
+async fn the_page_and_database_addresses_come_from_the_settings() {
     let kit = Kit::new().await;
     let other = Kit::empty().await;
     let place = Place::of(&kit);
-    // Here the environment's address gives way to nothing, so the file's is taken.
+    // With no address in the environment, the one in the file is used.
     let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (of_file, of_flag) = (free(), free());
     place.write("scrutin.toml", format!("listen = \"{of_file}\"\ndatabase-url = \"{}\"\n", other.url()));
@@ -71,13 +71,13 @@ async fn the_page_and_the_database_are_where_the_settings_say() {
     };
     let name = |kit: &Kit| kit.url().rsplit('/').next().unwrap().to_owned();
     assert_eq!(database("", &[]), name(&kit), "DATABASE_URL beats the file");
-    assert_eq!(database("", &[("DATABASE_URL", "")]), name(&other), "an empty one says nothing");
+    assert_eq!(database("", &[("DATABASE_URL", "")]), name(&other), "an empty DATABASE_URL counts as unset");
     assert_eq!(database("", &[("SCRUTIN_DATABASE_URL", other.url())]), name(&other));
     assert_eq!(database(&format!("--database-url {}", kit.url()), &[("DATABASE_URL", other.url())]), name(&kit));
 }
 
 #[test]
-fn a_setting_that_is_wrong_is_3_and_says_where() {
+fn a_wrong_setting_exits_with_3_and_says_where() {
     let place = Place::bare();
     for (file, words) in [
         (
@@ -118,7 +118,7 @@ fn a_setting_that_is_wrong_is_3_and_says_where() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_is_below_the_path_that_the_settings_say() {
+async fn the_page_is_served_under_the_path_prefix() {
     let kit = Kit::new().await;
     let place = Place::of(&kit);
     place.write("scrutin.toml", "path-prefix = \"/of-file\"\nbehind-proxy = true\nrequests-per-second = 5\n");
@@ -137,7 +137,7 @@ async fn the_page_is_below_the_path_that_the_settings_say() {
 }
 
 #[test]
-fn the_help_says_what_there_is() {
+fn the_help_lists_commands_and_exit_codes() {
     let place = Place::bare();
     let help = place.ok("--help");
     let commands = ["demo", "setup", "simulate", "replay", "count", "serve", "results", "status", "rejected", "audit"];

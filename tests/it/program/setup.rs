@@ -1,14 +1,14 @@
-//! `tools/setup` on a machine without Rust, played by a folder of programs.
+//! `tools/setup` on a machine without Rust, simulated by a PATH with few programs.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-/// What the script uses of the system.
+/// The system programs that the script uses.
 const NEEDED: [&str; 12] =
     ["sh", "dirname", "sed", "cut", "sort", "tail", "uname", "id", "cat", "mkdir", "chmod", "paste"];
 
-/// Installs a rustc that says only which it is, as rustup would: into the home.
+/// Stands in for rustup: installs a cargo and a rustc into the home that only print their version.
 const RUSTUP: &str = r#"#!/bin/sh
 cat <<'END'
 mkdir -p "$HOME/.cargo/bin"
@@ -48,8 +48,8 @@ fn a_machine_without_rust_gets_it_after_a_yes() {
     assert!(!asked.status.success() && said.contains("run this again with YES=1, or install it first:"), "{said}");
     assert!(!home.path().join(".cargo").exists(), "nothing is installed without a yes");
 
-    let told = run(home.path(), Some("1"));
-    let said = String::from_utf8_lossy(&told.stderr);
-    assert!(told.status.success() && said.contains("setup: Rust 1.95.0"), "{said}");
+    let confirmed = run(home.path(), Some("1"));
+    let said = String::from_utf8_lossy(&confirmed.stderr);
+    assert!(confirmed.status.success() && said.contains("setup: Rust 1.95.0"), "{said}");
     assert!(home.path().join(".cargo/bin/cargo").exists());
 }
