@@ -1,9 +1,9 @@
-//! How fast votes go into Kafka, come out of it, and are counted from it, with the broker and PostgreSQL on this machine.
+//! Measures how fast votes are written to Kafka, read back and counted, with the broker and PostgreSQL on one machine.
 //!
-//! `cargo bench --bench kafka` measures and writes the raw figures to `benches/results/`; `cargo test` runs the same
-//! small. Every figure is given only after the tables were found equal to the generator's truth. Producers are idempotent
-//! and wait for all replicas in sync (one here, which leaves the sync to the disk to the system, as is Kafka's default);
-//! PostgreSQL syncs every commit to disk; the count is exactly once.
+//! `cargo bench --bench kafka` measures and writes the raw figures to `benches/results/`; `cargo test` runs a small
+//! version. No figure is reported until the tables match the generator's truth. Producers are idempotent and wait for
+//! all in-sync replicas (one here, which leaves flushing to disk to the system, as is Kafka's default). PostgreSQL
+//! syncs every commit to disk. The count is exactly once.
 
 mod kit;
 
@@ -24,7 +24,7 @@ use kit::{PARTITIONS, Stage, WORKERS, check, is_bench, is_wanted, median, one, p
 struct Scale {
     voters: u64,
     runs: usize,
-    /// Voters of the job with a large timeline.
+    /// Voters of the run with a large timeline.
     timeline_voters: u64,
     steady_votes_per_second: &'static [u64],
     steady: Duration,
@@ -59,7 +59,7 @@ fn main() {
 async fn measure(scale: &Scale) -> Vec<Value> {
     let broker = Broker::start();
     let mut figures = Vec::new();
-    // The JVM compiles what it runs often; nobody measures it before it has.
+    // Warm up the JVM: it compiles hot code.
     for _ in 0..if is_bench() { 2 } else { 0 } {
         backlog(&broker, "lz4", scale.voters / 4, 5, 99).await;
     }
@@ -97,7 +97,7 @@ async fn measure(scale: &Scale) -> Vec<Value> {
     figures
 }
 
-/// A backlog made, then only read, then counted.
+/// Produces a backlog, reads it without counting, then counts it.
 async fn backlog(broker: &Broker, codec: &str, voters: u64, minutes: i64, seed: u64) -> Value {
     let plan = plan(voters, minutes * 60_000, seed);
     let stage =
@@ -114,7 +114,7 @@ async fn backlog(broker: &Broker, codec: &str, voters: u64, minutes: i64, seed: 
     let read = Cost::begin(&pids);
     let log = Arc::clone(&stage.log);
     let records = tokio::task::spawn_blocking(move || consume(&*log)).await.expect("the reader does not panic");
-    assert_eq!(records, truth.records, "every record comes out again");
+    assert_eq!(records, truth.records, "every record is read back");
     let read = read.end(records);
 
     let progress = Arc::new(CountProgress::default());
@@ -152,7 +152,7 @@ async fn produce(plan: Plan, log: Arc<dyn VoteLog>) -> Truth {
         .expect("the generator does not panic")
 }
 
-/// Reads all that is in the log on as many threads as count, and does nothing with it.
+/// Reads the whole log on as many threads as count it, and discards the records. Returns their number.
 fn consume(log: &dyn VoteLog) -> u64 {
     let read = |worker: u32| {
         let own: Vec<(u32, u64)> =

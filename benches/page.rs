@@ -1,8 +1,9 @@
-//! What the live page costs, and how soon its viewers see what was counted.
+//! Measures what the live page costs, and how soon its viewers see what was counted.
 //!
-//! `cargo bench --bench page` measures and writes the raw figures to `benches/results/`; `cargo test` runs the same small.
-//! The page is a `scrutin serve` of its own; the viewers, the generator and the count are in this process, on the same
-//! cores. Every viewer must end at the exact number of votes, and the tables at the truth, before a figure is given.
+//! `cargo bench --bench page` measures and writes the raw figures to `benches/results/`; `cargo test` runs a small
+//! version. The page is a separate `scrutin serve` process; the viewers, the generator and the count are in this
+//! process, on the same cores. No figure is reported until every viewer has seen the exact number of votes and the
+//! tables match the truth.
 
 mod kit;
 
@@ -27,9 +28,9 @@ use kit::{PARTITIONS, Stage, check, is_bench, is_wanted, median, plan, send, ste
 struct Scale {
     voters: u64,
     runs: usize,
-    /// Viewers at the same time.
+    /// Numbers of concurrent viewers.
     viewers: &'static [usize],
-    /// Of the backlog.
+    /// Concurrent viewers while the backlog is counted.
     backlog_viewers: usize,
     votes_per_second: u64,
     day: Duration,
@@ -60,10 +61,10 @@ fn main() {
     kit::run("page", facts, measure(&scale));
 }
 
-/// Each viewer is a connection, and has two ends.
+/// Each viewer is a connection, and uses a file descriptor at both ends.
 fn allow_many_connections() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("ask for the limit of open files");
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("get the limit of open files");
     setrlimit(Resource::RLIMIT_NOFILE, most, most).expect("raise the limit of open files");
 }
 
@@ -96,7 +97,7 @@ async fn embedded(folder: &std::path::Path) -> Arc<dyn VoteLog> {
     Arc::new(EmbeddedLog::open(&folder.join("log"), PARTITIONS).expect("make a log"))
 }
 
-/// A `scrutin serve`. Dropped, it is killed.
+/// A `scrutin serve` process, killed on drop.
 struct Served {
     child: Child,
     address: String,
@@ -108,14 +109,14 @@ impl Served {
         command.args(["serve", "--listen", "127.0.0.1:0", "--requests-per-second", "0"]);
         command.current_dir(stage.folder.path()).env("DATABASE_URL", stage.database_url());
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("start the page");
-        let out = child.stdout.take().expect("a pipe was asked for");
+        let out = child.stdout.take().expect("stdout is piped");
         let line = tokio::task::spawn_blocking(move || {
             let mut line = String::new();
-            std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).expect("read what it says");
+            std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).expect("read the output");
             line
         });
         let line = line.await.expect("reading does not panic");
-        let port = line.trim().rsplit(':').next().expect("it says its address");
+        let port = line.trim().rsplit(':').next().expect("the output ends in the port");
         Served { address: format!("127.0.0.1:{port}"), child }
     }
 
@@ -131,13 +132,14 @@ impl Drop for Served {
     }
 }
 
-/// What a viewer got: when, and how many votes were received by then.
+/// What a viewer received.
 struct Seen {
+    /// The time of each update, and its number of received votes.
     updates: Vec<(Instant, u64)>,
     bytes: u64,
 }
 
-/// Follows the page until all votes are in what it shows.
+/// Follows the page's events until they show all votes.
 async fn view(address: String, mut all: watch::Receiver<Option<u64>>) -> Seen {
     let mut stream = TcpStream::connect(&address).await.expect("connect to the page");
     let request = "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -146,15 +148,15 @@ async fn view(address: String, mut all: watch::Receiver<Option<u64>>) -> Seen {
     let mut seen = Seen { updates: Vec::new(), bytes: 0 };
     loop {
         let line = tokio::select! {
-            line = lines.next_segment() => line.expect("read the events").expect("the events go on"),
+            line = lines.next_segment() => line.expect("read the events").expect("the stream of events is open"),
             changed = all.changed() => {
-                changed.expect("the bench goes on");
+                changed.expect("the bench is running");
                 if is_done(&seen, &all) { return seen }
                 continue;
             }
         };
         seen.bytes += line.len() as u64 + 1;
-        // The whole text of an event is one line. The only `received` of the books stands in them.
+        // An event is one line. The total is the only `received` inside `accounting`.
         let Some(data) = line.strip_prefix(b"data: ") else { continue };
         let data = std::str::from_utf8(data).expect("an event is text");
         let books = data.split_once("\"accounting\":{").and_then(|(_, rest)| rest.split_once('}'));
@@ -175,7 +177,7 @@ fn is_done(seen: &Seen, all: &watch::Receiver<Option<u64>>) -> bool {
     all.is_some() && seen.updates.last().map(|update| update.1) == all
 }
 
-/// When which commits were done.
+/// Records the time of each commit and the number of votes received by then, until `stop`.
 fn watch_commits(progress: Arc<CountProgress>, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<Vec<(Instant, u64)>> {
     std::thread::spawn(move || {
         let mut commits = vec![(Instant::now(), 0)];
@@ -190,7 +192,7 @@ fn watch_commits(progress: Arc<CountProgress>, stop: Arc<AtomicBool>) -> std::th
     })
 }
 
-/// From each commit to each viewer's knowing of it, in milliseconds, sorted.
+/// The delay from each commit to each viewer's update that shows it, in milliseconds, sorted.
 fn delays(commits: &[(Instant, u64)], viewers: &[Seen]) -> Vec<f64> {
     let mut delays = Vec::new();
     for seen in viewers {
@@ -213,7 +215,7 @@ async fn connect_all(
     let mut tasks = Vec::new();
     for n in 0..viewers {
         tasks.push(tokio::spawn(view(served.address.clone(), all.clone())));
-        // As many at once as a listener's queue holds.
+        // Pause before the listener's queue overflows.
         if n % 100 == 99 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -221,16 +223,16 @@ async fn connect_all(
     tasks
 }
 
-/// Votes at a steady pace, counted as they come, with so many viewers.
+/// Votes at a steady pace, counted as they arrive, with `viewers` viewers.
 async fn steady(scale: &Scale, viewers: usize) -> Value {
     let plan = steady_plan(scale.votes_per_second, scale.day);
     let stage = Stage::set(plan.election(), embedded).await;
     let served = Served::start(&stage).await;
-    let (all, told) = watch::channel(None);
-    let tasks = connect_all(&served, viewers, &told).await;
+    let (all, total) = watch::channel(None);
+    let tasks = connect_all(&served, viewers, &total).await;
     let progress = Arc::new(CountProgress::default());
-    let watched = Arc::new(AtomicBool::new(false));
-    let commits = watch_commits(Arc::clone(&progress), Arc::clone(&watched));
+    let stop = Arc::new(AtomicBool::new(false));
+    let commits = watch_commits(Arc::clone(&progress), Arc::clone(&stop));
     let pids = [served.pid()];
     reset_peak_memory(served.pid());
     let cost = Cost::begin(&pids);
@@ -238,7 +240,7 @@ async fn steady(scale: &Scale, viewers: usize) -> Value {
     let truth = kit::count_at_pace(plan, &stage, &progress).await;
     let seconds = start.elapsed().as_secs_f64();
     let spent = cost.end(truth.records);
-    watched.store(true, Ordering::Relaxed);
+    stop.store(true, Ordering::Relaxed);
     let commits = commits.join().expect("the watch does not panic");
     let seen = finish(&all, &truth, tasks).await;
     let database = stage.database();
@@ -267,7 +269,7 @@ async fn steady(scale: &Scale, viewers: usize) -> Value {
     figure
 }
 
-/// All viewers end at the number of votes that there are.
+/// Waits until every viewer has seen the exact number of votes.
 async fn finish(
     all: &watch::Sender<Option<u64>>,
     truth: &Truth,
@@ -277,12 +279,12 @@ async fn finish(
     let mut seen = Vec::new();
     for task in tasks {
         let ended = tokio::time::timeout(Duration::from_secs(60), task).await;
-        seen.push(ended.expect("every viewer gets to know all votes").expect("a viewer does not panic"));
+        seen.push(ended.expect("every viewer sees all votes").expect("a viewer does not panic"));
     }
     seen
 }
 
-/// A backlog counted as fast as can be, while so many look.
+/// A backlog counted as fast as possible, with `viewers` viewers.
 async fn backlog(scale: &Scale, viewers: usize, seed: u64) -> Value {
     let plan = plan(scale.voters, 300_000, seed);
     let stage = Stage::set(plan.election(), embedded).await;
@@ -290,8 +292,8 @@ async fn backlog(scale: &Scale, viewers: usize, seed: u64) -> Value {
     let sent = tokio::task::spawn_blocking(move || send(&plan, &FaultRates::demo(), &*log, Speed::Max));
     let truth = sent.await.expect("the generator does not panic");
     let served = Served::start(&stage).await;
-    let (all, told) = watch::channel(None);
-    let tasks = connect_all(&served, viewers, &told).await;
+    let (all, total) = watch::channel(None);
+    let tasks = connect_all(&served, viewers, &total).await;
     let progress = Arc::new(CountProgress::default());
     let pids = [served.pid()];
     let cost = Cost::begin(&pids);
@@ -308,7 +310,7 @@ async fn backlog(scale: &Scale, viewers: usize, seed: u64) -> Value {
     })
 }
 
-/// How soon and with how many bytes the page is there, in a browser that has never seen it.
+/// The time and the bytes it takes to load the page in a browser with an empty cache.
 async fn load(scale: &Scale) -> Value {
     let plan = plan(scale.voters.min(1_000_000), 300_000, 1);
     let stage = Stage::set(plan.election(), embedded).await;

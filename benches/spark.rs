@@ -1,10 +1,10 @@
-//! How fast Spark counts beside the native engine: the same votes of the same topic, with the broker, PostgreSQL and Spark
-//! on this machine.
+//! Compares the speed of Spark and the native engine on the same topic, with the broker, PostgreSQL and Spark on this
+//! machine.
 //!
-//! `cargo bench --bench spark` measures and writes the raw figures to `benches/results/`; `cargo test` runs the same
-//! small. Every figure is given only after the tables of both counters were found equal to the generator's truth, and to
-//! each other in every row. Both count exactly once; PostgreSQL syncs every commit to disk, and Spark its checkpoint as it
-//! does by default. One counts after the other, never both at a time.
+//! `cargo bench --bench spark` measures and writes the raw figures to `benches/results/`; `cargo test` runs a small
+//! version. No figure is reported until the tables of both counters match the generator's truth, and each other in
+//! every row. Both count exactly once. PostgreSQL syncs every commit to disk; Spark syncs its checkpoint as it does by
+//! default. The two count one after the other, never at the same time.
 
 mod kit;
 
@@ -31,11 +31,11 @@ use kit::{Stage, check, is_bench, is_wanted, median, one, plan, send, steady_pla
 struct Scale {
     voters: u64,
     runs: usize,
-    /// Voters of each run of the scaling.
+    /// Voters of each scaling run.
     scaling_voters: u64,
     scaling: &'static [(&'static str, &'static [&'static str])],
     steady_votes_per_second: u64,
-    /// Both get going before they are measured: a query of Spark's needs some seconds for its first batches.
+    /// Warm-up that is not measured: a Spark query needs some seconds for its first batches.
     lead_in: Duration,
     steady: Duration,
 }
@@ -81,7 +81,7 @@ async fn measure(scale: &Scale) -> Vec<Value> {
     let mut figures = Vec::new();
     if is_wanted("backlog") || is_wanted("steady") {
         let server = SparkServer::start(&["--cores", "2", "--memory", "4g"]);
-        // The JVMs compile what they run often; nobody measures them before they have.
+        // Warm up the JVMs: they compile hot code.
         if is_bench() {
             backlog(&broker, &server, scale.scaling_voters, 99).await;
         }
@@ -116,7 +116,7 @@ async fn measure(scale: &Scale) -> Vec<Value> {
 const AGREE: &str = "SELECT count(*) = 1 AND bool_and(comparable)
         AND sum(partitions_apart + votes_apart + timeline_apart + rejections_apart) = 0 FROM agreement";
 
-/// A stage, and its log as Spark's driver takes it.
+/// A stage, and its log as the type that Spark's driver takes.
 struct Set {
     stage: Stage,
     log: KafkaLog,
@@ -124,7 +124,7 @@ struct Set {
 }
 
 impl Set {
-    /// With all votes of the plan in the log.
+    /// A stage with all votes of the plan in its log.
     async fn up(broker: &Broker, plan: &Plan) -> Set {
         let mut set = Set::empty(broker, plan.election()).await;
         let (log, plan) = (set.log.clone(), plan.clone());
@@ -139,7 +139,7 @@ impl Set {
             Arc::new(log.insert(broker.log(folder, "lz4").await).clone()) as Arc<dyn VoteLog>
         })
         .await;
-        Set { stage, log: log.expect("it was made"), truth: None }
+        Set { stage, log: log.expect("the stage makes the log"), truth: None }
     }
 
     fn topic(&self) -> &str {
@@ -162,19 +162,19 @@ impl Set {
         spark::count(self.log.clone(), database, options, Telemetry::new(), progress, stop).await.expect("count");
     }
 
-    /// Votes a second of a whole count by Spark; the stage is struck after it.
+    /// Counts the whole log on Spark, tears the stage down, and returns the votes per second.
     async fn whole_on_spark(self, server: &SparkServer) -> f64 {
         let start = Instant::now();
         self.count_on_spark(server, true, Arc::default(), Arc::default()).await;
         let took = start.elapsed();
-        let truth = self.truth.as_ref().expect("the votes are made");
+        let truth = self.truth.as_ref().expect("the votes are in the log");
         check(&self.stage.database(), "spark", truth).await;
         let rate = truth.records as f64 / took.as_secs_f64();
         self.stage.strike().await;
         rate
     }
 
-    /// Both have counted the same, in every row, and what is true.
+    /// Checks that both counters match the truth, and each other in every row.
     async fn check_both(&self, truth: &Truth) {
         let database = self.stage.database();
         check(&database, "native", truth).await;
@@ -184,10 +184,10 @@ impl Set {
     }
 }
 
-/// A backlog, counted by the one and then by the other.
+/// A backlog, counted by the native engine and then by Spark.
 async fn backlog(broker: &Broker, server: &SparkServer, voters: u64, seed: u64) -> Value {
     let set = Set::up(broker, &plan(voters, 300_000, seed)).await;
-    let truth = set.truth.as_ref().expect("the votes are made");
+    let truth = set.truth.as_ref().expect("the votes are in the log");
     let own = std::process::id();
 
     reset_peak_memory(own);
@@ -221,7 +221,7 @@ async fn backlog(broker: &Broker, server: &SparkServer, voters: u64, seed: u64) 
     })
 }
 
-/// Votes at the pace of their day, counted as they come: by the one, and then by the other.
+/// Votes at the pace of their day, counted as they arrive, by the native engine and then by Spark.
 async fn steady(broker: &Broker, server: &SparkServer, scale: &Scale) -> Value {
     let plan = steady_plan(scale.steady_votes_per_second, scale.lead_in + scale.steady);
     let set = Set::empty(broker, plan.election()).await;
@@ -246,8 +246,8 @@ async fn steady(broker: &Broker, server: &SparkServer, scale: &Scale) -> Value {
     })
 }
 
-/// Sends the votes of the day while a counter counts, and stops it once it has counted all. Also gives how many there
-/// were.
+/// Sends the votes of the day while a counter counts, and stops it once it has counted them all. Returns the latency
+/// and the number of records.
 async fn follow(
     set: &Set,
     counter: &'static str,

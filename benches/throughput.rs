@@ -1,8 +1,8 @@
-//! How fast votes are made, counted and made visible, and what a restart and the poll book cost.
+//! Measures how fast votes are generated, counted and made visible, and what a restart and the poll book cost.
 //!
-//! `cargo bench` measures and writes the raw figures to `benches/results/`; `cargo test` runs the same small,
-//! so that it cannot rot. Every figure is given only after the tables were found equal to the generator's truth.
-//! Delivery is exactly once; the log and PostgreSQL sync every append and commit to disk (fsync on).
+//! `cargo bench` measures and writes the raw figures to `benches/results/`; `cargo test` runs a small version, so that
+//! the bench cannot rot. No figure is reported until the tables match the generator's truth. Delivery is exactly once;
+//! the log and PostgreSQL sync every append and commit to disk (fsync on).
 
 mod kit;
 
@@ -26,7 +26,7 @@ use kit::{
 struct Scale {
     voters: u64,
     runs: usize,
-    /// Registered voters of the one run that is as large as a country.
+    /// Registered voters of the single run at the scale of a country.
     country: u64,
     steady_votes_per_second: u64,
     steady: Duration,
@@ -54,7 +54,7 @@ fn main() {
 
 async fn measure(scale: &Scale) -> Vec<Value> {
     let mut figures = Vec::new();
-    // First, while nothing that others have left is in this process's memory.
+    // This runs first, before other runs inflate this process's memory.
     if is_wanted("country") {
         let run = backlog(scale.country, 5, 1).await;
         figures.push(json!({ "what": "backlog, a country and a day of 5 minutes", "runs": [run] }));
@@ -81,7 +81,7 @@ async fn embedded(folder: &Path) -> Arc<dyn VoteLog> {
     Arc::new(EmbeddedLog::open(&folder.join("log"), PARTITIONS).expect("make a log"))
 }
 
-/// A backlog made, then counted, then a restart on the full poll book.
+/// Generates a backlog, counts it, then restarts the counter on the full poll book.
 async fn backlog(voters: u64, minutes: i64, seed: u64) -> Value {
     let plan = plan(voters, minutes * 60_000, seed);
     let stage = Stage::set(plan.election(), embedded).await;
@@ -131,7 +131,7 @@ async fn backlog(voters: u64, minutes: i64, seed: u64) -> Value {
     })
 }
 
-/// Reads and counts the log on as many threads as the pipeline, but commits nothing.
+/// Reads and counts the log on as many threads as the pipeline, without committing.
 fn engine_alone(log: &dyn VoteLog, rules: &Arc<Rules>, truth: Truth) -> (Duration, Truth) {
     let start = Instant::now();
     let counted: u64 = std::thread::scope(|scope| {

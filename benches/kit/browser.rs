@@ -1,4 +1,4 @@
-//! A page loaded by a real Chromium, through chromedriver.
+//! Loads a page in a real Chromium, through chromedriver.
 
 use std::io::BufRead;
 use std::process::{Child, Command, Stdio};
@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use fantoccini::ClientBuilder;
 use serde_json::{Value, json};
 
-/// A chromedriver. Dropped, it is killed, and its browsers end with it.
+/// A chromedriver, killed on drop together with its browsers.
 struct Driver(Child);
 
 impl Drop for Driver {
@@ -16,15 +16,15 @@ impl Drop for Driver {
     }
 }
 
-/// Loads a page with nothing kept from before, until it shows so many votes counted; milliseconds and bytes.
+/// Loads a page with an empty cache until it shows `counted` votes. Returns times in milliseconds and sizes in bytes.
 pub async fn load(address: &str, counted: u64) -> Value {
     let mut command = Command::new("chromedriver");
     command.arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().expect("start chromedriver; `tools/setup` installs it");
-    let mut said = std::io::BufReader::new(child.stdout.take().expect("a pipe was asked for")).lines();
+    let mut said = std::io::BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
     let _driver = Driver(child);
     let port = loop {
-        let line = said.next().expect("chromedriver says its port").expect("read what chromedriver says");
+        let line = said.next().expect("chromedriver prints its port").expect("read chromedriver's output");
         if let Some((_, port)) = line.split_once("started successfully on port ") {
             break port.trim().trim_end_matches('.').to_owned();
         }

@@ -1,6 +1,6 @@
-//! What the benches share: a stage to count on, votes, the check that comes before every figure, and the report.
+//! What the benches share: a stage to count on, votes, the check before every figure, and the report.
 
-#![allow(dead_code, reason = "each bench uses its part")]
+#![allow(dead_code, reason = "each bench uses part of it")]
 
 pub mod broker;
 pub mod browser;
@@ -28,23 +28,23 @@ use serde_json::{Value, json};
 pub const PARTITIONS: u32 = 4;
 pub const WORKERS: usize = 2;
 
-/// Whether this is the measurement itself, and not the small run of the tests.
+/// Whether this is a measurement, and not the small run of `cargo test`.
 pub fn is_bench() -> bool {
     std::env::args().any(|arg| arg == "--bench")
 }
 
-/// What `SCRUTIN_BENCH_VOTERS` asks for, or as many as given.
+/// The value of `SCRUTIN_BENCH_VOTERS`, or `usual`.
 pub fn voters(usual: u64) -> u64 {
     std::env::var("SCRUTIN_BENCH_VOTERS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
 
-/// Whether a figure is to be measured: `SCRUTIN_BENCH_ONLY` names one, for a look at it while working on it.
+/// Whether to measure a figure. `SCRUTIN_BENCH_ONLY` names a single one, for use while working on it.
 pub fn is_wanted(name: &str) -> bool {
     std::env::var("SCRUTIN_BENCH_ONLY").map_or(true, |only| only == name)
 }
 
-/// Measures, prints the report, and keeps it beside the benches if it is the whole of it. `facts` are what the figures
-/// depend on, beside the machine.
+/// Measures and prints the report, and saves a complete report to `benches/results/`. `facts` are what the figures
+/// depend on besides the machine.
 pub fn run(name: &str, facts: Value, figures: impl Future<Output = Vec<Value>>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("make a runtime");
     let figures = runtime.block_on(figures);
@@ -58,7 +58,7 @@ pub fn run(name: &str, facts: Value, figures: impl Future<Output = Vec<Value>>) 
     println!("{report:#}");
     if is_bench() && std::env::var("SCRUTIN_BENCH_ONLY").is_err() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("benches/results/{name}.json"));
-        std::fs::create_dir_all(path.parent().expect("it has a folder")).expect("make the folder of results");
+        std::fs::create_dir_all(path.parent().expect("the path has a parent")).expect("make the folder of results");
         std::fs::write(&path, format!("{report:#}\n")).expect("write the results");
     } else {
         println!("1 passed, 0 failed");
@@ -81,7 +81,7 @@ fn machine() -> Value {
     })
 }
 
-/// The median of each figure of the runs.
+/// The median of each figure over the runs.
 pub fn median(runs: &[Value]) -> Value {
     let keys = runs[0].as_object().expect("a run has figures").keys();
     let middle = |key: &String| {
@@ -92,7 +92,7 @@ pub fn median(runs: &[Value]) -> Value {
     keys.map(|key| (key.clone(), middle(key))).collect::<serde_json::Map<_, _>>().into()
 }
 
-/// A PostgreSQL of its own, and a log to be counted into it.
+/// A private PostgreSQL, and a log to count into it.
 pub struct Stage {
     pub folder: tempfile::TempDir,
     pub log: Arc<dyn VoteLog>,
@@ -100,10 +100,10 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// `log` makes the log, in the folder given if it needs one.
+    /// `log` makes the log; it may use the folder it is given.
     pub async fn set(election: &Election, log: impl AsyncFnOnce(&Path) -> Arc<dyn VoteLog>) -> Stage {
         let folder = tempfile::Builder::new().prefix("scrutin-bench-").tempdir().expect("make a folder");
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755); // PostgreSQL's account has to pass
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755); // PostgreSQL's account must traverse it
         std::fs::set_permissions(folder.path(), mode).expect("open the folder");
         let log = log(folder.path()).await;
         let cluster = Cluster::start(folder.path()).await.unwrap_or_else(|error| panic!("{error}"));
@@ -135,7 +135,7 @@ impl Stage {
 
 pub fn plan(voters: u64, day_ms: i64, seed: u64) -> Plan {
     let mut election = simulate::scaled(&Election::built_in(), voters);
-    // A day that is over, on whole minutes.
+    // A fixed day, on whole minutes.
     election.opens_at_ms = 1_807_430_400_000;
     election.closes_at_ms = election.opens_at_ms + day_ms;
     Plan::draw(election, seed).expect("the built-in election can be drawn")
@@ -144,16 +144,16 @@ pub fn plan(voters: u64, day_ms: i64, seed: u64) -> Plan {
 pub fn send(plan: &Plan, faults: &FaultRates, log: &dyn VoteLog, speed: Speed) -> Truth {
     let (progress, stop) = (SendProgress::default(), AtomicBool::new(false));
     let delivery = Delivery { log, speed, threads: 2, progress: &progress, stop: &stop };
-    simulate::run(plan, faults, &delivery).expect("make the votes").expect("nobody stops it")
+    simulate::run(plan, faults, &delivery).expect("make the votes").expect("nothing stops it")
 }
 
-/// An election whose day is as long as is said, with about so many votes a second.
+/// An election with a day of this length and about `votes_per_second` votes per second.
 pub fn steady_plan(votes_per_second: u64, day: Duration) -> Plan {
-    // Turnout is about 3 in 4, and the pace over the day is not even: the mean is what was asked for.
+    // Turnout is about 3 in 4. The pace varies over the day; its mean is `votes_per_second`.
     plan(votes_per_second * day.as_secs() * 4 / 3, day.as_millis() as i64, 9)
 }
 
-/// Votes at the pace of their day, counted as they come.
+/// Votes at the pace of their day, counted as they arrive.
 pub async fn steady(plan: Plan, stage: Stage) -> Value {
     let day = Duration::from_millis((plan.election().closes_at_ms - plan.election().opens_at_ms) as u64);
     let truth = count_at_pace(plan, &stage, &Arc::default()).await;
@@ -183,7 +183,7 @@ pub async fn count_at_pace(plan: Plan, stage: &Stage, progress: &Arc<CountProgre
         while progress.received() < truth.records {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        // The last commits are remembered a second later.
+        // The last commits are recorded up to a second later.
         stop.ask();
         truth
     };
@@ -191,8 +191,8 @@ pub async fn count_at_pace(plan: Plan, stage: &Stage, progress: &Arc<CountProgre
     truth
 }
 
-/// Append to visible over all commits, 50th and 99th percentile in milliseconds: each vote is taken to have waited as
-/// long as its commit's own.
+/// Latency from append to visible over all commits, 50th and 99th percentile in milliseconds. Each vote is taken to
+/// have waited as long as the same percentile of its own commit.
 pub async fn latency(database: &Database) -> (f64, f64) {
     let sql = "SELECT max(p) FROM (SELECT latency_ms_p99 AS p, sum(received) OVER (ORDER BY latency_ms_p99) AS upto,
                                           sum(received) OVER () AS total FROM batch) b WHERE upto <= total * 0.99";
@@ -201,7 +201,7 @@ pub async fn latency(database: &Database) -> (f64, f64) {
     (p50.unwrap_or_default(), p99.unwrap_or_default())
 }
 
-/// The counter's tables are what the generator meant.
+/// Checks that the counter's tables match the generator's truth.
 pub async fn check(database: &Database, counter: &str, truth: &Truth) {
     let client = database.connect(Role::Reader).await.expect("connect");
     let rows = client

@@ -1,4 +1,4 @@
-//! When votes can be seen, as somebody who looks at the tables sees it, whoever counts.
+//! When votes become visible to a reader of the tables, whichever engine counts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,23 +10,23 @@ use tokio::task::JoinHandle;
 
 use super::PARTITIONS;
 
-/// Between two looks: latencies are told as up to so much longer than they are.
+/// Time between two looks. Reported latencies are too long by up to this much.
 const LOOK: Duration = Duration::from_millis(4);
 
-/// Looks how far a counter is, again and again.
+/// Polls the positions of a counter.
 pub struct Watch {
     began_at_ms: i64,
     stop: Arc<AtomicBool>,
     looking: JoinHandle<Vec<Look>>,
 }
 
-/// How far each partition was, and when that was known.
+/// The position in each partition, and when it was read.
 struct Look {
     at_ms: i64,
     next_offsets: [u64; PARTITIONS as usize],
 }
 
-/// In milliseconds from the append.
+/// Milliseconds from append to visible.
 #[derive(Clone, Copy, Debug)]
 pub struct Latency {
     pub votes: usize,
@@ -62,8 +62,8 @@ impl Watch {
         Watch { began_at_ms: now_ms(), stop, looking }
     }
 
-    /// Once the count has seen all that is in the log: how long each record took that was appended so long after the
-    /// beginning, or later.
+    /// Call once the whole log is counted. Returns the latency of the records appended at least `lead_in` after the
+    /// watch began.
     pub async fn end(self, log: &dyn VoteLog, lead_in: Duration) -> Latency {
         self.stop.store(true, Ordering::Relaxed);
         let looks = self.looking.await.expect("the watch does not panic");

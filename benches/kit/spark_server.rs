@@ -1,4 +1,4 @@
-//! A Spark Connect server of the bench's own.
+//! A Spark Connect server for the bench.
 
 use std::path::PathBuf;
 
@@ -9,16 +9,16 @@ use super::tool::Tool;
 pub struct SparkServer(Tool);
 
 impl SparkServer {
-    /// With these options of `tools/spark up`.
+    /// Starts a server with these options of `tools/spark up`.
     pub fn start(options: &[&str]) -> SparkServer {
         SparkServer(Tool::up("spark", options, ("SPARK_JVM_OPTS", "-XX:+UseParallelGC")))
     }
 
     pub fn address(&self) -> SparkAddress {
-        self.0.address.parse().expect("it is an address")
+        self.0.address.parse().expect("the address is valid")
     }
 
-    /// A folder for a checkpoint that nobody has.
+    /// A folder for a new checkpoint.
     pub fn checkpoint(&self, name: &str) -> PathBuf {
         self.0.path("checkpoints").join(name)
     }

@@ -1,20 +1,20 @@
-//! What `tools/kafka` or `tools/spark` has started for a bench.
+//! A server that `tools/kafka` or `tools/spark` starts for a bench.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::is_bench;
 
-/// Dropped, it is killed and what it has written is deleted.
+/// On drop, the server is killed and its data deleted.
 pub struct Tool {
     script: PathBuf,
     folder: tempfile::TempDir,
-    /// Where it is reached.
+    /// The server's address.
     pub address: String,
 }
 
 impl Tool {
-    /// `name up` with these options. In a measurement its JVM has those of `jvm`, a variable and its value.
+    /// Runs `tools/<name> up` with these options. In a measurement, `jvm` is the variable and value of its JVM options.
     pub fn up(name: &str, options: &[&str], jvm: (&str, &str)) -> Tool {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(name);
         let folder =
@@ -34,9 +34,9 @@ impl Tool {
         self.folder.path().join(name)
     }
 
-    /// The process whose pid a file has.
+    /// Reads a pid from a file.
     pub fn pid(&self, file: &str) -> u32 {
-        let pid = std::fs::read_to_string(self.path(file)).expect("it has a pid");
+        let pid = std::fs::read_to_string(self.path(file)).expect("read the pid file");
         pid.trim().parse().expect("a pid is a number")
     }
 }

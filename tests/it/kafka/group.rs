@@ -89,8 +89,8 @@ async fn counters_that_drain_side_by_side_end_when_the_whole_log_is_counted() {
     }
 }
 
-/// Sessions that outlast the test, so no test passes by waiting for one to expire. Use it with a counter name of its own,
-/// or members of the same group would wait too.
+/// Sessions that outlast the test, so no test passes by waiting for one to expire. A test that uses it names its own
+/// counter, and so its own group, or other tests would wait too.
 const LONG_SESSION: &str = "session.timeout.ms=600000\nmax.poll.interval.ms=600000\n";
 
 #[tokio::test(flavor = "multi_thread")]

@@ -90,7 +90,7 @@ async fn counters_that_come_and_go_take_nothing_from_each_other() {
     until("all votes are counted", async || night.received().await.filter(|received| *received == all)).await;
     stays.signal(Signal::SIGINT);
     let done = ended(stays).await;
-    assert!(!done.err.contains("taken over"), "pending votes were committed before the partitions were given up: {done}");
+    assert!(!done.err.contains("taken over"), "pending votes were committed before the partitions were lost: {done}");
     done.ok();
     night.check([]).await;
 }

@@ -1,5 +1,5 @@
-//! Everything at once, for an hour: blows on every layer in a random order. After each blow, the test measures how long it
-//! takes to count all votes that were in the log when the blow ended. `SCRUTIN_SOAK_BLOWS` sets the number of blows.
+//! Everything at once, for an hour: blows on every layer in a random order. After each blow, the test measures how long
+//! it takes to count all votes that were in the log when the blow ended. `SCRUTIN_SOAK_BLOWS` sets the number of blows.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -232,7 +232,7 @@ impl Storm {
         let slow = "SELECT count(*) FROM scrutin.batch WHERE latency_ms_p99 > 1000000";
         let slow = until("PostgreSQL answers", || self.night.number(slow)).await;
         assert_eq!(slow, 0, "{kind:?}: impossible latencies");
-        // Like a supervisor, restart a counter that was killed, or that exited because a server was down when it started.
+        // Like a supervisor, restart what was killed, or exited because a server was down when it started.
         for mut counter in std::mem::take(&mut self.counters) {
             if !counter.is_running() {
                 let done = ended(counter).await;

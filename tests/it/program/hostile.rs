@@ -1,5 +1,5 @@
-//! Hostile input and other users of the machine: nobody learns a password from an address, reads or locks a log's files,
-//! or controls a terminal or a spreadsheet.
+//! Hostile input and other users of the machine: nobody learns a password from an address, reads or locks a log's
+//! files, or controls a terminal or a spreadsheet.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
