@@ -73,9 +73,9 @@ async fn the_documented_examples_need_their_partitioner_setting() {
     }
     assert!(misrouted.len() > 5, "{misrouted:?}");
     stage.place.ok("count --drain");
-    let refused: Vec<Value> = serde_json::from_str(&stage.place.ok("rejected --format json")).unwrap();
-    let keys: BTreeSet<String> = refused.iter().map(|row| row["key"].as_str().unwrap().to_owned()).collect();
-    assert!(refused.iter().all(|row| row["reason"] == "misrouted"), "{refused:?}");
+    let rejected: Vec<Value> = serde_json::from_str(&stage.place.ok("rejected --format json")).unwrap();
+    let keys: BTreeSet<String> = rejected.iter().map(|row| row["key"].as_str().unwrap().to_owned()).collect();
+    assert!(rejected.iter().all(|row| row["reason"] == "misrouted"), "{rejected:?}");
     assert_eq!(keys, misrouted);
     let counted = stage.figure("SELECT counted FROM accounting WHERE holds").await;
     assert_eq!(counted, i64::from(voters) - misrouted.len() as i64);
@@ -120,8 +120,8 @@ async fn records_that_are_not_votes_are_rejected_with_a_reason_and_kept() {
     stage.place.ok("count --drain");
     assert_eq!(stage.figure("SELECT counted FROM accounting WHERE holds").await, 1);
     assert_eq!(stage.figure("SELECT votes FROM results WHERE choice = 'C03'").await, 1);
-    let refused = stage.refused().await;
-    let reasons: Vec<(&str, i64)> = refused.iter().map(|(reason, votes)| (reason.as_str(), *votes)).collect();
+    let rejected = stage.refused().await;
+    let reasons: Vec<(&str, i64)> = rejected.iter().map(|(reason, votes)| (reason.as_str(), *votes)).collect();
     assert_eq!(reasons, [("already_voted", 1), ("malformed", 5), ("misrouted", 5)]);
     stage.place.ok("audit");
 

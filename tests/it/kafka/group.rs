@@ -94,7 +94,7 @@ async fn counters_that_drain_side_by_side_end_when_the_whole_log_is_counted() {
 const LONG_SESSION: &str = "session.timeout.ms=600000\nmax.poll.interval.ms=600000\n";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_counter_that_comes_back_has_its_partitions_at_once() {
+async fn a_killed_counter_regains_its_partitions_at_once_when_restarted() {
     let stage = Stage::new().await;
     stage.place.write("kafka.properties", LONG_SESSION);
     stage.place.ok("setup");
@@ -107,7 +107,7 @@ async fn a_killed_counter_that_comes_back_has_its_partitions_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_counter_that_is_stopped_leaves_its_partitions_to_the_others_at_once() {
+async fn a_stopped_counter_hands_over_its_partitions_at_once() {
     let stage = Stage::new().await;
     stage.place.write("kafka.properties", LONG_SESSION);
     stage.place.ok("setup");
@@ -122,7 +122,7 @@ async fn a_counter_that_is_stopped_leaves_its_partitions_to_the_others_at_once()
 
 /// The copy joins the group under the same instance name, and Kafka keeps only the later of the two.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_counter_whose_data_folder_was_copied_counts_on_beside_the_copy() {
+async fn a_counter_with_a_copied_data_folder_keeps_counting_beside_the_copy() {
     let stage = Stage::new().await;
     stage.place.ok("setup");
     let first = stage.place.start("count --serve --counter copied --data-dir original");

@@ -217,7 +217,7 @@ impl Storm {
         let reached = ends.iter().enumerate();
         let reached = reached.map(|(partition, end)| format!("partition = {partition} AND next_offset >= {end}"));
         let sql = format!("SELECT count(*) FROM scrutin.position WHERE {}", reached.collect::<Vec<_>>().join(" OR "));
-        until("the count goes on", async || {
+        until("the count catches up", async || {
             self.night.number(&sql).await.filter(|partitions| *partitions as usize == ends.len())
         })
         .await;

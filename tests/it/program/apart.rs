@@ -155,7 +155,7 @@ fn decoded(base64: &str) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn votes_are_counted_while_they_are_made() {
+async fn votes_are_counted_while_they_are_simulated() {
     let kit = Kit::empty().await;
     let place = Place::of(&kit);
     place.ok("setup --voters 60000 --day 10m --data-dir data");

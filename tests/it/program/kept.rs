@@ -32,8 +32,8 @@ async fn a_counter_keeps_the_elections_it_started_with() {
     assert!(done.err.contains("began without the election `mayor`"), "{done}");
     done.ok();
     assert!(place.ok("audit").contains("clean"));
-    let refused = place.ok("rejected --format csv");
-    assert_eq!(refused.lines().filter(|line| line.contains("unknown_election")).count(), 70, "{refused}");
+    let rejected = place.ok("rejected --format csv");
+    assert_eq!(rejected.lines().filter(|line| line.contains("unknown_election")).count(), 70, "{rejected}");
     place.ok("count --drain --counter both");
     assert!(place.ok("audit --counter both --truth scrutin-data/truth.json").contains("clean"));
 }

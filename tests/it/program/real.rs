@@ -132,7 +132,7 @@ fn official(text: &str) -> BTreeMap<String, u64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ballots_come_to_the_citys_own_figures() {
+async fn ballots_add_up_to_the_citys_official_figures() {
     let Some(ballots) = real_file("cvr_minneapolis2013_mayor.csv.gz") else { return };
     let Some(figures) = real_file("cvr_minneapolis2013_mayor_official_round1.csv") else { return };
     let figures = std::fs::read_to_string(figures).unwrap();

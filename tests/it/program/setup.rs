@@ -41,7 +41,7 @@ fn run(home: &Path, yes: Option<&str>) -> Output {
 }
 
 #[test]
-fn a_machine_without_rust_gets_it_after_a_yes() {
+fn rust_is_installed_only_after_a_yes() {
     let home = tempfile::tempdir().unwrap();
     let asked = run(home.path(), None);
     let said = String::from_utf8_lossy(&asked.stderr);
