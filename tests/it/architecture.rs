@@ -179,8 +179,9 @@ fn views() -> BTreeSet<String> {
         for line in read(&file).lines() {
             if let Some(created) = line.strip_prefix("CREATE VIEW ") {
                 names.extend(created.split(' ').next().map(str::to_owned));
-            } else if let Some((old, new)) =
-                line.strip_prefix("ALTER VIEW ").and_then(|renamed| renamed.trim_end_matches(';').split_once(" RENAME TO "))
+            } else if let Some((old, new)) = line
+                .strip_prefix("ALTER VIEW ")
+                .and_then(|renamed| renamed.trim_end_matches(';').split_once(" RENAME TO "))
             {
                 assert!(names.remove(old), "{} renames {old}, which is no view", file.display());
                 names.insert(new.to_owned());
