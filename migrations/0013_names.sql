@@ -1,13 +1,13 @@
--- The names that this field uses, once and for all: from here on views only grow.
+-- Renames tables, columns and views to the terms used in the field. From here on, views only grow.
 --
--- The list of those entitled to vote is the electoral roll. Who has voted is marked in the poll book.
+-- The electoral roll lists who may vote. The poll book records who has voted.
 
 ALTER TABLE roll RENAME TO poll_book;
 ALTER INDEX roll_pkey RENAME TO poll_book_pkey;
 ALTER TABLE poll_book RENAME CONSTRAINT roll_ids_check TO poll_book_ids_check;
 ALTER VIEW roll_size RENAME TO poll_book_size;
 
--- An epoch fences off whoever counted the partition before.
+-- The epoch is a fencing token: it shuts out the process that counted the partition before.
 ALTER TABLE position RENAME COLUMN taken TO epoch;
 ALTER VIEW lag RENAME COLUMN taken TO epoch;
 

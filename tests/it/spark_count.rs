@@ -315,7 +315,7 @@ async fn of_two_drivers_the_first_yields() {
     night.until_more(1, &mut first).await;
     let second = night.stage.place.start(&night.on_spark("--drain"));
     let said = first.end().fails(5);
-    assert!(said.contains("taken over by another count named `spark`"), "{said}");
+    assert!(said.contains("taken over by another process of counter `spark`"), "{said}");
     second.end_within(5 * PATIENCE).ok();
     night.stage.place.ok("count --drain");
     night.agree().await;

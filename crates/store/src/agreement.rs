@@ -1,10 +1,14 @@
-//! Whether the counters agree.
+//! Agreement between counters.
 
 use tokio_postgres::Client;
 
 use super::StoreError;
 
-/// The other counters of the same log that stand where this one does, and by how many votes and rejections they differ.
+/// The other counters of the same log at the same positions, and by how many votes and rejections they differ.
+///
+/// # Errors
+///
+/// If the query fails.
 pub async fn of(client: &Client, counter: &str) -> Result<Vec<(String, i64)>, StoreError> {
     let sql = "SELECT CASE counter WHEN $1 THEN other ELSE counter END, apart
                  FROM comparison WHERE $1 IN (counter, other) AND verdict IN ('agree', 'differ')";

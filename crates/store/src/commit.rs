@@ -1,29 +1,31 @@
-//! Commits what the engine found, with the positions it reaches, in one transaction.
+//! Commits the engine's results and the positions they reach in one transaction.
 //!
-//! Knows what the tables hold, not when it is time to write to them.
+//! Knows what the tables hold, but not when to write to them.
 //!
 //! # Protocol
 //!
-//! A partition's position holds `next_offset`, where the count goes on, and `epoch`, which every process that takes the
-//! partition raises. A commit knows both as they were when it last read or wrote them. All of it is one transaction:
+//! A partition's position holds `next_offset`, where counting resumes, and `epoch`, which each process that takes the
+//! partition increments. A commit knows both as of its last read or write. It runs as one transaction:
 //!
-//! 1. Wait for the turn: lock the counter's own row, until the transaction ends. Takeovers wait for it too. Nobody who only
-//!    reads may lock a row, so nobody else can keep the turn. The transaction is READ COMMITTED, so what follows sees all that
-//!    was committed while it waited.
-//! 2. Move each position from the expected `next_offset` to the new one, where `epoch` is still the expected number.
-//! 3. If every position has moved: write all the rest, and commit.
-//! 4. If none has moved, and each stands at the *new* offset with the expected `epoch`: this commit was done before, and its
-//!    answer was lost. PollBook back; it is done.
-//! 5. If one stands before where this process had committed it to, the database has lost commits, as when a standby takes
-//!    over that had not received them. PollBook back; this process takes its partitions again and counts on from where they stand.
-//! 6. Otherwise another process has taken a partition. PollBook back; this process must stop there.
+//! 1. Lock the counter's own row until the transaction ends; takeovers wait for this lock too. Read-only roles cannot
+//!    lock rows, so nobody else can hold it. The transaction is READ COMMITTED, so the following steps see everything
+//!    committed during the wait.
+//! 2. Move each position from the expected `next_offset` to the new one, provided that `epoch` is still as expected.
+//! 3. If every position moved, write the remaining rows and commit.
+//! 4. If none moved, and each is at the *new* offset with the expected `epoch`, this commit succeeded earlier and its
+//!    reply was lost. Roll back and report success.
+//! 5. If a position is behind the one this process last committed, the database has lost commits, for example because a
+//!    standby took over before receiving them. Roll back; the process takes its partitions again and resumes from their
+//!    current positions.
+//! 6. Otherwise another process has taken a partition. Roll back; this process must stop.
 //!
-//! An error before the answer to COMMIT leaves open whether it was done. The caller then commits the same changes again over
-//! a new connection. The server may still be at work on the first try, so only step 1 makes the answer of step 4 final. A new
-//! connection may be to another server, so step 5 is looked at as it opens, for all partitions: one that gets no more votes
-//! would not be missed otherwise.
+//! If an error occurs before the reply to COMMIT, the outcome is unknown. The caller then commits the same changes
+//! again on a new connection. The server may still be running the first attempt, so the result of step 4 is only final
+//! because of the lock in step 1. The new connection may reach a different server, so step 5 is checked for all
+//! partitions when it opens; otherwise the loss would go unnoticed in a partition that receives no more votes.
 //!
-//! `tests/it/commit_protocol.rs` walks a model of it through every order of crashes, cuts, lost answers and takeovers.
+//! `tests/it/commit_protocol.rs` runs a model of this through every order of crashes, disconnects, lost replies and
+//! takeovers.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::SystemTime;
@@ -39,7 +41,7 @@ use super::rows::{
 use super::time::{millis, time};
 use super::{CommitError, Database, Role, StoreError};
 
-/// All that one commit writes, each table's rows in the order of their keys: no two commits then wait for each other.
+/// All rows that one commit writes. Each table's rows are in key order, so that commits cannot deadlock.
 #[derive(Debug, Default)]
 pub struct CommitRows<'a> {
     pub positions: Vec<PositionRow>,
@@ -50,18 +52,18 @@ pub struct CommitRows<'a> {
     pub poll_book: Vec<PollBookRow<'a>>,
 }
 
-/// What one commit rests on, beside its rows.
+/// What a commit needs besides its rows.
 #[derive(Clone, Copy)]
 pub struct CommitBasis<'a> {
-    /// Where each partition stood last.
+    /// The last known position of each partition.
     pub expected: &'a BTreeMap<u32, Position>,
-    /// Ends of the log, by partition.
+    /// End offsets by partition.
     pub ends: &'a BTreeMap<u32, u64>,
-    /// Earlier commits, to be remembered along.
+    /// Earlier commits to record along with this one.
     pub finished: &'a [BatchRow],
 }
 
-/// A commit that is done, as table `batch` remembers it.
+/// A finished commit, as recorded in table `batch`.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchRow {
     pub committed_at: SystemTime,
@@ -69,21 +71,21 @@ pub struct BatchRow {
     pub counted: u64,
     pub rejected: u64,
     pub lag: u64,
-    /// Append to visible, in milliseconds; none where nothing was received.
+    /// Latency from append to visible, in milliseconds; none if nothing was received.
     pub latency_ms_p50: Option<f64>,
     pub latency_ms_p99: Option<f64>,
 }
 
-/// How old rows of `batch` get.
+/// How long rows of `batch` are kept.
 const BATCH_AGE: &str = "7 days";
 
-/// Every so many commits the small chunks of one partition's poll book, each in its turn, are packed into one.
+/// After this many commits, the small poll book chunks of the next partition in turn are merged into one.
 const COMMITS_PER_COMPACTION: u32 = 16;
 
-/// Chunks of the poll book of this size, in bytes, are left alone.
+/// Poll book chunks of at least this many bytes are not merged.
 const CHUNK_BYTES: i32 = 64 << 10;
 
-/// At most so many chunks are packed at once, so that the commit that does it is hardly slower than others.
+/// How many chunks to merge at most in one commit, so that it is hardly slower than others.
 const CHUNKS_PER_COMPACTION: i64 = 128;
 
 /// Writes one counter's commits over one connection.
@@ -91,10 +93,10 @@ pub struct CommitSession {
     counter: String,
     client: Client,
     statements: Statements,
-    /// Buckets of the timeline that may have rows already, by election. A bucket that has none is
-    /// written with COPY, which costs a quarter of an upsert.
+    /// Timeline buckets that may already have rows, by election. New buckets are written with COPY, which costs a
+    /// quarter of an upsert.
     known_buckets: BTreeMap<String, HashSet<i64>>,
-    /// Of the log.
+    /// Partitions of the log.
     partitions: u32,
     commits: u32,
 }
@@ -114,11 +116,12 @@ struct Statements {
 }
 
 impl CommitSession {
-    /// `elections` are the ids of those that the counter counts, `partitions` the number of the log's, `committed` where the
-    /// process's own stood last.
+    /// Opens a session. `elections` are the ids of the counter's elections, `partitions` is the number of partitions of
+    /// the log, and `committed` the last committed positions of this process's own partitions.
     ///
     /// # Errors
-    /// Where the database cannot be used, or has lost commits.
+    ///
+    /// If the database cannot be used or has lost commits.
     pub async fn connect(
         database: &Database,
         counter: &str,
@@ -143,7 +146,7 @@ impl CommitSession {
     }
 
     async fn learn_buckets(&mut self) -> Result<(), StoreError> {
-        // One descent of the index for each bucket, not one row read for each cell.
+        // A loose index scan: one index descent per bucket instead of one row read per cell.
         let sql = "WITH RECURSIVE b AS (
                        SELECT min(bucket) AS bucket FROM timeline WHERE counter = $1 AND election = $2
                        UNION ALL
@@ -159,15 +162,16 @@ impl CommitSession {
         Ok(())
     }
 
-    /// Commits the rows if every partition among them stands where it is expected, and has not been taken since. Where the
-    /// same rows were committed before, and only the answer was lost, it does nothing.
+    /// Commits the rows if each of their partitions is at the expected position and has not been taken since. Does
+    /// nothing if the same rows were committed before and only the reply was lost.
     ///
     /// # Errors
-    /// [`CommitError::Superseded`] and [`CommitError::SetBack`] where a partition stands elsewhere; nothing was committed
-    /// then. After a [`CommitError::Store`] it may have been, or not: connect anew, and commit the same once more.
+    ///
+    /// [`CommitError::Superseded`] or [`CommitError::SetBack`] if a partition is not at its expected position; nothing
+    /// was committed. After [`CommitError::Store`] the outcome is unknown: reconnect and commit the same rows again.
     pub async fn commit(&mut self, rows: &CommitRows<'_>, basis: CommitBasis<'_>) -> Result<(), CommitError> {
         match self.try_commit(rows, basis).await {
-            // Another process of this counter was first to write a bucket that was new to both.
+            // Another process of this counter wrote a bucket first that was new to both.
             Err(CommitError::Store(error))
                 if error.code() == Some(&tokio_postgres::error::SqlState::UNIQUE_VIOLATION) =>
             {
@@ -182,7 +186,7 @@ impl CommitSession {
         let CommitSession { counter, client, statements, known_buckets, .. } = self;
         let during = StoreError::during;
         let transaction = client.transaction().await.map_err(during("begin a commit"))?;
-        transaction.execute(&statements.turn, &[counter]).await.map_err(during("take a turn to commit"))?;
+        transaction.execute(&statements.turn, &[counter]).await.map_err(during("wait for running commits"))?;
         if move_positions(&transaction, statements, counter, &rows.positions, basis).await? == Moved::Before {
             // Nothing was written in this transaction.
             return transaction.rollback().await.map_err(|error| during("end a commit")(error).into());
@@ -210,7 +214,11 @@ impl CommitSession {
         Ok(())
     }
 
-    /// Remembers commits that no later one could take along, and how far the log goes meanwhile.
+    /// Records commits that no later commit has recorded, and the current end offsets.
+    ///
+    /// # Errors
+    ///
+    /// If a statement fails.
     pub async fn remember(&mut self, finished: &[BatchRow], ends: &BTreeMap<u32, u64>) -> Result<(), StoreError> {
         let transaction = self.client.transaction().await.map_err(StoreError::during("write the batches"))?;
         write_batches(&transaction, &self.statements.batches, &self.counter, finished)
@@ -231,7 +239,7 @@ impl CommitSession {
                 &[&self.counter, &partitions, &ends],
             )
             .await
-            .map_err(StoreError::during("write the ends of the log"))?;
+            .map_err(StoreError::during("write the end offsets"))?;
         transaction.commit().await.map_err(StoreError::during("write the batches"))
     }
 
@@ -325,11 +333,11 @@ impl Statements {
     }
 }
 
-/// Whether a commit has moved its positions, or had done so before.
+/// Whether a commit moved its positions now or in an earlier attempt.
 #[derive(PartialEq, Eq)]
 enum Moved {
     Now,
-    /// By whoever holds the partitions still: by the same commit, whose answer was lost.
+    /// By the same commit in an earlier attempt whose reply was lost: this process still holds the partitions.
     Before,
 }
 
@@ -357,7 +365,7 @@ async fn move_positions(
         .map_err(during("move the positions"))?;
     let moved: BTreeSet<i32> = moved.iter().map(|row| row.get(0)).collect();
     let Some(lost) = partitions.iter().find(|partition| !moved.contains(partition)) else { return Ok(Moved::Now) };
-    // The turn has come, so a commit whose answer was lost has ended, one way or the other.
+    // We hold the lock, so a commit whose reply was lost has ended one way or the other.
     let found =
         transaction.query(&statements.reached, &[&counter, &partitions]).await.map_err(during("read the positions"))?;
     let stands = positions::positions_of(&found);

@@ -1,18 +1,18 @@
-//! Rows in PostgreSQL's binary COPY format, the cheapest way in for rows that are new.
+//! Rows in PostgreSQL's binary COPY format, the cheapest way to insert new rows.
 //!
-//! The format is that of PostgreSQL's manual, page COPY, "Binary Format".
+//! Source: PostgreSQL's manual, page COPY, "Binary Format".
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{SinkExt, pin_mut};
 use tokio_postgres::{Statement, Transaction};
 
-/// Rows to be copied into one table.
+/// Rows to copy into one table.
 pub(super) struct CopyRows {
     chunks: Vec<Bytes>,
     rows: BytesMut,
 }
 
-/// About this much is sent in one message.
+/// Approximate size of a message.
 const CHUNK_BYTES: usize = 64 << 10;
 
 impl CopyRows {
@@ -20,7 +20,7 @@ impl CopyRows {
         CopyRows { chunks: Vec::new(), rows: BytesMut::new() }
     }
 
-    /// Begins a row of so many columns; each is then to be added, in order.
+    /// Begins a row with this many columns, which must then be added in order.
     pub fn row(&mut self, columns: i16) -> &mut CopyRows {
         if self.is_empty() {
             self.rows.extend_from_slice(b"PGCOPY\n\xff\r\n\0");
@@ -57,7 +57,7 @@ impl CopyRows {
         self.int8((millis - MILLIS_TO_2000) * 1000)
     }
 
-    /// A `bytea` of that length, put together from pieces.
+    /// A `bytea` of this length, concatenated from pieces.
     pub fn bytes<const N: usize>(&mut self, len: usize, pieces: impl Iterator<Item = [u8; N]>) -> &mut CopyRows {
         self.rows.put_i32(len as i32);
         self.rows.reserve(len);
@@ -69,7 +69,7 @@ impl CopyRows {
         self.chunks.is_empty() && self.rows.is_empty()
     }
 
-    /// Copies the rows, if there are any, by a `COPY … FROM STDIN (FORMAT binary)`.
+    /// Copies the rows, if any, with a `COPY … FROM STDIN (FORMAT binary)` statement.
     pub async fn send(mut self, transaction: &Transaction<'_>, copy: &Statement) -> Result<(), tokio_postgres::Error> {
         if self.is_empty() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! The counters: each is entered once, with the log and the elections that it counts, and can be forgotten.
+//! Counters: each is created once, with the log and the elections that it counts, and can be forgotten.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use tokio_postgres::Client;
 use super::StoreError;
 use super::positions::take_turn;
 
-/// What counts under a counter's name, and what it keeps in the tables to go on with.
+/// The engine that counts for a counter. It determines which state the tables hold for resuming.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CountingEngine {
-    /// The poll book and the evidence.
+    /// Keeps the poll book and the rejected records in the tables.
     Native,
-    /// Nothing: that is in Spark's checkpoint.
+    /// Keeps no state in the tables: Spark's checkpoint has it.
     Spark,
 }
 
@@ -28,9 +28,9 @@ impl CountingEngine {
 /// The log that a counter counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CountedLog {
-    /// What tells it from every other log.
+    /// Unique to this log.
     pub id: String,
-    /// What to call it in messages.
+    /// The name for messages.
     pub name: String,
     pub partitions: u32,
 }
@@ -40,13 +40,17 @@ pub struct Entry<'a> {
     pub counter: &'a str,
     pub engine: CountingEngine,
     pub log: &'a CountedLog,
-    /// The elections that it counts, by id, with their fingerprints; one that was changed meanwhile is refused.
+    /// Fingerprints of the elections that it counts, by id. An election that has changed since is refused.
     pub elections: BTreeMap<String, String>,
-    /// The log's first offsets, by partition, for partitions new to the counter.
+    /// The log's first offset of each partition, for partitions new to the counter.
     pub starts: Vec<u64>,
 }
 
-/// The elections that the counter began with, if it has begun.
+/// The elections that the counter counts; none if it does not exist yet.
+///
+/// # Errors
+///
+/// If the query fails.
 pub async fn elections(client: &Client, counter: &str) -> Result<Option<Vec<String>>, StoreError> {
     let row = client
         .query_opt("SELECT elections FROM counter WHERE counter = $1", &[&counter])
@@ -55,7 +59,11 @@ pub async fn elections(client: &Client, counter: &str) -> Result<Option<Vec<Stri
     Ok(row.map(|row| row.get(0)))
 }
 
-/// The id of the log that the counter counts, if it has begun.
+/// The id of the log that the counter counts; none if it does not exist yet.
+///
+/// # Errors
+///
+/// If the query fails.
 pub async fn log_of(client: &Client, counter: &str) -> Result<Option<String>, StoreError> {
     let row = client
         .query_opt("SELECT log FROM counter WHERE counter = $1", &[&counter])
@@ -64,13 +72,18 @@ pub async fn log_of(client: &Client, counter: &str) -> Result<Option<String>, St
     Ok(row.map(|row| row.get(0)))
 }
 
-/// Enters a counter and its partitions, or checks that it is the one that counted this log before. Gives the partitions
-/// that it begins behind offset 0, and where.
+/// Creates a counter and its positions, or checks that the existing one counts this log. Returns the new partitions
+/// that start after offset 0, with their first offsets.
+///
+/// # Errors
+///
+/// If the counter exists with another engine, other elections or another log, if an election has changed, or if a query
+/// fails.
 pub async fn enter(client: &mut Client, entry: &Entry<'_>) -> Result<BTreeMap<u32, u64>, StoreError> {
     let Entry { counter, engine, log, elections: fingerprints, starts } = entry;
     let during = StoreError::during;
     let elections: Vec<&str> = fingerprints.keys().map(String::as_str).collect();
-    let transaction = client.transaction().await.map_err(during("enter the counter"))?;
+    let transaction = client.transaction().await.map_err(during("create the counter"))?;
     transaction
         .execute(
             "INSERT INTO counter (counter, elections, log, partitions, counted_by) VALUES ($1, $2, $3, $4, $5)
@@ -78,7 +91,7 @@ pub async fn enter(client: &mut Client, entry: &Entry<'_>) -> Result<BTreeMap<u3
             &[counter, &elections, &log.id, &(log.partitions as i32), &engine.code()],
         )
         .await
-        .map_err(during("enter the counter"))?;
+        .map_err(during("create the counter"))?;
     let row = transaction
         .query_one("SELECT elections, log, partitions, counted_by FROM counter WHERE counter = $1", &[counter])
         .await
@@ -87,12 +100,12 @@ pub async fn enter(client: &mut Client, entry: &Entry<'_>) -> Result<BTreeMap<u3
     let found: &str = row.get(3);
     if found != engine.code() {
         return Err(StoreError::Unusable(format!(
-            "counter `{counter}` is counted by the engine {found}, and {} cannot go on where that one is; use another \
-             counter name, which counts from the start of the log",
+            "counter `{counter}` is counted by the engine {found}, and {} cannot resume its count; use another counter \
+             name, which counts from the start of the log",
             engine.code()
         )));
     }
-    // From here on no election of this counter can be changed; one may have been since it was read.
+    // From here on this counter's elections cannot change, but one may have changed since it was read.
     for row in transaction
         .query("SELECT election, fingerprint FROM election WHERE election = ANY ($1)", &[&elections])
         .await
@@ -100,22 +113,20 @@ pub async fn enter(client: &mut Client, entry: &Entry<'_>) -> Result<BTreeMap<u3
     {
         let (election, fingerprint): (&str, &str) = (row.get(0), row.get(1));
         if fingerprints.get(election).map(String::as_str) != Some(fingerprint) {
-            return Err(StoreError::Unusable(format!(
-                "election `{election}` has just been changed; start the count again"
-            )));
+            return Err(StoreError::Unusable(format!("election `{election}` has just changed; start the count again")));
         }
     }
     if known != elections {
         return Err(StoreError::Unusable(format!(
-            "counter `{counter}` counts {}, but of these the database has {}: restore it, or use another counter name, \
-             which counts from the start of the log",
+            "counter `{counter}` counts {}, but the database only has {} of these: restore it, or use another counter \
+             name, which counts from the start of the log",
             list(known.iter().map(String::as_str)),
             list(elections.into_iter()),
         )));
     }
     if counted_log != log.id {
         return Err(StoreError::Unusable(format!(
-            "counter `{counter}` has counted another log than the one at {}: that one was deleted and made anew, or is \
+            "counter `{counter}` has counted another log than the one at {}: its log was deleted and recreated, or is \
              elsewhere; point it at its own log, or use another counter name, which counts from the start",
             log.name
         )));
@@ -132,8 +143,8 @@ pub async fn enter(client: &mut Client, entry: &Entry<'_>) -> Result<BTreeMap<u3
             &[counter, &numbers, &offsets],
         )
         .await
-        .map_err(during("enter the partitions"))?;
-    transaction.commit().await.map_err(during("enter the counter"))?;
+        .map_err(during("create the positions"))?;
+    transaction.commit().await.map_err(during("create the counter"))?;
     let entered = rows.iter().map(|row| (row.get::<_, i32>(0) as u32, row.get::<_, i64>(1) as u64));
     Ok(entered.filter(|(_, start)| *start > 0).collect())
 }
@@ -147,7 +158,11 @@ fn repartitioned(counter: &str, log: &CountedLog, had: u32) -> StoreError {
     StoreError::Repartitioned { counter: counter.to_owned(), log: log.name.clone(), had, found: log.partitions }
 }
 
-/// Makes sure that no counter has counted this log when it had another number of partitions.
+/// Checks that no counter has counted this log with another number of partitions.
+///
+/// # Errors
+///
+/// [`StoreError::Repartitioned`] if one has, or if the query fails.
 pub async fn check_partitions(client: &Client, log: &CountedLog) -> Result<(), StoreError> {
     let rows = client
         .query("SELECT counter, partitions FROM counter WHERE log = $1", &[&log.id])
@@ -161,6 +176,10 @@ pub async fn check_partitions(client: &Client, log: &CountedLog) -> Result<(), S
 }
 
 /// How many votes the counter has counted and rejected.
+///
+/// # Errors
+///
+/// If the query fails.
 pub async fn totals(client: &Client, counter: &str) -> Result<(u64, u64), StoreError> {
     let row = client
         .query_one(
@@ -172,13 +191,18 @@ pub async fn totals(client: &Client, counter: &str) -> Result<(u64, u64), StoreE
     Ok((row.get::<_, i64>(0) as u64, row.get::<_, i64>(1) as u64))
 }
 
-/// Deletes all that a counter has written, what is known of the log that only it counts, and the elections that it began with
-/// and no other counter counts.
+/// Deletes everything that a counter has written, and the elections and the log's end offsets if no other counter
+/// counts them.
+///
+/// # Errors
+///
+/// If a statement fails.
 pub async fn forget(client: &mut Client, counter: &str) -> Result<(), StoreError> {
     let during = StoreError::during;
     let transaction = client.transaction().await.map_err(during("forget the counter"))?;
-    // A commit that is under way would wait for rows deleted here, and this for the row of the counter.
-    take_turn(&transaction, counter).await.map_err(during("take a turn to forget the counter"))?;
+    // Otherwise a running commit and this transaction could deadlock: it waits for rows deleted here, we for the
+    // counter's.
+    take_turn(&transaction, counter).await.map_err(during("wait for running commits"))?;
     let row = transaction
         .query_opt("SELECT elections, log FROM counter WHERE counter = $1", &[&counter])
         .await

@@ -1,4 +1,4 @@
-//! Elections in the store: written once by the set-up, read from there by everyone.
+//! Elections in the store: the set-up writes them once, everything else reads them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,16 +8,20 @@ use tokio_postgres::{Client, GenericClient, Row};
 
 use super::StoreError;
 
-/// Writes an election; needs the owner's session. Writing what is there changes nothing.
+/// Saves an election. Needs the owner's session. Saving an unchanged election does nothing.
 ///
-/// How it looks (names, colours, places on a map) can always change. What decides how votes are counted, its
-/// fingerprint, cannot once a counter counts it. No counter can be entered meanwhile; one that was entered with an
-/// election read before has to see that it is still the same.
+/// Presentation (names, colours, places on a map) can change at any time. The rules that decide how votes are counted,
+/// which the fingerprint covers, are frozen once a counter counts the election. No counter can be created while this
+/// runs; [`counters::enter`](super::counters::enter) checks that the election it read earlier has not changed.
+///
+/// # Errors
+///
+/// If the election is invalid, if its rules changed while a counter counts it, or if a query fails.
 pub async fn save(client: &mut Client, election: &Election) -> Result<(), StoreError> {
     election.check().map_err(StoreError::Unusable)?;
     let failed = StoreError::during("save the election");
     let transaction = client.transaction().await.map_err(&failed)?;
-    // Lets readers of both tables go on, and makes a counter that is about to be entered wait.
+    // Readers of both tables are not blocked; a counter about to be created waits.
     transaction.batch_execute("LOCK TABLE counter, election IN SHARE ROW EXCLUSIVE MODE").await.map_err(&failed)?;
     let query = format!("{SELECT} WHERE election = $1");
     let stored = transaction.query_opt(&query, &[&election.id]).await.map_err(&failed)?;
@@ -30,8 +34,8 @@ pub async fn save(client: &mut Client, election: &Election) -> Result<(), StoreE
             let query = "SELECT counter FROM counter WHERE $1 = ANY (elections) ORDER BY counter LIMIT 1";
             if let Some(row) = transaction.query_opt(query, &[&election.id]).await.map_err(&failed)? {
                 return Err(StoreError::Unusable(format!(
-                    "election `{}` is being counted by `{}`, so its times, channels, regions, choices and bucket cannot \
-                     change any more; give the changed election another id, or count into another database",
+                    "election `{}` is being counted by `{}`, so its times, channels, regions, choices and bucket can \
+                     no longer change; give the changed election another id, or count into another database",
                     election.id,
                     row.get::<_, String>(0)
                 )));
@@ -66,11 +70,15 @@ pub async fn save(client: &mut Client, election: &Election) -> Result<(), StoreE
     insert_regions(&transaction, election).await?;
     insert_choices(&transaction, election).await?;
     transaction.commit().await.map_err(&failed)?;
-    // The server does so by itself, a minute later: until then it would plan for next to no regions and candidates.
+    // Autovacuum would do this a minute later; until then the planner would assume almost no regions and candidates.
     client.batch_execute("ANALYZE election, region, choice").await.map_err(StoreError::during("analyze the election"))
 }
 
-/// All elections, by id; regions and choices in the order of their files.
+/// Loads all elections, ordered by id; regions and choices keep the order of their files.
+///
+/// # Errors
+///
+/// If a query fails or a stored value is out of range.
 pub async fn load_all(client: &impl GenericClient) -> Result<Vec<Election>, StoreError> {
     let query = format!("{SELECT} ORDER BY election COLLATE \"C\"");
     let rows = client.query(&query, &[]).await.map_err(StoreError::during("read the elections"))?;
@@ -164,8 +172,9 @@ fn get<'a, T: FromSql<'a>>(row: &'a Row, place: usize) -> Result<T, StoreError> 
 }
 
 fn narrow<T: Copy + std::fmt::Display, U: TryFrom<T>>(number: T, name: &str) -> Result<U, StoreError> {
-    U::try_from(number)
-        .map_err(|_| StoreError::Unusable(format!("{name} is {number}, which PostgreSQL cannot hold here")))
+    U::try_from(number).map_err(|_| {
+        StoreError::Unusable(format!("{name} is {number}, which is out of range for its column in PostgreSQL"))
+    })
 }
 
 fn time(millis: i64) -> SystemTime {

@@ -1,4 +1,4 @@
-//! What can go wrong with PostgreSQL, whose fault it is, and whether it passes by itself.
+//! Errors from PostgreSQL: their cause, and whether a retry may succeed.
 
 use std::error::Error as _;
 
@@ -6,19 +6,20 @@ use tokio_postgres::error::SqlState;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The address that was given cannot be used; the text says why.
+    /// The address cannot be used; the text says why.
     #[error("{0}")]
     Url(String),
     #[error("cannot reach PostgreSQL at {server} ({}); {}", reason(source), advice(source))]
     Unreachable { server: String, source: tokio_postgres::Error },
-    #[error("PostgreSQL at {server} accepted no session within {seconds} s; see whether it is overloaded or hangs")]
+    #[error("PostgreSQL at {server} accepted no session within {seconds} s; check whether it is overloaded or hangs")]
     Silent { server: String, seconds: u64 },
     #[error("cannot {action}: {}", reason(source))]
     Query { action: &'static str, source: tokio_postgres::Error },
-    /// Which partition a voter's votes are in depends on how many there are.
+    /// The partition of a voter's votes depends on the number of partitions.
     #[error(
-        "counter `{counter}` cannot go on: the log at {log} has {found} partitions, and had {had} when it was counted: a voter's \
-         votes may lie in two of them now, and no count of it can be trusted; move the votes to a new log"
+        "counter `{counter}` cannot continue: the log at {log} has {found} partitions, but had {had} when it was \
+         counted; a voter's votes may lie in two of them now, so no count of it can be trusted; move the votes to a \
+         new log"
     )]
     Repartitioned { counter: String, log: String, had: u32, found: u32 },
     /// The database cannot be used as asked; the text says what to do.
@@ -29,13 +30,14 @@ pub enum StoreError {
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
     #[error(
-        "partition {partition} was taken over by another count named `{counter}`; this one stops there, and changes \
-         nothing any more"
+        "partition {partition} was taken over by another process of counter `{counter}`; this one stops without \
+         changing anything further"
     )]
     Superseded { counter: String, partition: u32 },
     #[error(
-        "partition {partition} of the count `{counter}` stands at offset {stands} and was committed up to {was}: the database \
-         has lost commits, as when a standby takes over that had not received them; the count goes on from there"
+        "partition {partition} of counter `{counter}` is at offset {stands}, but was committed up to {was}: the \
+         database has lost commits, for example because a standby took over before receiving them; the count resumes \
+         at {stands}"
     )]
     SetBack { counter: String, partition: u32, stands: u64, was: u64 },
     #[error(transparent)]
@@ -43,12 +45,12 @@ pub enum CommitError {
 }
 
 impl StoreError {
-    /// For `map_err`: what was being done, as in `cannot {action}`.
+    /// For `map_err`: wraps an error with what was being done, as in `cannot {action}`.
     pub fn during(action: &'static str) -> impl Fn(tokio_postgres::Error) -> StoreError {
         move |source| StoreError::Query { action, source }
     }
 
-    /// PostgreSQL's own code, if it is PostgreSQL that said no.
+    /// The SQLSTATE, if the error came from the server.
     pub fn code(&self) -> Option<&SqlState> {
         match self {
             StoreError::Unreachable { source, .. } | StoreError::Query { source, .. } => source.code(),
@@ -59,23 +61,24 @@ impl StoreError {
         }
     }
 
-    /// For those who look at the page, who may be anybody: without hosts, users and what PostgreSQL said. The log has all.
+    /// The message for the page, which anyone may see: without hosts, users and PostgreSQL's own text. The log has the
+    /// full error.
     pub fn public_message(&self) -> String {
         match self {
             StoreError::Unreachable { .. } => "cannot reach PostgreSQL".into(),
-            StoreError::Silent { .. } => "PostgreSQL accepts no session".into(),
+            StoreError::Silent { .. } => "PostgreSQL accepts no sessions".into(),
             StoreError::Query { action, source } => match source.code() {
                 Some(code) => format!("cannot {action} [{}]", code.code()),
                 None => format!("cannot {action}: the connection to PostgreSQL is lost"),
             },
             StoreError::Url(_) | StoreError::Repartitioned { .. } | StoreError::Unusable(_) => {
-                "PostgreSQL cannot be used; the log says why".into()
+                "PostgreSQL cannot be used; see the log".into()
             }
         }
     }
 
-    /// Whether it is worth trying again, on a new connection: the server is away, full, read-only or on its way, or ended
-    /// this statement to make room for another.
+    /// Whether a retry on a new connection may succeed: the server is unreachable, full, read-only or starting, or
+    /// cancelled this statement in favour of another.
     pub fn is_transient(&self) -> bool {
         match self {
             StoreError::Unreachable { source, .. } | StoreError::Query { source, .. } => transient(source),
@@ -94,7 +97,7 @@ impl From<tokio_postgres::Error> for StoreError {
 fn transient(error: &tokio_postgres::Error) -> bool {
     match error.code() {
         Some(code) => {
-            // Classes: connections; out of disk, memory or connections.
+            // Class 08: connection errors. Class 53: out of disk, memory or connections.
             ["08", "53"].iter().any(|class| code.code().starts_with(class))
                 || [
                     SqlState::ADMIN_SHUTDOWN,
@@ -105,7 +108,7 @@ fn transient(error: &tokio_postgres::Error) -> bool {
                     SqlState::IO_ERROR,
                     SqlState::LOCK_NOT_AVAILABLE,
                     SqlState::QUERY_CANCELED,
-                    // A standby, until it is promoted.
+                    // A standby that is not promoted yet.
                     SqlState::READ_ONLY_SQL_TRANSACTION,
                     SqlState::T_R_DEADLOCK_DETECTED,
                     SqlState::T_R_SERIALIZATION_FAILURE,
@@ -120,7 +123,7 @@ fn io_error(error: &tokio_postgres::Error) -> Option<&std::io::Error> {
     error.source().and_then(|source| source.downcast_ref())
 }
 
-/// What PostgreSQL or the network said, in one line.
+/// The error from PostgreSQL or the network, in one line.
 fn reason(error: &tokio_postgres::Error) -> String {
     if let Some(db) = error.as_db_error() {
         let mut text = db.message().to_owned();
@@ -145,10 +148,10 @@ fn reason(error: &tokio_postgres::Error) -> String {
 
 fn advice(error: &tokio_postgres::Error) -> &'static str {
     match error.code().map(SqlState::code) {
-        Some("28P01" | "28000") => "check user and password in DATABASE_URL",
+        Some("28P01" | "28000") => "check the user and password in DATABASE_URL",
         Some("3D000") => "create the database, or name another in DATABASE_URL",
         Some("57P03") => "it is starting or stopping; try again in a moment",
-        Some("53300") => "it has no connection to spare; raise max_connections",
+        Some("53300") => "all its connections are in use; raise max_connections",
         Some(_) => "see PostgreSQL's own log",
         None => "start it, or check DATABASE_URL",
     }

@@ -1,6 +1,6 @@
 //! The store: one PostgreSQL database, in which tallies, rejections, the poll book and the positions commit together.
 //!
-//! Here are the ways in: addresses, sessions and their roles. What the counters write is the pipeline's business.
+//! This module handles addresses, sessions and their roles. The pipeline decides what counters write.
 
 pub mod agreement;
 pub mod commit;
@@ -27,33 +27,33 @@ use tokio_postgres::{Client, Config, NoTls};
 
 pub use error::{CommitError, StoreError};
 
-/// The schema that holds everything of ours.
+/// The schema that holds all of Scrutin's objects.
 pub const SCHEMA: &str = "scrutin";
 
 const CONNECT_SECONDS: u64 = 5;
-/// A session needs a few exchanges more than a connection.
+/// Opening a session takes a few more round trips than connecting.
 const SESSION_SECONDS: u64 = 15;
 
 /// What a session may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Everything, as the user of the address: migrations and set-up.
+    /// Everything, as the user in the address: migrations and set-up.
     Owner,
     /// Writes the counting tables.
     Counter,
-    /// Reads the views and the elections, nothing else.
+    /// Only reads the views and the elections.
     Reader,
-    /// Records how far a log goes, nothing else.
+    /// Only records a log's end offsets.
     Witness,
-    /// Reads all that is counted, and records what an audit found.
+    /// Reads everything that is counted and records audit results.
     Auditor,
 }
 
 impl Role {
-    /// Those that a set-up makes.
+    /// The roles that set-up creates.
     const MADE: [Role; 4] = [Role::Counter, Role::Reader, Role::Witness, Role::Auditor];
 
-    /// Its name in PostgreSQL; the owner is whoever the address names.
+    /// The role's name in PostgreSQL; none for the owner, who is the user in the address.
     pub const fn name(self) -> Option<&'static str> {
         match self {
             Role::Owner => None,
@@ -64,22 +64,22 @@ impl Role {
         }
     }
 
-    /// What the role's sessions are set to. The grants are the wall; a session can change these.
+    /// The settings of the role's sessions. A session can change them; security rests on the grants alone.
     pub(crate) const fn settings(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            // A migration takes as long as it takes, whatever the database is set to.
+            // Migrations may take long, so override any timeout that the database sets.
             Role::Owner => &[("search_path", SCHEMA), ("client_min_messages", "warning"), ("statement_timeout", "0")],
-            // Whoever holds rows up is let go of, so that one stuck counter does not stop the others.
+            // The timeouts end a session that holds locks, so that one stuck counter does not block the others.
             Role::Counter => &[
                 ("search_path", SCHEMA),
                 ("client_min_messages", "warning"),
                 ("idle_in_transaction_session_timeout", "30s"),
                 ("lock_timeout", "10s"),
-                // A database may have a limit of its own, which would end every commit that takes longer.
+                // Overrides a limit set on the database, which would cancel every longer commit.
                 ("statement_timeout", "0"),
-                // Whoever has waited for the turn must see what was committed meanwhile.
+                // After waiting for its turn, a commit must see what was committed in the meantime.
                 ("default_transaction_isolation", "read committed"),
-                // A custom plan would copy its parameters, which here are most of the work.
+                // A custom plan would copy the parameters, which are most of the work here.
                 ("plan_cache_mode", "force_generic_plan"),
             ],
             Role::Auditor => &[("search_path", SCHEMA), ("client_min_messages", "warning"), ("statement_timeout", "0")],
@@ -94,7 +94,7 @@ impl Role {
                 ("search_path", SCHEMA),
                 ("client_min_messages", "warning"),
                 ("default_transaction_read_only", "on"),
-                // The views are cheap to run and look dear to the planner: compiling them takes longer than running.
+                // The planner overestimates the cost of the views: compiling them takes longer than running them.
                 ("jit", "off"),
                 ("statement_timeout", "10s"),
                 ("idle_in_transaction_session_timeout", "30s"),
@@ -122,29 +122,34 @@ pub struct Database {
 }
 
 impl Database {
-    /// Reads an address as `DATABASE_URL` has it: `postgresql://user:password@host:port/name`, or `key=value` pairs.
+    /// Parses an address in the form of `DATABASE_URL`: `postgresql://user:password@host:port/name` or `key=value`
+    /// pairs.
+    ///
+    /// # Errors
+    ///
+    /// If the address is invalid, names no host, or requires TLS.
     pub fn parse(url: &str) -> Result<Database, StoreError> {
-        const FORM: &str = "expected postgresql://user:password@host:port/name; in user and password, percent-encode what is \
-                            neither letter nor digit: @ is %40";
+        const FORM: &str = "expected postgresql://user:password@host:port/name; in user and password, percent-encode \
+                            all characters but letters and digits: @ is %40";
         if has_raw_characters(url) {
-            return Err(StoreError::Url(format!("the database address cannot be read; {FORM}")));
+            return Err(StoreError::Url(format!("invalid database address; {FORM}")));
         }
         let config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
             let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-            // What cannot be read may be a piece of the password, so only what is known by its name is told.
+            // The invalid part may be a piece of the password, so only errors about known options are shown.
             let what = match why.strip_prefix("invalid value for option") {
                 Some(option) if option.contains("sslmode") => {
-                    format!(" ({why}; TLS is not built in, use sslmode=prefer or disable)")
+                    format!(" ({why}; TLS is not supported, use sslmode=prefer or disable)")
                 }
                 Some(_) => format!(" ({why})"),
                 None => String::new(),
             };
-            StoreError::Url(format!("the database address cannot be read{what}; {FORM}"))
+            StoreError::Url(format!("invalid database address{what}; {FORM}"))
         })?;
         if matches!(config.get_ssl_mode(), SslMode::Require) {
             return Err(StoreError::Url(
-                "the database address asks for TLS (sslmode=require), which is not built in; \
-                 use sslmode=prefer or disable, on a network that you trust"
+                "the database address requires TLS (sslmode=require), which is not supported; \
+                 use sslmode=prefer or disable, on a trusted network"
                     .into(),
             ));
         }
@@ -154,7 +159,7 @@ impl Database {
         Ok(Database::of(config))
     }
 
-    /// One by the client's own settings.
+    /// A database from a client configuration.
     pub fn of(mut config: Config) -> Database {
         if config.get_application_name().is_none() {
             config.application_name("scrutin");
@@ -162,20 +167,20 @@ impl Database {
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(Duration::from_secs(CONNECT_SECONDS));
         }
-        // A server that vanished without a word is noticed within a minute.
+        // Detects a vanished server within a minute.
         config.keepalives(true).keepalives_idle(Duration::from_secs(15));
         config.keepalives_interval(Duration::from_secs(5)).keepalives_retries(3);
         config.tcp_user_timeout(Duration::from_secs(30));
         Database { config }
     }
 
-    /// The same with a password of its own.
+    /// Sets the password.
     pub fn with_password(mut self, password: &str) -> Database {
         self.config.password(password);
         self
     }
 
-    /// What to call it in messages, `host:port/name`; without user and password.
+    /// The name for messages, `host:port/name`, without user and password.
     pub fn name(&self) -> String {
         match self.config.get_dbname() {
             Some(name) => format!("{}/{name}", self.server()),
@@ -199,7 +204,11 @@ impl Database {
         names.join(",")
     }
 
-    /// Opens a session. It ends when the client is dropped. Needs a Tokio runtime.
+    /// Opens a session, which ends when the client is dropped. Needs a Tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// If the server is unreachable, does not respond in time or rejects the session, or if the database is not set up.
     pub async fn connect(&self, role: Role) -> Result<Client, StoreError> {
         let wait = Duration::from_secs(SESSION_SECONDS);
         match tokio::time::timeout(wait, self.open(role)).await {
@@ -212,7 +221,7 @@ impl Database {
         let unreachable = |source| StoreError::Unreachable { server: self.server(), source };
         let (client, connection) = self.config.connect(NoTls).await.map_err(unreachable)?;
         tokio::spawn(async move {
-            // Whoever uses the client gets an error of its own.
+            // Users of the client get their own error.
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection to PostgreSQL ended");
             }
@@ -220,7 +229,8 @@ impl Database {
         loop {
             match client.batch_execute(&role.session()).await {
                 Ok(()) => return Ok(client),
-                // On a busy machine a short time limit of the database ends even what lifts it.
+                // On a busy machine, a short statement_timeout set on the database can cancel even the SET that lifts
+                // it.
                 Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => {}
                 Err(error) if error.code() == Some(&SqlState::INVALID_PARAMETER_VALUE) => {
                     return Err(StoreError::Unusable(format!(
@@ -234,7 +244,7 @@ impl Database {
     }
 }
 
-/// Whether a character of the password as it is would be taken for the end of it: then the rest of it would be a host, or a
+/// Whether the password contains an unescaped delimiter, so that the rest of it would be parsed as a host or a
 /// parameter.
 fn has_raw_characters(url: &str) -> bool {
     let Some((_, rest)) = url.split_once("://") else { return false };
@@ -252,7 +262,7 @@ impl std::fmt::Debug for Database {
 mod tests {
     use super::*;
 
-    fn refusal(url: &str) -> String {
+    fn parse_error(url: &str) -> String {
         Database::parse(url).map(|database| database.name()).expect_err(url).to_string()
     }
 
@@ -271,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_address_is_refused_with_what_is_wrong() {
+    fn a_bad_address_is_refused_with_a_reason() {
         for (url, words) in [
             ("postgresql://me:secret@db/votes?sslmode=require", "TLS"),
             ("postgresql://me:secret@db/votes?sslmode=verify-full", "TLS"),
@@ -283,14 +293,14 @@ mod tests {
             ("mysql://me:secret@db/votes", "expected postgresql://"),
             ("dbname=votes password=secret", "names no host"),
         ] {
-            let text = refusal(url);
+            let text = parse_error(url);
             assert!(text.contains(words), "{url}: {text}");
             assert!(!text.contains("secret"), "{url}: {text}");
         }
     }
 
     #[tokio::test]
-    async fn an_absent_server_is_a_fault_that_passes() {
+    async fn an_absent_server_is_a_transient_error() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = socket.local_addr().unwrap().port();
         drop(socket);

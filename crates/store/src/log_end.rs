@@ -1,6 +1,6 @@
-//! Records how far a log goes, so that votes are seen to wait even when no counter runs.
+//! Records a log's end offsets, so that waiting votes are visible even when no counter is running.
 //!
-//! Knows nothing of counters. An end is only ever raised.
+//! Knows nothing of counters. An end offset only ever increases.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,13 @@ use tokio_postgres::Client;
 
 use super::StoreError;
 
-/// Records the ends of a log, by partition, and the time. For sessions of a counter or the witness.
+/// Records a log's end offset per partition, with the current time. Needs a session of a counter or the witness.
+///
+/// # Errors
+///
+/// If the statement fails.
 pub async fn note(client: &Client, log: &str, ends: &BTreeMap<u32, u64>) -> Result<(), StoreError> {
     let (partitions, ends): (Vec<i32>, Vec<i64>) = ends.iter().map(|(p, end)| (*p as i32, *end as i64)).unzip();
     let noted = client.execute("SELECT note_log_end($1, $2, $3)", &[&log, &partitions, &ends]).await;
-    noted.map(drop).map_err(StoreError::during("note the end of the log"))
+    noted.map(drop).map_err(StoreError::during("record the end offsets"))
 }

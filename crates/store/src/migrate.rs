@@ -1,7 +1,7 @@
-//! Brings a database to the shape that this program knows: schema, tables, views, roles and their rights.
+//! Brings a database up to this program's schema: tables, views, roles and their privileges.
 //!
-//! Safe to run again and by several processes at once. Never goes back: a database that a newer program has
-//! migrated is refused.
+//! Safe to run repeatedly and by several processes at once. Never downgrades: a database migrated by a newer program is
+//! refused.
 
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -15,7 +15,7 @@ struct Migration {
     sql: &'static str,
 }
 
-/// In order, without holes. One that has been released is never edited: its digest is checked.
+/// In order, without gaps. A released migration is never edited: its digest is checked.
 const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "tables", sql: include_str!("../../../migrations/0001_tables.sql") },
     Migration { version: 2, name: "views", sql: include_str!("../../../migrations/0002_views.sql") },
@@ -36,9 +36,13 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 13, name: "names", sql: include_str!("../../../migrations/0013_names.sql") },
 ];
 
-/// Sets a database up, as the user of its address.
+/// Sets up a database, as the user in its address.
 ///
-/// A user who does not own the schema only [verifies](verify) it.
+/// If that user does not own the schema, this only [verifies](verify) it.
+///
+/// # Errors
+///
+/// If the database is unreachable, was migrated by another version, or the user lacks privileges.
 pub async fn setup(db: &Database) -> Result<(), StoreError> {
     let mut client = db.connect(Role::Owner).await?;
     refuse_shared_connections(db, &client).await?;
@@ -57,7 +61,7 @@ pub async fn setup(db: &Database) -> Result<(), StoreError> {
     rights::set(&mut client).await
 }
 
-/// One set-up at a time. Only who owns the table may lock it so; the lock ends with the session, whatever happens.
+/// Allows one set-up at a time. Only the table's owner can take this lock; it ends with the session, whatever happens.
 async fn lock(db: &Database) -> Result<Client, StoreError> {
     let gate = db.connect(Role::Owner).await?;
     let sql = format!(
@@ -68,15 +72,19 @@ async fn lock(db: &Database) -> Result<Client, StoreError> {
     Ok(gate)
 }
 
-/// Lets a role of a database that is set up log in by itself, with that password, of which the server gets to know a
-/// verifier only. All of them may act as the reader, too.
+/// Allows a role to log in directly with this password. The server only receives a SCRAM verifier. Every role may also
+/// act as the reader.
+///
+/// # Errors
+///
+/// If the database is unreachable, or the user may not alter the role.
 pub async fn let_log_in(db: &Database, role: Role, password: &str) -> Result<(), StoreError> {
     let client = db.connect(Role::Owner).await?;
     let name = role.name().expect("only the owner has no role of its own");
     let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());
     let mut sql = format!("ALTER ROLE {name} LOGIN PASSWORD '{verifier}'");
     if role != Role::Reader {
-        let with = if splits_membership(&client).await.map_err(StoreError::during("ask for the version"))? {
+        let with = if splits_membership(&client).await.map_err(StoreError::during("query the server version"))? {
             " WITH SET TRUE, INHERIT FALSE"
         } else {
             ""
@@ -86,9 +94,13 @@ pub async fn let_log_in(db: &Database, role: Role, password: &str) -> Result<(),
     client.batch_execute(&sql).await.map_err(StoreError::during("let the roles log in"))
 }
 
-/// Refuses a database that has not been set up, or not by this version of the program. Changes nothing.
+/// Checks that this version of the program has set up the database. Changes nothing.
 ///
-/// A user who may not look at the version is let through: what they may do, they can do.
+/// A user who may not read the version passes: their privileges decide what they can do.
+///
+/// # Errors
+///
+/// If the database is unreachable, is not set up, or was set up by another version.
 pub async fn verify(db: &Database) -> Result<(), StoreError> {
     let client = db.connect(Role::Owner).await?;
     refuse_shared_connections(db, &client).await?;
@@ -104,7 +116,7 @@ pub async fn verify(db: &Database) -> Result<(), StoreError> {
     }
 }
 
-/// Whether the schema is there and somebody else's.
+/// Whether the schema exists and belongs to another user.
 async fn is_foreign(client: &Client) -> Result<bool, StoreError> {
     let query = "SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = $1";
     let row = client.query_opt(query, &[&SCHEMA]).await.map_err(StoreError::during("look for the schema"))?;
@@ -121,18 +133,19 @@ async fn create_schema(db: &Database, client: &Client) -> Result<(), StoreError>
              applied_at timestamptz NOT NULL DEFAULT now())"
     );
     loop {
-        // CREATE … IF NOT EXISTS wants the right to create even where there is nothing to do.
+        // CREATE … IF NOT EXISTS needs the CREATE privilege even when there is nothing to do.
         let there = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&format!("{SCHEMA}.migration")]).await;
         if there.map_err(StoreError::during("look for the schema"))?.get(0) {
             return Ok(());
         }
         match client.batch_execute(&sql).await {
-            // Another set-up has just made it.
+            // Another set-up has just created it.
             Err(error) if is_collision(&error) => {}
             Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
                 let (user, database) = who_and_where(client).await?;
                 return Err(StoreError::Unusable(format!(
-                    "the user {user} may not create a schema in {}; as a superuser run: GRANT CREATE ON DATABASE {database} TO {user};",
+                    "the user {user} may not create a schema in {}; as a superuser, run: GRANT CREATE ON DATABASE \
+                     {database} TO {user};",
                     db.name()
                 )));
             }
@@ -141,8 +154,8 @@ async fn create_schema(db: &Database, client: &Client) -> Result<(), StoreError>
     }
 }
 
-/// Refuses a schema that is newer, older, or other than this program's where `setup` may not or must not change it;
-/// gives the number of its versions.
+/// Returns the number of applied migrations. Fails if one is unknown or differs from this program's, or if some are
+/// missing and the user does not own the schema.
 async fn check(db: &Database, client: &Client) -> Result<usize, StoreError> {
     let query = format!("SELECT version, name, digest FROM {SCHEMA}.migration ORDER BY version");
     let rows = client.query(&query, &[]).await.map_err(StoreError::during("read the schema's version"))?;
@@ -152,14 +165,14 @@ async fn check(db: &Database, client: &Client) -> Result<usize, StoreError> {
         match MIGRATIONS.iter().find(|migration| migration.version == version) {
             None => {
                 return Err(StoreError::Unusable(format!(
-                    "the database {} has schema version {version} (`{name}`), and this program knows versions up to \
-                     {known}; use the newer scrutin that made it",
+                    "the database {} has schema version {version} (`{name}`), but this program only knows versions up \
+                     to {known}; use the newer scrutin that made it",
                     db.name()
                 )));
             }
             Some(migration) if digest_of(migration) != digest => {
                 return Err(StoreError::Unusable(format!(
-                    "migration {version} (`{name}`) of the database {} is not the one that this program has; \
+                    "migration {version} (`{name}`) of the database {} differs from the one in this program; \
                      use the scrutin that made it, or another database",
                     db.name()
                 )));
@@ -169,7 +182,7 @@ async fn check(db: &Database, client: &Client) -> Result<usize, StoreError> {
     }
     if rows.len() < MIGRATIONS.len() && is_foreign(client).await? {
         return Err(StoreError::Unusable(format!(
-            "the database {} has an older schema than this program needs, and its owner is somebody else; \
+            "the database {} has an older schema than this program needs, and belongs to another user; \
              run `scrutin setup` as its owner",
             db.name()
         )));
@@ -199,8 +212,8 @@ async fn apply(client: &mut Client, migration: &Migration) -> Result<(), StoreEr
     Ok(())
 }
 
-/// Roles belong to the whole server: another database's set-up may be at it at the same moment, and no lock reaches there.
-/// Such a collision leaves nothing behind, so it is simply done again.
+/// Roles belong to the whole server, so another database's set-up may be creating them at the same time, and no lock
+/// covers both. Such a collision leaves nothing behind, so we retry.
 async fn ensure_role(db: &Database, client: &Client, role: Role) -> Result<(), StoreError> {
     const ATTEMPTS: usize = 50;
     let name = role.name().expect("only the owner has no role of its own");
@@ -256,13 +269,14 @@ async fn create_and_join(client: &Client, role: Role, name: &str) -> Result<(), 
     Ok(())
 }
 
-/// Since version 16 membership alone does not let a session become the role; before it, it does.
+/// Whether the server separates membership from SET ROLE, as PostgreSQL does since version 16. Before that, membership
+/// alone was enough.
 async fn splits_membership(client: &Client) -> Result<bool, tokio_postgres::Error> {
     let sql = "SELECT current_setting('server_version_num')::int >= 160000";
     Ok(client.query_one(sql, &[]).await?.get(0))
 }
 
-/// What a superuser has to run where the user of the address may not.
+/// The SQL that a superuser has to run because the user in the address may not.
 async fn dba_advice(db: &Database, client: &Client) -> Result<String, StoreError> {
     let (user, database) = who_and_where(client).await?;
     let mut sql = String::new();
@@ -287,6 +301,6 @@ async fn dba_advice(db: &Database, client: &Client) -> Result<String, StoreError
 /// User and database, quoted for SQL.
 async fn who_and_where(client: &Client) -> Result<(String, String), StoreError> {
     let row = client.query_one("SELECT quote_ident(current_user), quote_ident(current_database())", &[]).await;
-    let row = row.map_err(StoreError::during("ask for the user"))?;
+    let row = row.map_err(StoreError::during("query the current user"))?;
     Ok((row.get(0), row.get(1)))
 }

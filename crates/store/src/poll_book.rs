@@ -1,4 +1,4 @@
-//! Reads back what a partition's count rests on: who has voted, and how much evidence is kept.
+//! Reads back the state that a partition's count depends on: who has voted, and how many rejected records are kept.
 
 use futures_util::{TryStreamExt, pin_mut};
 use scrutin_contract::vote::{Reason, VoterId};
@@ -6,7 +6,11 @@ use tokio_postgres::Client;
 
 use super::StoreError;
 
-/// How many rejected records of each reason are kept of a partition.
+/// Counts the rejected records kept for a partition, by reason.
+///
+/// # Errors
+///
+/// If the query fails or a stored reason is unknown.
 pub async fn rejected_records(
     client: &Client,
     counter: &str,
@@ -18,7 +22,7 @@ pub async fn rejected_records(
             &[&counter, &(partition as i32)],
         )
         .await
-        .map_err(StoreError::during("read the evidence"))?;
+        .map_err(StoreError::during("read the rejected records"))?;
     rows.iter()
         .map(|row| {
             let reason = row.get::<_, &str>(0).parse().map_err(StoreError::Unusable)?;
@@ -27,7 +31,7 @@ pub async fn rejected_records(
         .collect()
 }
 
-/// The voters of one partition who have voted in one election.
+/// The voters in one partition who have voted in one election.
 pub struct StoredPollBook<'a> {
     pub counter: &'a str,
     pub election: &'a str,
@@ -35,7 +39,11 @@ pub struct StoredPollBook<'a> {
 }
 
 impl StoredPollBook<'_> {
-    /// How many they are.
+    /// The number of voters.
+    ///
+    /// # Errors
+    ///
+    /// If the query fails.
     pub async fn len(&self, client: &Client) -> Result<u64, StoreError> {
         let sql = "SELECT coalesce(sum(octet_length(ids)), 0)::bigint FROM poll_book
                     WHERE counter = $1 AND election = $2 AND partition = $3";
@@ -46,7 +54,11 @@ impl StoredPollBook<'_> {
         Ok(row.get::<_, i64>(0) as u64 / 16)
     }
 
-    /// Hands them to `take`, some at a time.
+    /// Passes the voters to `take` in chunks.
+    ///
+    /// # Errors
+    ///
+    /// If the query fails.
     pub async fn read(
         &self,
         client: &Client,

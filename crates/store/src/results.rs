@@ -1,9 +1,9 @@
-//! The results as rows: what `scrutin results` prints, and the API sends as files.
+//! The results as rows, as `scrutin results` prints them and the API exports them.
 
 use serde_json::Value;
 use tokio_postgres::Row;
 
-/// What the votes are added up by.
+/// What the votes are grouped by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     Choice,
@@ -21,8 +21,8 @@ impl By {
         }
     }
 
-    /// The query that gives these columns of the counter $1 and the election $2, in the order of the rows: choices from
-    /// first to last, regions and what is in them as on the ballot.
+    /// The query for these columns, for counter $1 and election $2. Choices are ordered from first to last, regions and
+    /// their choices as on the ballot.
     pub const fn sql(self) -> &'static str {
         match self {
             By::Choice => {
@@ -42,6 +42,10 @@ impl By {
     }
 
     /// The values of a row, column by column.
+    ///
+    /// # Errors
+    ///
+    /// If a column has an unexpected type.
     pub fn values(self, row: &Row) -> Result<Vec<Value>, tokio_postgres::Error> {
         let value = |(place, column): (usize, &&str)| match *column {
             "votes" => row.try_get::<_, i64>(place).map(Value::from),

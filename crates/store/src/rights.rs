@@ -1,6 +1,6 @@
-//! Who may do what in a database that is set up. Each set-up sets it anew, exactly so; `tests/it/walls.rs` holds it.
+//! The privileges of each role. Every set-up resets them to exactly this list; `tests/it/walls.rs` checks it.
 //!
-//! Knows the roles, and makes none.
+//! Does not create the roles.
 
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
@@ -9,7 +9,7 @@ use super::{SCHEMA, StoreError, migrate};
 
 const COUNTING_TABLES: &str = "counter, position, tally, timeline, rejection, rejected_vote, poll_book, batch";
 const REFERENCE_TABLES: &str = "election, region, choice";
-/// Written by triggers only; the audit compares them with their rows.
+/// Written only by triggers; the audit compares them with the rows they sum.
 const SUM_TABLES: &str = "tally_sum, timeline_sum";
 const ROLES: &str = "scrutin_counter, scrutin_reader, scrutin_witness, scrutin_auditor";
 
@@ -18,7 +18,7 @@ pub(super) async fn set(client: &mut Client) -> Result<(), StoreError> {
     close_to_all(client).await
 }
 
-/// The rights in the schema, in one transaction.
+/// Sets the privileges in the schema, in one transaction.
 async fn set_in_schema(client: &mut Client) -> Result<(), StoreError> {
     let failed = StoreError::during("set the rights of the roles");
     let transaction = client.transaction().await.map_err(&failed)?;
@@ -35,7 +35,7 @@ async fn set_in_schema(client: &mut Client) -> Result<(), StoreError> {
          GRANT SELECT ON {REFERENCE_TABLES}, migration, {views} TO scrutin_counter;
          GRANT SELECT ON {REFERENCE_TABLES}, {views} TO scrutin_reader;
          GRANT SELECT ON {COUNTING_TABLES}, {REFERENCE_TABLES}, {SUM_TABLES}, audit, migration, {views} TO scrutin_auditor;
-         -- Rows are added, and not at another time than they are.
+         -- The auditor can add rows, but cannot choose their time.
          GRANT INSERT (counter, recounted, differences, summary) ON audit TO scrutin_auditor;"
     );
     transaction.batch_execute(&sql).await.map_err(&failed)?;
@@ -47,8 +47,8 @@ async fn views(transaction: &Transaction<'_>) -> Result<String, tokio_postgres::
     Ok(transaction.query_one(query, &[&SCHEMA]).await?.get(0))
 }
 
-/// What PostgreSQL lets every login do, and what can be done about it, as far as it has not been done. Anyone who may look at
-/// Grafana can run SQL as the reader. By these they could fill the disk, or take all locks or connections that there are.
+/// Lists the statements still needed to close what PostgreSQL leaves open to every login. Anyone with access to Grafana
+/// can run SQL as the reader; with these privileges they could fill the disk or exhaust the locks and connections.
 const OPEN: &str = "
     SELECT format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database())
      WHERE has_database_privilege('scrutin_reader', current_database(), 'TEMPORARY')
@@ -74,13 +74,13 @@ const OPEN: &str = "
     SELECT 'GRANT pg_use_reserved_connections TO scrutin_counter'
       FROM pg_roles WHERE rolname = 'pg_use_reserved_connections' AND NOT pg_has_role('scrutin_counter', oid, 'USAGE')";
 
-/// Not every owner of a schema may do it. What a superuser has to do is said, and is no reason not to count.
+/// Not every schema owner is allowed to run these. What is left for a superuser is logged and does not block the count.
 async fn close_to_all(client: &Client) -> Result<(), StoreError> {
-    let failed = StoreError::during("close what is open to every login");
+    let failed = StoreError::during("revoke privileges open to every login");
     for sql in open(client).await.map_err(&failed)? {
         loop {
             match client.batch_execute(&sql).await {
-                // Roles are the whole server's: another database's set-up is at it.
+                // Roles belong to the whole server: another database's set-up is changing them too.
                 Err(error) if migrate::is_collision(&error) => tokio::task::yield_now().await,
                 Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => break,
                 done => break done.map_err(&failed)?,
@@ -90,8 +90,8 @@ async fn close_to_all(client: &Client) -> Result<(), StoreError> {
     let left = open(client).await.map_err(&failed)?;
     if !left.is_empty() {
         tracing::warn!(
-            "whoever may log in to PostgreSQL can take room and locks that the count needs; to close that, have a superuser \
-             run:\n  {};",
+            "any PostgreSQL login can use up disk space, locks and connections that the count needs; to prevent that, \
+             have a superuser run:\n  {};",
             left.join(";\n  ")
         );
     }

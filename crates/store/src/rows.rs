@@ -1,4 +1,4 @@
-//! What a commit writes, as plain rows, and the same rows by columns, as a statement takes them.
+//! The rows that a commit writes, as plain structs and as columns for the statements.
 
 use std::time::SystemTime;
 
@@ -12,13 +12,13 @@ pub struct PositionRow {
     pub partition: u32,
     /// The offset of the next record to be counted.
     pub next_offset: u64,
-    /// Offsets without a record, records counted and records rejected, since the last commit.
+    /// Gaps, records counted and records rejected since the last commit.
     pub gaps: u64,
     pub counted: u64,
     pub rejected: u64,
 }
 
-/// Votes of a choice in a region, by channel.
+/// Votes for a choice in a region, by channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TallyRow<'a> {
     pub election: &'a str,
@@ -28,7 +28,7 @@ pub struct TallyRow<'a> {
     pub votes: u64,
 }
 
-/// Votes of a choice in a region, by the time at which they were cast.
+/// Votes for a choice in a region, by the time they were cast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimelineRow<'a> {
     pub election: &'a str,
@@ -39,7 +39,7 @@ pub struct TimelineRow<'a> {
     pub votes: u64,
 }
 
-/// Rejected votes, by the time of their append.
+/// Rejected votes, by append time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RejectionRow {
     pub reason: Reason,
@@ -48,7 +48,7 @@ pub struct RejectionRow {
     pub votes: u64,
 }
 
-/// A rejected record, kept to be looked at.
+/// A rejected record, kept for inspection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RejectedRecordRow<'a> {
     pub partition: u32,
@@ -57,9 +57,9 @@ pub struct RejectedRecordRow<'a> {
     /// In milliseconds since 1970 UTC.
     pub appended_at_ms: i64,
     pub key: Option<&'a [u8]>,
-    /// As much of the value as is kept.
+    /// The part of the value that is kept.
     pub value: Option<&'a [u8]>,
-    /// Length of the whole value.
+    /// Length of the full value.
     pub value_bytes: Option<usize>,
 }
 
@@ -68,7 +68,7 @@ pub struct RejectedRecordRow<'a> {
 pub struct PollBookRow<'a> {
     pub election: &'a str,
     pub partition: u32,
-    /// Where the partition stands once they are in: no other row of it stands there.
+    /// The partition's position after this commit; unique among the partition's rows.
     pub next_offset: u64,
     pub voters: &'a [VoterId],
 }

@@ -1,8 +1,8 @@
-//! Times as PostgreSQL's client takes them.
+//! Converts times to and from the types of PostgreSQL's client.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Milliseconds since 1970 as the client takes times.
+/// Converts milliseconds since 1970 UTC.
 pub(super) fn time(millis: i64) -> SystemTime {
     let span = Duration::from_millis(millis.unsigned_abs());
     if millis < 0 { UNIX_EPOCH - span } else { UNIX_EPOCH + span }

@@ -1,7 +1,7 @@
-//! Commits running totals, with the positions that they reach, in one transaction.
+//! Commits running totals and the positions they reach in one transaction.
 //!
-//! Unlike what the native engine finds, a total is not added but put in place of a smaller one: applied twice, or late,
-//! it changes nothing. Whoever has taken the partitions last commits, as in [`super::commit`].
+//! Unlike the native engine's results, a total is not added: it replaces a smaller one. Applying it twice or late
+//! changes nothing. Only the process that last took the partitions can commit, as in [`super::commit`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ pub struct TotalsSession {
     client: Client,
 }
 
-/// Totals to be committed, each as it is now.
+/// Totals to commit, with their current values.
 #[derive(Debug, Default)]
 pub struct TotalRows<'a> {
     pub tally: Vec<TallyRow<'a>>,
@@ -29,22 +29,27 @@ pub struct TotalRows<'a> {
 /// How far a partition has been counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reached {
-    /// Behind the last record.
+    /// The offset after the last counted record.
     pub next_offset: u64,
     pub received: u64,
     pub counted: u64,
 }
 
-/// Where the totals of a commit reach.
+/// The positions that a commit's totals reach.
 pub struct Reach<'a> {
     pub positions: &'a BTreeMap<u32, Position>,
-    /// Of the partitions that have a record.
+    /// Only partitions that have a record.
     pub reached: &'a BTreeMap<u32, Reached>,
-    /// Ends of the log.
+    /// End offsets by partition.
     pub ends: &'a BTreeMap<u32, u64>,
 }
 
 impl TotalsSession {
+    /// Opens a session.
+    ///
+    /// # Errors
+    ///
+    /// If the session cannot be opened.
     pub async fn connect(database: &Database, counter: &str) -> Result<TotalsSession, StoreError> {
         Ok(TotalsSession { counter: counter.to_owned(), client: database.connect(Role::Counter).await? })
     }
@@ -53,7 +58,11 @@ impl TotalsSession {
         self.client.is_closed()
     }
 
-    /// Commits the totals if the partitions are still this process's.
+    /// Commits the totals if this process still holds the partitions.
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError::Superseded`] if another process has taken a partition, or if a statement fails.
     pub async fn commit(
         &mut self,
         rows: &TotalRows<'_>,
@@ -63,7 +72,7 @@ impl TotalsSession {
         let TotalsSession { counter, client } = self;
         let during = StoreError::during;
         let transaction = client.transaction().await.map_err(during("begin a commit"))?;
-        take_turn(&transaction, counter).await.map_err(during("take a turn to commit"))?;
+        take_turn(&transaction, counter).await.map_err(during("wait for running commits"))?;
         move_positions(&transaction, counter, reach).await?;
         raise_tally(&transaction, counter, &rows.tally).await.map_err(during("write the tally"))?;
         raise_timeline(&transaction, counter, &rows.timeline).await.map_err(during("write the timeline"))?;
@@ -84,7 +93,7 @@ async fn move_positions(transaction: &Transaction<'_>, counter: &str, reach: &Re
         let end = reach.ends.get(&partition).copied().unwrap_or(0);
         partitions.push(partition as i32);
         epochs.push(position.epoch as i64);
-        // One without a record stays where it is.
+        // A partition without records keeps its position.
         next.push(if reached.received == 0 { position.next_offset } else { reached.next_offset } as i64);
         received.push(reached.received as i64);
         counted.push(reached.counted as i64);

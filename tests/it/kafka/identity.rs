@@ -29,7 +29,7 @@ async fn partitions_added_after_the_first_vote_stop_every_count() {
     for line in ["count --drain", "setup"] {
         let refused = stage.place.fails(line, 4);
         let counted = format!(
-            "counter `native` cannot go on: the log at {} has 5 partitions, and had 4: ",
+            "counter `native` cannot continue: the log at {} has 5 partitions, but had 4 when it was counted; ",
             stage.topic.address()
         );
         assert!(refused.contains(&counted) && words.iter().all(|word| refused.contains(word)), "{line}: {refused}");

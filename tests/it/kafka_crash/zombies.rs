@@ -73,7 +73,7 @@ async fn partitions_taken_by_a_counter_that_then_died_are_taken_back() {
     // Simulates a counter that wakes up, takes a partition it lost long ago, and dies before the group notices.
     kit.owner().await.batch_execute("UPDATE scrutin.position SET epoch = epoch + 1 WHERE partition = 2").await.unwrap();
     let counter = tokio::task::spawn_blocking(move || {
-        counter.says("partition 2 was taken over by another count named `native`");
+        counter.says("partition 2 was taken over by another process of counter `native`");
         counter
     });
     let counter = counter.await.unwrap();

@@ -458,7 +458,7 @@ async fn a_counter_taken_over_by_another_process_exits_with_5() {
     let [first, second] = counts;
     let (loser, winner) = if loser == 0 { (first, second) } else { (second, first) };
     let message = loser.end().fails(5);
-    assert!(message.contains("was taken over by another count named `native`"), "{message}");
+    assert!(message.contains("was taken over by another process of counter `native`"), "{message}");
     // Each may have lost a partition to the other.
     let winner = winner.interrupted();
     assert!([Some(0), Some(5)].contains(&winner.code), "{winner}");
