@@ -117,7 +117,7 @@ async fn a_server_that_cannot_start_says_why() {
 
     std::fs::write(folder.join("postgres.password"), "another").unwrap();
     let text = Cluster::start(&folder).await.map(|_| ()).unwrap_err().to_string();
-    assert!(text.contains("is not that of the cluster"), "{text}");
+    assert!(text.contains("does not match the cluster"), "{text}");
 }
 
 /// A socket path is limited to about 100 bytes. When running as root, the server's account cannot enter a private

@@ -1,4 +1,4 @@
-//! The files beside the cluster: password, locks and the server's log.
+//! The files next to the cluster: password, locks and the server's log.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -11,12 +11,12 @@ use scrutin_files::private;
 use super::place::Place;
 use super::{POLL, PostgresError, Result, io};
 
-/// The log of an earlier server is put aside at the next start when it is larger.
+/// A larger log is renamed at the next start.
 const LOG_BYTES_MAX: u64 = 16 << 20;
 
 const LOCK_WAIT: Duration = Duration::from_secs(120);
 
-/// The owner's password: made once, kept for as long as the cluster.
+/// The owner's password, generated once and kept as long as the cluster.
 pub(super) fn password(data_dir: &Path, place: &Place) -> Result<String> {
     let path = data_dir.join("postgres.password");
     match std::fs::read_to_string(&path) {
@@ -24,7 +24,7 @@ pub(super) fn password(data_dir: &Path, place: &Place) -> Result<String> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io("read", &path)(error)),
         Err(_) if place.is_made() => {
             return Err(PostgresError::Unusable(format!(
-                "{} is missing, and the cluster in {} cannot be used without it; restore it, or start over with --fresh",
+                "{} is missing, but the cluster in {} needs it; restore it, or start over with --fresh",
                 path.display(),
                 place.folder.display()
             )));
@@ -43,7 +43,7 @@ pub(super) fn password(data_dir: &Path, place: &Place) -> Result<String> {
     Ok(password)
 }
 
-/// Waits for the right to start or stop the server of this folder.
+/// Waits for the lock that allows starting or stopping this folder's server.
 pub(super) async fn lock(data_dir: &Path) -> Result<File> {
     let path = data_dir.join("postgres.lock");
     let file = private::lock_file(&path).map_err(io("create", &path))?;
@@ -54,7 +54,7 @@ pub(super) async fn lock(data_dir: &Path) -> Result<File> {
             Err(std::fs::TryLockError::WouldBlock) if Instant::now() < deadline => tokio::time::sleep(POLL).await,
             Err(std::fs::TryLockError::WouldBlock) => {
                 return Err(PostgresError::Unusable(format!(
-                    "another process has been starting or stopping PostgreSQL in {} for {} s; look for it, or wait",
+                    "another process has been starting or stopping PostgreSQL in {} for {} s; find it, or wait",
                     data_dir.display(),
                     LOCK_WAIT.as_secs()
                 )));
@@ -76,7 +76,7 @@ pub(super) fn open_log(path: &Path) -> Result<File> {
     options.append(true).create(true).mode(0o600).open(path).map_err(io("open", path))
 }
 
-/// The last lines of the server's log, of those after a position.
+/// The last lines of the server's log after a position.
 pub(super) fn tail(path: &Path, from: u64) -> String {
     const LINES: usize = 20;
     let mut text = Vec::new();

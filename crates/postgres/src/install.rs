@@ -1,4 +1,4 @@
-//! Finds PostgreSQL's server programs on this machine, and says how to install them where there are none.
+//! Finds PostgreSQL's server programs on this machine, and tells the user how to install them if there are none.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use super::{PostgresError, Result, clean_command};
 
-/// Oldest major version that the tables and the settings work with.
+/// The oldest major version that supports our tables and settings.
 const MAJOR_MIN: u32 = 14;
 
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ impl Installation {
     }
 }
 
-/// The newest installation, of one major version if given.
+/// The newest installation, restricted to one major version if given.
 pub(super) fn newest(major: Option<u32>) -> Result<Installation> {
     let mut found = installations();
     found.sort_by_key(|installation| std::cmp::Reverse(installation.version));
@@ -54,11 +54,11 @@ fn not_installed(major: Option<u32>, found: &[Installation]) -> String {
     match major {
         Some(major) => format!(
             "the data was written by PostgreSQL {major}, which is not installed (found: {found}); \
-             install version {major}, start over with --fresh, or give a server with DATABASE_URL"
+             install version {major}, start over with --fresh, or name a server in DATABASE_URL"
         ),
         None => format!(
             "no PostgreSQL server of version {MAJOR_MIN} or newer is installed (found: {found}); \
-             install it with `{}`, or give a server with DATABASE_URL",
+             install it with `{}`, or name a server in DATABASE_URL",
             install_command()
         ),
     }
@@ -87,7 +87,7 @@ fn installations() -> Vec<Installation> {
     {
         folders.push(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
     }
-    // Debian, Fedora's and PGDG's packages, Homebrew on both kinds of Mac, Postgres.app.
+    // Debian, Fedora, PGDG's packages, Homebrew on ARM and Intel Macs, Postgres.app.
     for (parent, prefix, rest) in [
         ("/usr/lib/postgresql", "", "bin"),
         ("/usr/libexec", "postgresql", ""),
@@ -107,7 +107,7 @@ fn installations() -> Vec<Installation> {
     real.filter(|folder| seen.insert(folder.clone())).filter_map(|folder| installation(&folder)).collect()
 }
 
-/// What is in a folder, if it is a server that can be run.
+/// The installation in a folder, if it has a server that runs.
 fn installation(folder: &Path) -> Option<Installation> {
     let server = folder.join("postgres");
     if !server.is_file() || !folder.join("initdb").is_file() {
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_names_what_is_there_and_what_to_do() {
+    fn the_error_names_found_versions_and_a_fix() {
         let old = Installation { folder: "/old".into(), version: Version { major: 13, minor: 2 } };
         let text = not_installed(None, std::slice::from_ref(&old));
         assert!(text.contains("found: 13.2") && text.contains("install it with `"), "{text}");

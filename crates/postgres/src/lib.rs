@@ -1,11 +1,11 @@
-//! A private PostgreSQL for those who bring none: found on the machine, kept in the data folder, reached by a
-//! Unix socket only.
+//! A private PostgreSQL for users who have no server of their own. It uses the binaries installed on the machine, keeps
+//! its cluster in the data folder, and listens only on a Unix socket.
 //!
-//! Starts, adopts and stops the server. Knows nothing of what is kept in it, and installs nothing.
+//! Starts, adopts and stops the server. Does not know what it stores, and installs nothing.
 //!
-//! In the data folder: `postgres/` the cluster (or `postgres.place`, which says where it is instead),
-//! `postgres.password` (mode 0600), `postgres.log`, and two lock files: `postgres.lock` is held while somebody starts
-//! or stops the server, `postgres.users` is shared by all who use it, so that the last one stops it.
+//! The data folder holds the cluster in `postgres/` (or `postgres.place`, which names its location elsewhere),
+//! `postgres.password` (mode 0600), `postgres.log`, and two lock files. A process holds `postgres.lock` while it starts
+//! or stops the server. All processes that use the server share `postgres.users`, so that the last one stops it.
 
 mod files;
 mod install;
@@ -28,18 +28,18 @@ use files::{lock, log_path, open_log, password, shell_quoted, tail};
 use install::Installation;
 use place::Place;
 
-/// Name of the database and of its owner.
+/// Name of the database and its owner.
 const NAME: &str = "scrutin";
 
-/// Only names the socket; nothing listens on a network.
+/// Only part of the socket's name; the server does not listen on a network.
 const PORT: u16 = 5432;
 
-/// Recovery after a crash reads at most `max_wal_size` of log; a slow disk needs minutes for it.
+/// Crash recovery reads up to about `max_wal_size` of WAL, which takes minutes on a slow disk.
 const START_WAIT: Duration = Duration::from_secs(600);
 const STOP_WAIT: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(20);
 
-/// Written once, into the cluster's own file, so that its user can change them.
+/// Written once to the cluster's own postgresql.conf, so that users can change them.
 const SETTINGS: &str = "
 # Scrutin's own, for a single busy writer.
 listen_addresses = ''
@@ -60,15 +60,15 @@ log_timezone = 'UTC'
 
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresError {
-    /// No binaries, or none that can read the data; says how to install them.
+    /// No binaries, or none that can read the data; the text says how to install them.
     #[error("{0}")]
     NotInstalled(String),
     #[error("cannot {action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
-    /// The server or its set-up failed; its own last lines are in the text.
+    /// The server or its set-up failed; the text includes its last log lines.
     #[error("{what}\n{}", log_lines(lines))]
     Failed { what: String, lines: String },
-    /// Something about the folder that its user has to put right.
+    /// Something that the user has to fix; the text says what.
     #[error("{0}")]
     Unusable(String),
     #[error(transparent)]
@@ -78,7 +78,11 @@ pub enum PostgresError {
 type Result<T> = std::result::Result<T, PostgresError>;
 
 fn log_lines(lines: &str) -> String {
-    if lines.trim().is_empty() { "PostgreSQL said nothing.".into() } else { format!("PostgreSQL said:\n{lines}") }
+    if lines.trim().is_empty() {
+        "PostgreSQL printed nothing.".into()
+    } else {
+        format!("PostgreSQL's output:\n{lines}")
+    }
 }
 
 fn remove_if_there(path: &Path) -> Result<()> {
@@ -92,7 +96,7 @@ fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Postg
     move |source| PostgresError::Io { action, path: path.to_owned(), source }
 }
 
-/// A running server that this process uses. Dropping it asks the server to stop, if nobody else uses it, without
+/// A running server that this process uses. If no other process uses the server, dropping this asks it to stop without
 /// waiting; [`Cluster::stop`] waits.
 pub struct Cluster {
     folder: PathBuf,
@@ -101,13 +105,17 @@ pub struct Cluster {
     password: String,
     pid: Pid,
     child: Option<Child>,
-    /// Shared with all who use the server.
+    /// A lock shared by all processes that use the server.
     users: Option<File>,
 }
 
 impl Cluster {
-    /// Makes the cluster in the data folder if there is none, starts it unless it runs already, and returns when it
-    /// accepts connections and has the database. Needs a Tokio runtime.
+    /// Creates the cluster in the data folder if there is none and starts its server unless it is running. Returns once
+    /// the server accepts connections and the database exists. Needs a Tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// If PostgreSQL is not installed, the folder cannot be used, or the server does not start.
     pub async fn start(data_dir: &Path) -> Result<Cluster> {
         std::fs::create_dir_all(data_dir).map_err(io("create", data_dir))?;
         let data_dir = data_dir.canonicalize().map_err(io("open", data_dir))?;
@@ -139,7 +147,7 @@ impl Cluster {
                 cluster.pid = found.pid;
                 cluster.socket_dir = found.socket_dir;
                 if cluster.ready(0).await?.is_none() {
-                    cluster.launch(&place).await?; // It was on its way out.
+                    cluster.launch(&place).await?; // It was shutting down.
                 }
             }
             None => cluster.launch(&place).await?,
@@ -148,19 +156,19 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// The database in it, as its owner.
+    /// The cluster's database, as its owner.
     pub fn database(&self) -> Database {
         self.database_named(NAME)
     }
 
-    /// Another database of this server, which need not exist.
+    /// Another database on this server, which need not exist.
     pub fn database_named(&self, name: &str) -> Database {
         let mut config = tokio_postgres::Config::new();
         config.host_path(&self.socket_dir).port(PORT).user(NAME).password(&self.password).dbname(name);
         Database::of(config)
     }
 
-    /// As `DATABASE_URL` has it; with the password.
+    /// The address in the form of `DATABASE_URL`, including the password.
     pub fn url(&self) -> String {
         self.url_named(NAME)
     }
@@ -171,7 +179,7 @@ impl Cluster {
         format!("postgresql://{NAME}:{}@{host}:{PORT}/{name}", self.password)
     }
 
-    /// The command that opens this database in psql, for a shell; it reads the password from its file.
+    /// A shell command that opens this database in psql, reading the password from its file.
     pub fn psql_command(&self) -> String {
         format!(
             "PGPASSWORD=\"$(cat {})\" psql -h {} -p {PORT} -U {NAME} {NAME}",
@@ -180,7 +188,7 @@ impl Cluster {
         )
     }
 
-    /// Where the cluster is: in the data folder, unless the server's account cannot go there.
+    /// The cluster's folder: in the data folder, unless the server's account cannot access it.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -190,7 +198,12 @@ impl Cluster {
         self.pid.as_raw()
     }
 
-    /// Ends the server's connections, stops it and waits until it is gone. It stays up if another process uses it.
+    /// Stops the server, closing its connections, and waits until it is gone. Leaves it running if another process uses
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not stop in time, or another process keeps the lock.
     pub async fn stop(mut self) -> Result<()> {
         let _gate = lock(&self.data_dir).await?;
         if !self.leave() {
@@ -211,8 +224,11 @@ impl Cluster {
         Ok(())
     }
 
-    /// Stops the server of a data folder and deletes its cluster, its password and its log. Refused while another
-    /// process uses it.
+    /// Stops the server of a data folder and deletes its cluster, password and log.
+    ///
+    /// # Errors
+    ///
+    /// If another process uses the server, or a file cannot be deleted.
     pub async fn remove(data_dir: &Path) -> Result<()> {
         if !data_dir.exists() {
             return Ok(());
@@ -223,7 +239,7 @@ impl Cluster {
         let users = private::lock_file(&users_path).map_err(io("create", &users_path))?;
         if users.try_lock().is_err() {
             let what =
-                format!("the PostgreSQL of {} is in use by another process; stop that first", data_dir.display());
+                format!("another process is using PostgreSQL in {}; stop that process first", data_dir.display());
             return Err(PostgresError::Unusable(what));
         }
         if let Some(folder) = place::existing(&data_dir)? {
@@ -248,7 +264,7 @@ impl Cluster {
         let log_path = log_path(&self.data_dir);
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
-            // A server that was killed leaves its pid file and the lock of its socket.
+            // A killed server leaves its pid file and its socket's lock file behind.
             running(&self.folder)?;
             remove_if_there(&self.socket_dir.join(format!(".s.PGSQL.{PORT}.lock")))?;
             let mut log = open_log(&log_path)?;
@@ -257,7 +273,7 @@ impl Cluster {
             let mut command = place.command(&installation.binary("postgres"));
             command.arg("-D").arg(&self.folder).arg("-k").arg(&self.socket_dir).args(["-p", &PORT.to_string()]);
             command.stdin(Stdio::null()).stdout(clone()?).stderr(clone()?);
-            // Ctrl-C in the terminal is for us: the server has to outlive the last commit.
+            // Keep Ctrl-C in the terminal from reaching the server: it must outlive our last commit.
             command.process_group(0);
             let child = command.spawn().map_err(io("run", &installation.binary("postgres")))?;
             self.pid = Pid::from_raw(child.id() as i32);
@@ -266,7 +282,7 @@ impl Cluster {
                 tracing::info!(folder = %self.folder.display(), version = %installation.version, "started PostgreSQL");
                 return Ok(());
             }
-            // Children of a server that was killed take a moment to notice.
+            // The children of a killed server take a moment to exit.
             let lines = tail(&log_path, logged);
             if !lines.contains("pre-existing shared memory block") || Instant::now() > deadline {
                 let what = format!("PostgreSQL {} did not start in {}", installation.version, self.folder.display());
@@ -276,18 +292,18 @@ impl Cluster {
         }
     }
 
-    /// Waits until the server accepts a connection; `None` if it ended instead.
+    /// Waits until the server accepts a connection; `None` if it exited instead.
     async fn ready(&mut self, logged: u64) -> Result<Option<()>> {
         let database = self.database_named("postgres");
         let started = Instant::now();
-        let mut told = started;
+        let mut last_logged = started;
         loop {
             match database.connect(Role::Owner).await {
                 Ok(_) => return Ok(Some(())),
                 Err(error) if error.is_transient() => {}
                 Err(error) if error.code() == Some(&SqlState::INVALID_PASSWORD) => {
                     return Err(PostgresError::Unusable(format!(
-                        "the password in {} is not that of the cluster in {}; restore it, or start over with --fresh",
+                        "the password in {} does not match the cluster in {}; restore it, or start over with --fresh",
                         self.data_dir.join("postgres.password").display(),
                         self.folder.display()
                     )));
@@ -299,15 +315,15 @@ impl Cluster {
             }
             if started.elapsed() > START_WAIT {
                 let what = format!(
-                    "PostgreSQL in {} did not get ready within {} s",
+                    "PostgreSQL in {} did not become ready within {} s",
                     self.folder.display(),
                     START_WAIT.as_secs()
                 );
                 return Err(PostgresError::Failed { what, lines: tail(&log_path(&self.data_dir), logged) });
             }
-            if told.elapsed() > Duration::from_secs(5) {
-                told = Instant::now();
-                tracing::info!(seconds = started.elapsed().as_secs(), "waiting for PostgreSQL to get ready");
+            if last_logged.elapsed() > Duration::from_secs(5) {
+                last_logged = Instant::now();
+                tracing::info!(seconds = started.elapsed().as_secs(), "waiting for PostgreSQL to become ready");
             }
             tokio::time::sleep(POLL).await;
         }
@@ -331,8 +347,8 @@ impl Cluster {
         }
     }
 
-    /// Ends this process's use of the server; as the last user, asks it to stop (fast: connections are ended,
-    /// transactions rolled back) and says so.
+    /// Releases this process's use of the server. If it was the last user, asks the server to stop (fast shutdown:
+    /// connections are closed, transactions rolled back). Returns whether it did.
     fn leave(&mut self) -> bool {
         let Some(users) = self.users.take() else { return false };
         let last = users.unlock().is_ok() && users.try_lock().is_ok();
@@ -346,22 +362,21 @@ impl Drop for Cluster {
     }
 }
 
-/// A server that runs in a folder, by its pid file.
+/// A server running in a folder, according to its pid file.
 struct Running {
     pid: Pid,
     socket_dir: PathBuf,
 }
 
 impl Running {
-    /// Whether the process is there and is the server of that folder: after a restart of the machine another may
-    /// have its number.
+    /// Whether the process exists and is this folder's server: after a reboot, another process may have its pid.
     fn is_alive(&self, folder: &Path) -> bool {
         place::command_line(self.pid.as_raw()).is_some_and(|line| line.contains(&*folder.to_string_lossy()))
     }
 }
 
-/// The server that runs in the folder. A pid file that nobody stands behind is deleted: PostgreSQL itself would take
-/// any process of that number for the server.
+/// Finds the server running in a folder. Deletes a stale pid file, because PostgreSQL would take any process with that
+/// pid for the server.
 fn running(folder: &Path) -> Result<Option<Running>> {
     let path = folder.join("postmaster.pid");
     let text = match std::fs::read_to_string(&path) {
@@ -382,7 +397,7 @@ fn running(folder: &Path) -> Result<Option<Running>> {
     }
 }
 
-/// Makes a cluster. It appears under its name when it is whole, so an interrupted run leaves nothing behind.
+/// Creates a cluster. It gets its final name once it is complete, so an interrupted run leaves no partial cluster.
 fn init(installation: &Installation, place: &Place, password: &str) -> Result<()> {
     let new = place.prepare_new()?;
     let password_file = place.temporary_file(password)?;
@@ -396,7 +411,7 @@ fn init(installation: &Installation, place: &Place, password: &str) -> Result<()
     removed.map_err(io("delete", &password_file))?;
     if !output.status.success() {
         let lines = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-        let what = format!("{} could not make a cluster in {}", program.display(), new.display());
+        let what = format!("{} could not create a cluster in {}", program.display(), new.display());
         return Err(PostgresError::Failed { what, lines });
     }
     let settings = new.join("postgresql.conf");
@@ -405,7 +420,7 @@ fn init(installation: &Installation, place: &Place, password: &str) -> Result<()
     place.finish_new(&new)
 }
 
-/// A command without the variables by which a user points PostgreSQL's tools elsewhere.
+/// A command without the environment variables that redirect PostgreSQL's tools.
 fn clean_command(program: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {

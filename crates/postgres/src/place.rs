@@ -1,7 +1,8 @@
-//! Where the cluster lies and under which account its server runs.
+//! The cluster's location and the account its server runs under.
 //!
-//! PostgreSQL refuses to run as root. Then it runs as `postgres` or another unprivileged account; if that account
-//! cannot reach the data folder, the cluster lies under `/var/lib/scrutin`, and the data folder remembers where.
+//! PostgreSQL refuses to run as root. If we are root, it runs as `postgres` or another unprivileged account. If that
+//! account cannot access the data folder, the cluster is kept under `/var/lib/scrutin`, and the data folder records
+//! where.
 
 use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
@@ -13,12 +14,12 @@ use std::process::{Command, Stdio};
 
 use super::{PORT, PostgresError, Result, clean_command, io, remove_if_there};
 
-/// The longest path of a Unix socket on every system (macOS has the least room).
+/// The longest Unix socket path that every system accepts (macOS has the lowest limit).
 const SOCKET_PATH_BYTES_MAX: usize = 103;
 
 const ELSEWHERE: &str = "/var/lib/scrutin";
 
-/// An account other than ours, which the server runs under.
+/// An account other than ours that the server runs under.
 #[derive(Clone, Debug)]
 pub(super) struct Account {
     uid: u32,
@@ -43,7 +44,7 @@ pub(super) fn existing(data_dir: &Path) -> Result<Option<PathBuf>> {
     Ok(folder.exists().then_some(folder))
 }
 
-/// Deletes a cluster that no server runs in, and the folder of its socket.
+/// Deletes a cluster without a running server, and its socket folder.
 pub(super) fn remove(folder: &Path) -> Result<()> {
     std::fs::remove_dir_all(folder).map_err(io("delete", folder))?;
     let socket_dir = short_socket_dir(folder);
@@ -59,19 +60,19 @@ fn short_socket_dir(folder: &Path) -> PathBuf {
 }
 
 impl Place {
-    /// The place of the cluster of a data folder: where it is, else where it shall be made.
+    /// The place of a data folder's cluster: where it is, or where to create it.
     pub fn find(data_dir: &Path) -> Result<Place> {
         let root = nix::unistd::geteuid().is_root();
         if let Some(folder) = existing(data_dir)? {
-            // Whoever made it goes on with it.
+            // The server runs under the account that created the cluster.
             let found = std::fs::metadata(&folder).map_err(io("read", &folder))?;
             let account = (root && found.uid() != 0).then(|| Account { uid: found.uid(), gid: found.gid() });
             let place = Place { folder, account };
             if place.is_made() {
                 return Ok(place);
             }
-            // An empty folder, or one of something else: only the first may be used.
-            std::fs::remove_dir(&place.folder).map_err(io("use as PostgreSQL's folder, it is none:", &place.folder))?;
+            // The folder is either empty, and can be replaced, or holds something else.
+            std::fs::remove_dir(&place.folder).map_err(io("use a folder that is not PostgreSQL's:", &place.folder))?;
         }
         let folder = data_dir.join("postgres");
         if !root {
@@ -87,23 +88,23 @@ impl Place {
         std::fs::remove_dir_all(&new).map_err(io("delete", &new))?;
         let note = data_dir.join("postgres.place");
         if reached.success() {
-            // An earlier start may have been interrupted when it had chosen a place elsewhere.
+            // An interrupted start may have recorded a place elsewhere.
             remove_if_there(&note)?;
             return Ok(place);
         }
         let digest = blake3::hash(data_dir.as_os_str().as_bytes()).to_hex();
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o755).create(ELSEWHERE).map_err(io("create", Path::new(ELSEWHERE)))?;
-        // A folder of that name is in use by a data folder that was moved away.
+        // A folder of that name may belong to a data folder that has since moved.
         let names = (1..).map(|n| if n == 1 { digest[..16].to_owned() } else { format!("{}-{n}", &digest[..16]) });
         let mut folders = names.map(|name| Path::new(ELSEWHERE).join(name));
-        let folder = folders.find(|folder| !folder.exists()).expect("the names do not end");
+        let folder = folders.find(|folder| !folder.exists()).expect("the names are endless");
         let mut text = folder.as_os_str().as_bytes().to_owned();
         text.push(b'\n');
         std::fs::write(&note, text).map_err(io("write", &note))?;
         tracing::warn!(
             folder = %folder.display(),
-            "the account that PostgreSQL runs under cannot reach {}; its cluster is kept elsewhere",
+            "the account that PostgreSQL runs under cannot access {}; the cluster is kept elsewhere",
             data_dir.display()
         );
         Ok(Place { folder, account: place.account })
@@ -113,7 +114,7 @@ impl Place {
         self.folder.join("PG_VERSION").exists()
     }
 
-    /// The major version that wrote the cluster.
+    /// The major version that created the cluster.
     pub fn major(&self) -> Result<u32> {
         let path = self.folder.join("PG_VERSION");
         let text = std::fs::read_to_string(&path).map_err(io("read", &path))?;
@@ -132,7 +133,7 @@ impl Place {
         command
     }
 
-    /// An empty folder of the server's account beside the cluster's, which is to become it.
+    /// Creates an empty folder, owned by the server's account, that will become the cluster's.
     pub fn prepare_new(&self) -> Result<PathBuf> {
         let new = self.folder.with_extension("new");
         match std::fs::remove_dir_all(&new) {
@@ -148,7 +149,7 @@ impl Place {
         std::fs::rename(new, &self.folder).map_err(io("create", &self.folder))
     }
 
-    /// A file that the server's account, and nobody else, can read; whoever asks deletes it.
+    /// Creates a file that only the server's account can read. The caller deletes it.
     pub fn temporary_file(&self, text: &str) -> Result<PathBuf> {
         let name = self.folder.with_extension("init").file_name().map(|name| name.to_owned()).unwrap_or_default();
         let digest = blake3::hash(text.as_bytes()).to_hex();
@@ -161,7 +162,7 @@ impl Place {
         Ok(path)
     }
 
-    /// The folder of the socket: the cluster's own, if the path is short enough, else one under /tmp.
+    /// The socket's folder: the cluster's own if the path is short enough, otherwise one under /tmp.
     pub fn socket_dir(&self) -> Result<PathBuf> {
         let name = format!("/.s.PGSQL.{PORT}");
         if self.folder.as_os_str().len() + name.len() <= SOCKET_PATH_BYTES_MAX {
@@ -173,7 +174,7 @@ impl Place {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(io("create", &short)(error)),
         }
-        // /tmp is everybody's: somebody else's folder would let them take the server's place.
+        // Everyone can write to /tmp: the owner of another user's folder could impersonate the server.
         let found = std::fs::symlink_metadata(&short).map_err(io("read", &short))?;
         let owner = self.account.as_ref().map_or(nix::unistd::geteuid().as_raw(), |account| account.uid);
         if !found.is_dir() || found.uid() != owner {
@@ -203,13 +204,13 @@ fn unprivileged() -> Result<Account> {
         }
     }
     Err(PostgresError::Unusable(
-        "PostgreSQL refuses to run as root, and there is neither an account `postgres` nor `nobody`; \
-         run as another user, or give a server with DATABASE_URL"
+        "PostgreSQL refuses to run as root, and there is no account `postgres` or `nobody`; \
+         run as another user, or name a server in DATABASE_URL"
             .into(),
     ))
 }
 
-/// The command line of a process, if there is one of that number.
+/// The command line of the process with this pid, if there is one.
 pub(super) fn command_line(pid: i32) -> Option<String> {
     if Path::new("/proc/self/cmdline").exists() {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;

@@ -1,6 +1,6 @@
-//! What the program says of itself while it runs: logs, metrics, and whether each part can do its work.
+//! The running program's logs, metrics, and the readiness of each of its parts.
 //!
-//! Every metric is declared here, once. Holds nothing that a result depends on.
+//! Every metric is declared here, once. No result depends on anything in this crate.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,20 +15,20 @@ use prometheus_client::registry::Registry;
 use scrutin_contract::vote::Reason;
 use tracing_subscriber::filter::LevelFilter;
 
-/// Sends log lines of that level and above to stderr. Only the first call has an effect.
+/// Sends log lines at this level and above to stderr. Only the first call has an effect.
 pub fn init_log(level: LevelFilter) {
-    // An error says that there is a subscriber already: a test's, or an earlier call's.
+    // Fails if there already is a subscriber: a test's, or an earlier call's.
     let _ = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false)
         .with_max_level(level)
-        // Where stderr is closed, its own complaint about that would be a panic.
+        // If stderr is closed, reporting that would panic.
         .log_internal_errors(false)
         .try_init();
 }
 
-/// Everything that is measured. To be counted once a batch, not once a vote.
+/// All metrics. Update them once per batch, not per vote.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     pub votes_received: Family<PartitionLabel, Counter>,
@@ -64,7 +64,7 @@ pub struct ReasonLabel {
 
 impl Metrics {
     fn register(registry: &mut Registry) -> Metrics {
-        // 1 ms to 16 s by doubling: a commit takes some milliseconds, a wait for PostgreSQL seconds.
+        // Doubles from 1 ms to 16 s: a commit takes milliseconds, waiting for PostgreSQL takes seconds.
         let seconds = || Histogram::new(exponential_buckets(0.001, 2.0, 15));
         let metrics = Metrics {
             votes_received: Family::default(),
@@ -79,38 +79,42 @@ impl Metrics {
             database_reconnects: Counter::default(),
             rebalances: Counter::default(),
             counters_apart_votes: Family::default(),
-            // 63 ms to 17 minutes by doubling.
+            // Doubles from 63 ms to 17 minutes.
             spark_batch_seconds: Histogram::new(exponential_buckets(0.063, 2.0, 15)),
             spark_state_rows: Gauge::default(),
         };
-        // A counter is written with `_total` at its end.
+        // The encoder appends `_total` to the names of counters.
         let m = &metrics;
         registry.register("votes_received", "Records read from the log and committed", m.votes_received.clone());
         registry.register("votes_counted", "Votes counted and committed", m.votes_counted.clone());
         registry.register("votes_rejected", "Votes rejected and committed, by reason", m.votes_rejected.clone());
         registry.register("lag_votes", "Votes in the log that are not committed yet", m.lag_votes.clone());
         registry.register("commits", "Transactions that committed votes", m.commits.clone());
-        registry.register("commit_seconds", "Seconds from begin to commit of a transaction", m.commit_seconds.clone());
+        registry.register(
+            "commit_seconds",
+            "Seconds from the start of a transaction to its commit",
+            m.commit_seconds.clone(),
+        );
         registry.register(
             "append_to_visible_seconds",
             "Seconds from the append of a vote to its commit",
             m.append_to_visible_seconds.clone(),
         );
         registry.register("poll_book_voters", "Voters in the poll book held in memory", m.poll_book_voters.clone());
-        registry.register("page_clients", "Viewers that follow the page live", m.page_clients.clone());
-        registry.register("database_reconnects", "Connections to PostgreSQL made anew", m.database_reconnects.clone());
-        registry.register("rebalances", "Changes of this process's share of the partitions", m.rebalances.clone());
+        registry.register("page_clients", "Viewers following the page live", m.page_clients.clone());
+        registry.register("database_reconnects", "Reconnections to PostgreSQL", m.database_reconnects.clone());
+        registry.register("rebalances", "Changes of this process's assignment", m.rebalances.clone());
         registry.register(
             "counters_apart_votes",
             "Votes and rejections in which another counter at the same positions differs from this one",
             m.counters_apart_votes.clone(),
         );
-        registry.register("spark_batch_seconds", "Seconds that Spark took for a batch", m.spark_batch_seconds.clone());
         registry.register(
-            "spark_state_rows",
-            "Rows that Spark remembers, voters among them",
-            m.spark_state_rows.clone(),
+            "spark_batch_seconds",
+            "Seconds that Spark took to process a batch",
+            m.spark_batch_seconds.clone(),
         );
+        registry.register("spark_state_rows", "Rows in Spark's state, including voters", m.spark_state_rows.clone());
         metrics
     }
 
@@ -127,13 +131,13 @@ impl Metrics {
     }
 }
 
-/// A part of the program that other parts wait for: the log, PostgreSQL, the count.
+/// A part of the program that others wait for: the log, PostgreSQL, the count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     pub name: &'static str,
-    /// What it waits for; none: it can do its work.
+    /// What it waits for; none if it is ready.
     pub problem: Option<String>,
-    /// Since when it has been ready, or not, in milliseconds since 1970 UTC.
+    /// When it last became ready or not ready, in milliseconds since 1970 UTC.
     pub since_ms: i64,
 }
 
@@ -142,7 +146,7 @@ pub struct Telemetry {
     pub metrics: Metrics,
     registry: Registry,
     parts: Mutex<BTreeMap<&'static str, Part>>,
-    /// Why a part waits, as the log was told last.
+    /// The reason last logged for each waiting part.
     logged: Mutex<BTreeMap<&'static str, String>>,
 }
 
@@ -153,22 +157,22 @@ impl Telemetry {
         Arc::new(Telemetry { metrics, registry, parts: Mutex::default(), logged: Mutex::default() })
     }
 
-    /// The part can do its work.
+    /// Marks the part as ready.
     pub fn set_ready(&self, part: &'static str) {
         self.set(part, None);
         self.logged.lock().unwrap_or_else(PoisonError::into_inner).remove(part);
     }
 
-    /// Tells the operator's log all of why a part waits, each reason once until the part is ready again.
+    /// Logs in full why a part waits; each new reason once, until the part is ready again.
     pub fn log_waiting(&self, part: &'static str, why: &str) {
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if logged.get(part).is_none_or(|told| told != why) {
+        if logged.get(part).is_none_or(|last| last != why) {
             tracing::warn!("{part}: {why}");
             logged.insert(part, why.to_owned());
         }
     }
 
-    /// The part cannot do its work for now; `why` is shown to anyone who looks, so it names no host, user or secret.
+    /// Marks the part as waiting. `why` is public, so it must not contain a host, user or secret.
     pub fn set_waiting(&self, part: &'static str, why: impl Into<String>) {
         self.set(part, Some(why.into()));
     }
@@ -183,12 +187,12 @@ impl Telemetry {
         part.problem = problem;
     }
 
-    /// All parts that have said something, by name.
+    /// All parts that have reported a state, by name.
     pub fn parts(&self) -> Vec<Part> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// Whether every part can do its work; false while none is known.
+    /// Whether every part is ready; false while none is known.
     pub fn is_ready(&self) -> bool {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         !parts.is_empty() && parts.values().all(|part| part.problem.is_none())
@@ -197,7 +201,7 @@ impl Telemetry {
     /// The metrics in the OpenMetrics text format.
     pub fn metrics_text(&self) -> String {
         let mut text = String::new();
-        encode(&mut text, &self.registry).expect("text is always written to memory");
+        encode(&mut text, &self.registry).expect("writing to a string cannot fail");
         text
     }
 }
@@ -209,7 +213,7 @@ mod tests {
     #[test]
     fn ready_once_every_known_part_is() {
         let telemetry = Telemetry::new();
-        assert!(!telemetry.is_ready(), "nothing is known yet");
+        assert!(!telemetry.is_ready(), "no part is known yet");
         telemetry.set_ready("log");
         assert!(telemetry.is_ready());
         telemetry.set_waiting("database", "connection rejected");
@@ -222,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn since_is_kept_while_the_state_is_the_same() {
+    fn since_changes_only_with_the_state() {
         let telemetry = Telemetry::new();
         telemetry.set_waiting("database", "connection rejected");
         telemetry.parts.lock().unwrap().get_mut("database").unwrap().since_ms = 1;
