@@ -93,5 +93,5 @@ async fn a_commit_still_running_is_awaited_and_recognised() {
     let said = tokio::task::spawn_blocking(move || count.end().ok()).await.unwrap();
     assert!(said.contains("0 left in the log"), "{said}");
     let audit = place.ok("audit --truth scrutin-data/truth.json");
-    assert!(audit.contains("clean") && audit.contains("every total is that of the ground truth"), "{audit}");
+    assert!(audit.contains("clean") && audit.contains("every total matches the ground truth"), "{audit}");
 }

@@ -142,7 +142,7 @@ async fn an_untouched_count_is_clean() {
     assert_eq!(report.recounted, 13_100);
     assert_eq!(report.counted + report.rejected.values().sum::<u64>(), 13_100);
     assert_eq!(report.rejected.keys().copied().collect::<Vec<_>>(), Reason::ALL, "not every reason occurs");
-    let verdict = "audit of `native`: clean: every row of the tables is as the log says; 13100 records recounted";
+    let verdict = "audit of `native`: clean: every row in the tables matches the log; 13100 records recounted";
     assert!(report.to_string().starts_with(verdict), "{report}");
 
     // Votes appended after the count are out of scope.
@@ -238,7 +238,7 @@ const TAMPERED: &[(&str, &[[&str; 4]])] = &[
     ),
     (
         "UPDATE poll_book SET ids = ids || substr(ids, 1, 16) WHERE ctid = (SELECT min(ctid) FROM poll_book WHERE partition = 0)",
-        &[["poll_book", "partition 0 e* ????????-*", "none", "in the poll book, or twice on it"]],
+        &[["poll_book", "partition 0 e* ????????-*", "none", "in the poll book, or in it twice"]],
     ),
     (
         "INSERT INTO poll_book VALUES ('native', 'e1', 4, 0, '\\x00112233445566778899aabbccddeeff')",
@@ -342,7 +342,7 @@ async fn an_impossible_audit_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let (kit, log) = counted(folder.path()).await;
     let error = audit::run(&log, kit.db(), "other", None, &|_, _| {}).unwrap_err().to_string();
-    assert_eq!(error, "there is no counter `other`; there is: native");
+    assert_eq!(error, "there is no counter `other`; existing counters: native");
     let small = EmbeddedLog::open(&folder.path().join("small"), 1).unwrap();
     let error = audit::run(&small, kit.db(), "native", None, &|_, _| {}).unwrap_err().to_string();
     assert!(error.contains("has counted another log than the one at ") && error.contains("its own log"), "{error}");
@@ -370,7 +370,7 @@ async fn the_tables_are_scored_against_the_ground_truth() {
     let report = score();
     assert!(report.is_clean(), "{report}");
     assert_eq!((report.recounted, report.counted), (truth.records, truth.counted));
-    assert!(report.verdict().ends_with("every total is that of the ground truth"), "{report}");
+    assert!(report.verdict().ends_with("every total matches the ground truth"), "{report}");
 
     // Tables and log may agree and still differ from the truth.
     let mut other = truth.clone();
@@ -405,7 +405,7 @@ async fn the_tables_are_scored_against_the_ground_truth() {
     append(&log, &mut buffers);
     count(&kit, &log).await;
     let verdict = score().verdict();
-    assert!(verdict.contains("not scored against the ground truth, as the run is not complete"), "{verdict}");
+    assert!(verdict.contains("not scored against the ground truth, because the run is incomplete"), "{verdict}");
 }
 
 /// Whether `text` matches `pattern`, in which `*` matches any text and `?` any character.

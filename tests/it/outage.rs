@@ -78,7 +78,7 @@ async fn postgresql_stopped_for_a_while() {
     assert_eq!(cluster.url(), url, "it came back at another address");
     page.until("/readyz", |status, _| status == 200);
     let said = running.end().ok();
-    assert!(said.contains("every total is that of the ground truth"), "{said}");
+    assert!(said.contains("every total matches the ground truth"), "{said}");
     cluster.stop().await.unwrap();
 }
 
@@ -100,7 +100,7 @@ async fn connections_cut_again_and_again() {
         assert!(cut > 0, "there was no session to cut");
     }
     let said = running.end().ok();
-    assert!(said.contains("every total is that of the ground truth"), "{said}");
+    assert!(said.contains("every total matches the ground truth"), "{said}");
 }
 
 /// As after a failover to a standby that lacks the last commits. No new votes arrive that would reveal the loss.

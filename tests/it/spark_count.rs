@@ -192,7 +192,7 @@ async fn both_counts_have_the_same_rows() {
     let status = night.stage.place.ok("status");
     assert!(status.contains("native and spark: agree in every row"), "{status}");
     let audit = night.stage.place.ok("audit --counter spark --truth truth.json");
-    assert!(audit.contains("clean") && audit.contains("every total is that of the ground truth"), "{audit}");
+    assert!(audit.contains("clean") && audit.contains("every total matches the ground truth"), "{audit}");
     crate::deploy::show_all_of(&night.stage.kit).await;
 
     // A single vote moved between rows must be noticed.

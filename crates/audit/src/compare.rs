@@ -1,4 +1,4 @@
-//! Compares the tables with the recount. Every row is looked at, and every row that should be there is looked for.
+//! Compares the tables with the recount: checks every row, and finds missing ones.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -30,8 +30,8 @@ pub(super) fn position(position: &Position, recount: &Recount, differences: &mut
     }
 }
 
-/// The ids on the stored poll book of a partition against those that the recount struck off. Takes the sets apart, so
-/// that no second one is needed.
+/// Compares the ids in a partition's stored poll book with those that the recount marked. Removes ids from the sets as
+/// it finds them, so that no second copy is needed.
 pub(super) fn poll_book(
     snapshot: &Snapshot,
     rulebook: &Rulebook,
@@ -47,7 +47,7 @@ pub(super) fn poll_book(
         for id in ids.chunks(16) {
             let voter = id.iter().fold(0, |voter, byte| voter << 8 | u128::from(*byte));
             if !number.is_some_and(|number| poll_books[number].remove(&voter)) {
-                differences.push("poll_book", key(election, voter), NOTHING, "in the poll book, or twice on it");
+                differences.push("poll_book", key(election, voter), NOTHING, "in the poll book, or in it twice");
             }
         }
         Ok(())
@@ -69,7 +69,7 @@ pub(super) fn rejected_records(
     let key = |offset: u64| format!("partition {partition} offset {offset}");
     let sql = "SELECT \"offset\", reason, appended_at, key, value, value_bytes
                  FROM rejected_vote WHERE counter = $1 AND partition = $2";
-    snapshot.rows("read the rejected_records", sql, &[&(partition as i32)], &mut |row| {
+    snapshot.rows("read the rejected records", sql, &[&(partition as i32)], &mut |row| {
         let offset = row.try_get::<_, i64>(0)? as u64;
         let found = RejectedRecord {
             reason: row.try_get(1)?,
@@ -81,7 +81,7 @@ pub(super) fn rejected_records(
         match expected.remove(&offset) {
             Some(expected) if expected == found => {}
             Some(expected) => {
-                // Only what differs is shown.
+                // Show only what differs.
                 let pairs = described(&expected).into_iter().zip(described(&found));
                 let (expected, found): (Vec<_>, Vec<_>) = pairs.filter(|(expected, found)| expected != found).unzip();
                 differences.push("rejected_vote", key(offset), expected.join(", "), found.join(", "));
@@ -90,26 +90,24 @@ pub(super) fn rejected_records(
         }
         Ok(())
     })?;
-    for (offset, rejected_records) in expected {
-        differences.push("rejected_vote", key(offset), described(&rejected_records)[0].clone(), NOTHING);
+    for (offset, record) in expected {
+        differences.push("rejected_vote", key(offset), described(&record)[0].clone(), NOTHING);
     }
     Ok(())
 }
 
-fn described(rejected_records: &RejectedRecord) -> [String; 5] {
+fn described(record: &RejectedRecord) -> [String; 5] {
     let bytes = |name: &str, bytes: &Option<Vec<u8>>| match bytes {
         None => format!("{name} null"),
         Some(bytes) if bytes.len() <= 40 => format!("{name} \"{}\"", bytes.escape_ascii()),
         Some(bytes) => format!("{name} of {} bytes, BLAKE3 {}", bytes.len(), &blake3::hash(bytes).to_hex()[..16]),
     };
     [
-        rejected_records.reason.clone(),
-        format!("appended {}", time(rejected_records.appended_at_us)),
-        bytes("key", &rejected_records.key),
-        bytes("value", &rejected_records.value),
-        rejected_records
-            .value_bytes
-            .map_or_else(|| "value_bytes null".into(), |length| format!("value_bytes {length}")),
+        record.reason.clone(),
+        format!("appended {}", time(record.appended_at_us)),
+        bytes("key", &record.key),
+        bytes("value", &record.value),
+        record.value_bytes.map_or_else(|| "value_bytes null".into(), |length| format!("value_bytes {length}")),
     ]
 }
 
@@ -191,7 +189,7 @@ pub(super) fn rejections(
     Ok(())
 }
 
-/// Compares the sums that triggers maintain with their rows; the rows have been compared with the log already.
+/// Compares the sums maintained by triggers with the rows they sum, which have already been compared with the log.
 pub(super) fn kept_sums(snapshot: &Snapshot, differences: &mut Differences) -> Result<()> {
     let tables = [
         ("tally_sum", "tally", "election, choice, channel", "concat_ws(' ', election, choice, channel)"),
@@ -213,7 +211,7 @@ pub(super) fn kept_sums(snapshot: &Snapshot, differences: &mut Differences) -> R
     Ok(())
 }
 
-/// Rows of partitions that the log does not have, or that have no position.
+/// Finds partitions without a position, and rows of partitions that the log does not have or that have no position.
 pub(super) fn stray_partitions(snapshot: &Snapshot, partitions: u32, differences: &mut Differences) -> Result<()> {
     let sql = "SELECT p.partition FROM generate_series(0, $2::int - 1) AS p (partition)
                 WHERE NOT EXISTS (SELECT 1 FROM position WHERE counter = $1 AND partition = p.partition)";
@@ -239,7 +237,7 @@ pub(super) fn stray_partitions(snapshot: &Snapshot, partitions: u32, differences
     Ok(())
 }
 
-/// A row of votes. One of zero says as much as none.
+/// Compares a row's votes. A row of zero votes is equivalent to no row.
 fn votes(
     differences: &mut Differences,
     table: &'static str,
@@ -253,7 +251,7 @@ fn votes(
     }
 }
 
-/// Microseconds since 1970 UTC, which is what PostgreSQL keeps.
+/// Microseconds since 1970 UTC, PostgreSQL's resolution.
 pub(super) fn micros(time: SystemTime) -> i64 {
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => since.as_micros() as i64,
@@ -261,7 +259,7 @@ pub(super) fn micros(time: SystemTime) -> i64 {
     }
 }
 
-/// Microseconds since 1970 UTC, to the millisecond unless there is more to show.
+/// Formats microseconds since 1970 UTC, to the millisecond unless there are more digits.
 fn time(micros: i64) -> String {
     let text = format_millis(micros.div_euclid(1000));
     match micros.rem_euclid(1000) {

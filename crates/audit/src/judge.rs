@@ -1,4 +1,5 @@
-//! Whether a record is a vote that counts, and if not, why: the contract and the elections, written down a second time.
+//! Decides whether a record counts as a vote, and if not, why: a second implementation of the contract and the
+//! elections' rules.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -18,7 +19,7 @@ pub(super) struct Rulebook {
     pub partitions: u32,
     pub elections: Vec<ElectionRules>,
     by_id: HashMap<String, usize>,
-    /// Width of the buckets in which rejections are counted: the smallest of the elections'; a minute without any.
+    /// Width of the rejection buckets: the smallest of the elections' widths, or a minute if there are none.
     pub rejection_bucket_ms: i64,
 }
 
@@ -30,7 +31,7 @@ pub(super) struct ElectionRules {
     pub regions: Names,
     pub choices: Names,
     pub channels: Names,
-    /// The regions of a choice that does not stand everywhere.
+    /// The regions of choices that do not stand everywhere.
     only_in: HashMap<usize, HashSet<usize>>,
 }
 
@@ -54,7 +55,7 @@ impl Names {
     }
 }
 
-/// A vote that counts unless its voter has voted. Election, region, choice and channel by number.
+/// A vote that counts unless its voter has already voted. Election, region, choice and channel are numbers.
 pub(super) struct Ballot {
     pub election: usize,
     pub region: usize,
@@ -79,7 +80,7 @@ impl Rulebook {
         self.by_id.get(id).copied()
     }
 
-    /// Every check but that the voter has not voted, in the order of the reasons.
+    /// Applies every check except whether the voter has already voted, in the order of the reasons.
     pub fn judge(&self, partition: u32, record: &Record<'_>) -> Result<Ballot, Reason> {
         let vote = record.value.and_then(read).ok_or(Reason::Malformed)?;
         if record.key != Some(vote.voter_text.as_bytes()) || home_of(&vote.voter_text, self.partitions) != partition {
@@ -150,7 +151,7 @@ fn read(message: &[u8]) -> Option<Vote<'_>> {
     if message.len() > MESSAGE_BYTES_MAX {
         return None;
     }
-    // All of it, also what is passed over below.
+    // Check all of it, including what is skipped below.
     let message = std::str::from_utf8(message).ok()?;
     let Fields([election, voter, region, choice, channel, cast_at]) = serde_json::from_str(message).ok()?;
     Some(Vote {
@@ -166,7 +167,7 @@ fn read(message: &[u8]) -> Option<Vote<'_>> {
 
 const FIELDS: [&str; 6] = ["election", "voter", "region", "choice", "channel", "cast_at"];
 
-/// The six fields of an object, each there once, each a string. Others are passed over.
+/// The six fields of an object. Each must be present once and be a string; other fields are ignored.
 struct Fields<'a>([Cow<'a, str>; 6]);
 
 impl<'de> Deserialize<'de> for Fields<'de> {
@@ -198,7 +199,7 @@ impl<'de> Deserialize<'de> for Fields<'de> {
     }
 }
 
-/// A string, borrowed where it has no escapes.
+/// A string, borrowed if it has no escapes.
 struct Text<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Text<'de> {
@@ -223,7 +224,7 @@ impl<'de> Deserialize<'de> for Text<'de> {
     }
 }
 
-/// A UUID: groups of 8, 4, 4, 4 and 12 lower-case hexadecimal digits.
+/// Reads a UUID: groups of 8, 4, 4, 4 and 12 lower-case hexadecimal digits.
 fn read_voter(text: &str) -> Option<u128> {
     if text.len() != 36 {
         return None;
@@ -242,13 +243,13 @@ fn read_voter(text: &str) -> Option<u128> {
     Some(voter)
 }
 
-/// `2027-04-11T08:31:12.345Z` and no other form; milliseconds since 1970 UTC.
+/// Reads `2027-04-11T08:31:12.345Z`, and no other form, as milliseconds since 1970 UTC.
 fn read_time(text: &str) -> Option<i64> {
     const FORM: &[u8; 24] = b"0000-00-00T00:00:00.000Z";
     const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
     let bytes = text.as_bytes();
     let fits = |(form, byte): (&u8, &u8)| if *form == b'0' { byte.is_ascii_digit() } else { byte == form };
-    // jiff takes a leap second for the one before.
+    // jiff would read a leap second as the second before it.
     if bytes.len() != FORM.len() || !FORM.iter().zip(bytes).all(fits) || &bytes[17..19] == b"60" {
         return None;
     }
@@ -256,12 +257,12 @@ fn read_time(text: &str) -> Option<i64> {
     i64::try_from(time.duration_since(EPOCH).as_millis()).ok()
 }
 
-/// The partition that Kafka's default partitioner sends a key to.
+/// The partition that Kafka's default partitioner assigns to a key.
 fn home_of(key: &str, partitions: u32) -> u32 {
     (murmur2(key.as_bytes()) & 0x7fff_ffff) % partitions
 }
 
-/// MurmurHash2 of 32 bits as in Kafka's `Utils.murmur2`, from Austin Appleby's description.
+/// 32-bit MurmurHash2 as in Kafka's `Utils.murmur2`, after Austin Appleby's description.
 fn murmur2(bytes: &[u8]) -> u32 {
     let multiplier = 0x5bd1_e995_u32;
     let mut hash = 0x9747_b28c_u32 ^ bytes.len() as u32;

@@ -1,13 +1,14 @@
 //! The audit: recounts a counter's votes from the log and compares every row that the counter wrote.
 //!
-//! It shares no counting code with the engine: it has its own parser, rules, partitioner and poll book, all as plain as
-//! can be, on the standard library's maps. It reads the log in a way of its own too (`read.rs`); what both share there are
-//! the libraries that decompress, and librdkafka's client. Whatever both get wrong they get wrong independently.
+//! It shares no counting code with the engine: it has its own parser, rules, partitioner and poll book, kept as simple
+//! as possible with the standard library's maps. It also has its own log reader (`read.rs`), which shares only the
+//! decompression libraries and librdkafka with the count's reader. A bug in one is therefore unlikely to hide one in
+//! the other.
 //!
-//! Of a count on Spark there is no poll book and no rejected_records in the tables to be compared.
+//! A count on Spark keeps no poll book and no rejected records in the tables, so these are not compared.
 //!
-//! The tables are read in one snapshot, so a count that goes on meanwhile does not disturb. Memory is that of the
-//! poll book and the rejected_records of the partitions in hand (two at a time), and of the totals.
+//! The tables are read in one snapshot, so a running count does not interfere. Memory holds the poll books and rejected
+//! records of the partitions being recounted (two at a time), and the totals.
 
 mod compare;
 mod gaps;
@@ -53,12 +54,16 @@ pub enum AuditError {
 
 type Result<T> = std::result::Result<T, AuditError>;
 
-/// Recounts all that a counter has counted and remembers the outcome in table `audit`.
+/// Recounts everything that a counter has counted and records the outcome in table `audit`.
 ///
-/// Blocks until it is done; may be called from anywhere, but from asynchronous code better in `spawn_blocking`.
-/// `progress` is called on this thread, a few times a second, with the records recounted and those there are.
+/// Blocks until it is done. Can be called from any thread; asynchronous code should use `spawn_blocking`. `progress` is
+/// called on this thread a few times a second, with the number of records recounted and the total.
 ///
-/// With the generator's truth, and if all of its records have been counted, the tables are scored against that as well.
+/// If `truth` is given and all of its records have been counted, the tables are scored against it as well.
+///
+/// # Errors
+///
+/// If the log or the tables cannot be read, or if the counter does not count this log.
 pub fn run(
     log: &dyn VoteLog,
     db: &Database,
@@ -67,11 +72,11 @@ pub fn run(
     progress: &dyn Fn(u64, u64),
 ) -> Result<AuditReport> {
     let work = RecountProgress::default();
-    // The auditor needs a thread of its own, since it waits for the database and this one may be a runtime's.
+    // The auditor blocks on the database, which it must not do on this thread: it may belong to a Tokio runtime.
     thread::scope(|scope| {
         let (done, finished) = mpsc::sync_channel::<()>(1);
         let auditor = scope.spawn(|| {
-            let _done = done; // Closes the channel, whichever way this ends.
+            let _done = done; // Closes the channel, even on a panic.
             audit(log, db, counter, truth, &work)
         });
         while let Err(mpsc::RecvTimeoutError::Timeout) = finished.recv_timeout(PROGRESS_EVERY) {
@@ -82,7 +87,7 @@ pub fn run(
     })
 }
 
-/// Records recounted, and how many there are.
+/// The number of records recounted so far, and the total.
 #[derive(Default)]
 struct RecountProgress {
     done: AtomicU64,
@@ -119,7 +124,7 @@ fn audit(
     let audit = Audit {
         log,
         rulebook: &rulebook,
-        has_roll: found.has_roll,
+        has_poll_book: found.has_poll_book,
         work,
         positions: Mutex::new(positions.iter().rev().cloned().collect()),
         snapshot: Mutex::new(snapshot),
@@ -154,7 +159,7 @@ fn audit(
         truth,
         unrecorded: None,
     };
-    // A standby cannot be written to, and its rows can be audited all the same.
+    // A standby is read-only, but its rows can still be audited.
     report.unrecorded = snapshot.finish(&report).err().map(|error| error.to_string());
     Ok(report)
 }
@@ -162,17 +167,17 @@ fn audit(
 struct Audit<'a> {
     log: &'a dyn VoteLog,
     rulebook: &'a Rulebook,
-    has_roll: bool,
+    has_poll_book: bool,
     work: &'a RecountProgress,
-    /// Those that nobody has begun; the next is the last.
+    /// Partitions that no worker has started; taken from the end.
     positions: Mutex<Vec<Position>>,
     snapshot: Mutex<Snapshot>,
     sums: Mutex<Sums>,
-    /// A worker has failed: the others need not go on.
+    /// Set when a worker fails, so that the others stop.
     stopped: AtomicBool,
 }
 
-/// Over all partitions that are done.
+/// Sums over all finished partitions.
 #[derive(Default)]
 struct Sums {
     totals: RecountTotals,
@@ -204,7 +209,7 @@ impl Audit<'_> {
         let mut differences = Differences::default();
         compare::position(position, &recount, &mut differences);
         let recount::Recount { totals, poll_books, rejected_records, records, counted, rejected, .. } = recount;
-        if self.has_roll {
+        if self.has_poll_book {
             let snapshot = lock(&self.snapshot);
             compare::poll_book(&snapshot, self.rulebook, position.partition, poll_books, &mut differences)?;
             compare::rejected_records(&snapshot, position.partition, rejected_records, &mut differences)?;
@@ -221,7 +226,7 @@ impl Audit<'_> {
     }
 }
 
-/// A panic of another worker is passed on when it is joined.
+/// Ignores poisoning: another worker's panic is passed on when it is joined.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

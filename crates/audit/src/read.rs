@@ -1,6 +1,6 @@
-//! Reads the log for the audit, in ways of its own: a fault of the readers that the count uses cannot hide itself here.
+//! The audit's own log reader, so that a bug in the count's readers cannot hide here.
 //!
-//! Nothing is quick or clever. What cannot be read is an error.
+//! Simple rather than fast. Anything that cannot be read is an error.
 
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read};
@@ -18,10 +18,11 @@ use scrutin_log::{Home, LogError, VoteLog};
 
 use super::{AuditError, Result};
 
-/// A log that has the records must hand them out within this time.
+/// How long to wait for records that the log must have.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Hands the records of a range of offsets to `each`, in their order, until that says no. Gives whether all were handed out.
+/// Passes the records in a range of offsets to `each`, in order, until it returns false. Returns whether all were
+/// passed.
 pub(super) fn records(
     log: &dyn VoteLog,
     partition: u32,
@@ -37,7 +38,7 @@ pub(super) fn records(
     }
 }
 
-/// The form of a segment is described at `log/embedded.rs` and `log/embedded/batch.rs`.
+/// The segment format is documented in `log/src/embedded.rs` and `log/src/embedded/batch.rs`.
 fn of_folder(folder: &Path, range: Range<u64>, each: &mut dyn FnMut(&Record<'_>) -> bool) -> Result<bool> {
     let io = |action: &'static str, path: &Path, source: std::io::Error| {
         AuditError::from(LogError::Io { action, path: path.display().to_string(), source })
@@ -54,7 +55,7 @@ fn of_folder(folder: &Path, range: Range<u64>, each: &mut dyn FnMut(&Record<'_>)
         let path = folder.join(format!("{base:020}.log"));
         let damaged = |what: String| AuditError::Unusable(format!("{} cannot be recounted: {what}", path.display()));
         if base != next {
-            return Err(damaged(format!("it begins at offset {base}, and the one before ends at {next}")));
+            return Err(damaged(format!("it begins at offset {base}, but the previous segment ends at {next}")));
         }
         let mut file = BufReader::new(File::open(&path).map_err(|error| io("open", &path, error))?);
         while next < range.end {
@@ -80,11 +81,11 @@ fn of_folder(folder: &Path, range: Range<u64>, each: &mut dyn FnMut(&Record<'_>)
             file.by_ref().take(body_len).read_to_end(&mut body).map_err(|error| io("read", &path, error))?;
             let checksum = crc32fast::hash(&[&header[8..], &body].concat());
             if u64::from(checksum) != number(4..8) {
-                return Err(damaged(format!("the batch at offset {next} is not what was written")));
+                return Err(damaged(format!("the batch at offset {next} does not match its checksum")));
             }
             if header[20] == 1 {
                 body = lz4_flex::block::decompress(&body, plain_len as usize)
-                    .map_err(|error| damaged(format!("the batch at offset {next} cannot be unpacked ({error})")))?;
+                    .map_err(|error| damaged(format!("the batch at offset {next} cannot be decompressed ({error})")))?;
             }
             let mut rest = body.as_slice();
             for offset in next..next + count {
@@ -100,7 +101,7 @@ fn of_folder(folder: &Path, range: Range<u64>, each: &mut dyn FnMut(&Record<'_>)
     }
     if next < range.end {
         let (folder, end) = (folder.display(), range.end);
-        return Err(AuditError::Unusable(format!("{folder} has records up to offset {next}, and not up to {end}")));
+        return Err(AuditError::Unusable(format!("{folder} has records up to offset {next}, not up to {end}")));
     }
     Ok(true)
 }
@@ -108,8 +109,8 @@ fn of_folder(folder: &Path, range: Range<u64>, each: &mut dyn FnMut(&Record<'_>)
 /// Key and value.
 type Fields<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
 
-/// Of the next record. Each has a length, as LEB128, that is one too much, or 0 where it is absent; both
-/// lengths come first. None: the bytes end before.
+/// Reads the key and value of the next record. Both lengths come first, each encoded as LEB128 of the length plus one,
+/// or 0 if the field is absent. None if the bytes end early.
 fn fields<'a>(rest: &mut &'a [u8]) -> Option<Fields<'a>> {
     let mut length = || {
         let end = rest.iter().position(|byte| byte & 0x80 == 0)?;
@@ -127,7 +128,7 @@ fn fields<'a>(rest: &mut &'a [u8]) -> Option<Fields<'a>> {
     Some((field(lengths[0])?, field(lengths[1])?))
 }
 
-/// One record a call, by librdkafka's interface for consumers. The count uses another one.
+/// Reads one record per call, through librdkafka's consumer interface. The count uses another interface.
 fn of_topic(
     address: &KafkaAddress,
     settings: &KafkaSettings,
@@ -141,7 +142,7 @@ fn of_topic(
         ))
     };
     let mut config = settings.consumer(address, &[]);
-    // A name is asked for, though nobody joins the group.
+    // librdkafka requires a group id, although no group is joined.
     config.set("group.id", "scrutin-audit");
     let consumer: BaseConsumer = config.create().map_err(|error| unusable(range.start, &error))?;
     let mut place = TopicPartitionList::new();
@@ -172,8 +173,8 @@ fn of_topic(
                 let (_, end) = consumer
                     .fetch_watermarks(&address.topic, partition as i32, PATIENCE)
                     .map_err(|error| unusable(next, &error))?;
-                // What is left up to the end of the range are markers of transactions, and what was aborted. Where a new
-                // leader does not know its end yet, more comes.
+                // The rest of the range is transaction markers and aborted records, unless the end is lower: then a new
+                // leader does not know its end yet, and more records will come.
                 if end.max(0) as u64 >= range.end {
                     return Ok(true);
                 }
@@ -184,12 +185,12 @@ fn of_topic(
         }
         if heard.elapsed() > PATIENCE {
             let why = trouble.map_or_else(String::new, |error| format!(" ({error})"));
-            return Err(unusable(next, &format!("nothing came for {} s{why}", PATIENCE.as_secs())));
+            return Err(unusable(next, &format!("no record arrived for {} s{why}", PATIENCE.as_secs())));
         }
     }
 }
 
-/// Whether an error says only that one of the brokers, or the group that nobody joins, is not to be had.
+/// Whether an error only means that a broker is unavailable, or the consumer group, which we do not join.
 fn passes(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),

@@ -10,27 +10,27 @@ use super::judge::{Ballot, Rulebook};
 use super::snapshot::Position;
 use super::{AuditError, Result, read};
 
-/// Rejected records kept of each reason in each partition, and bytes kept of their key and of their value.
+/// How many rejected records are kept per reason and partition, and how many bytes of their keys and values.
 const KEPT_PER_REASON: u64 = 1000;
 const KEPT_BYTES: usize = 4096;
 
-/// Records between two words of how far it is.
-const TELL_EVERY: u64 = 4096;
+/// Records between two progress reports.
+const REPORT_EVERY: u64 = 4096;
 
-/// Everything by number, but for the bucket: the start of the one that `cast_at` is in, in milliseconds since 1970 UTC.
+/// Everything by number, except the bucket: its start in milliseconds since 1970 UTC, by `cast_at`.
 pub(super) type TallyCell = (usize, usize, usize, usize);
 pub(super) type Bucket = (usize, i64);
 pub(super) type BucketCell = (usize, usize);
 
-/// What adds up over partitions.
+/// Totals that are summed over partitions.
 #[derive(Default)]
 pub(super) struct RecountTotals {
     /// By election, region, choice and channel.
     pub tally: HashMap<TallyCell, u64>,
-    /// By election and bucket; in it by region and choice. Votes come nearly in the order of time, so one of the
-    /// inner maps is at work at a time, and it is small.
+    /// By election and bucket, then by region and choice. Votes arrive nearly in time order, so only one small inner
+    /// map is in use at a time.
     pub timeline: HashMap<Bucket, HashMap<BucketCell, u64>>,
-    /// By the start of the bucket of append time, in milliseconds since 1970 UTC.
+    /// By reason and the start of the append time's bucket, in milliseconds since 1970 UTC.
     pub rejections: BTreeMap<(Reason, i64), u64>,
 }
 
@@ -51,9 +51,9 @@ impl RecountTotals {
     }
 }
 
-/// A partition as its log has it.
+/// The recount of one partition.
 pub(super) struct Recount {
-    /// The log's offsets now.
+    /// The log's current offsets.
     pub log_start: u64,
     pub log_end: u64,
     pub records: u64,
@@ -77,7 +77,8 @@ pub(super) struct RejectedRecord {
     pub value_bytes: Option<i64>,
 }
 
-/// Recounts the records from a position's first offset to its next. `go_on` is told of the records done and may end it.
+/// Recounts the records from a position's first offset to its next offset. `go_on` receives the number of offsets done
+/// since its last call; returning false stops the recount, and the result is none.
 pub(super) fn partition(
     log: &dyn VoteLog,
     rulebook: &Rulebook,
@@ -88,7 +89,7 @@ pub(super) fn partition(
     let offsets = log.offsets(position.partition)?;
     if position.first_offset < offsets.start && position.first_offset < position.next_offset {
         return Err(AuditError::Unusable(format!(
-            "partition {} of {} starts at offset {}, and the count began at {}: what is gone from the log cannot be \
+            "partition {} of {} starts at offset {}, but the count began at {}: records deleted from the log cannot be \
              recounted",
             position.partition,
             log.name(),
@@ -97,7 +98,7 @@ pub(super) fn partition(
         )));
     }
     let end = position.next_offset.min(offsets.end);
-    // Growing a set of millions costs more than filling it. The position is only a hint of how many there will be.
+    // Growing a set of millions costs more than filling it. The position only hints at the final size.
     let voters = position.counted.clamp(0, end.saturating_sub(position.first_offset) as i64) as usize;
     let room = voters / rulebook.elections.len().max(1);
     let mut recount = Recount {
@@ -111,18 +112,18 @@ pub(super) fn partition(
         poll_books: rulebook.elections.iter().map(|_| HashSet::with_capacity(room)).collect(),
         rejected_records: BTreeMap::new(),
     };
-    let mut told = position.first_offset;
+    let mut reported = position.first_offset;
     let all = read::records(log, position.partition, position.first_offset..end, &mut |record| {
         recount.count(rulebook, position.partition, record);
         recount.records += 1;
-        if !recount.records.is_multiple_of(TELL_EVERY) {
+        if !recount.records.is_multiple_of(REPORT_EVERY) {
             return true;
         }
-        let done = record.offset + 1 - told;
-        told += done;
+        let done = record.offset + 1 - reported;
+        reported += done;
         go_on(done)
     });
-    if !all? || !go_on(end.saturating_sub(told)) {
+    if !all? || !go_on(end.saturating_sub(reported)) {
         return Ok(None);
     }
     recount.gaps = end.saturating_sub(position.first_offset) - recount.records;

@@ -1,14 +1,14 @@
-//! What the audit found, for the terminal and for table `audit`.
+//! The audit's findings, for the terminal and for table `audit`.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use scrutin_contract::vote::Reason;
 
-/// Differences of a table beyond these are counted, not kept; so a flood in one table hides no other.
+/// How many differences are kept per table; more are only counted, so that one table cannot crowd out the others.
 pub const KEPT_PER_TABLE: u64 = 200;
 
-/// A row that is not as the recount has it.
+/// A row that differs from the recount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     pub table: &'static str,
@@ -19,9 +19,9 @@ pub struct Difference {
 
 #[derive(Clone, Debug, Default)]
 pub struct Differences {
-    /// How many there are, by table.
+    /// The number of differences by table.
     pub totals: BTreeMap<&'static str, u64>,
-    /// The first [`KEPT_PER_TABLE`] that were found of each table, in no order.
+    /// The first [`KEPT_PER_TABLE`] found in each table, unordered.
     pub kept: Vec<Difference>,
 }
 
@@ -62,25 +62,25 @@ impl Differences {
 #[derive(Clone, Debug)]
 pub struct AuditReport {
     pub counter: String,
-    /// Records read again from the log.
+    /// Records reread from the log.
     pub recounted: u64,
-    /// Of these, votes that count.
+    /// Of these, counted votes.
     pub counted: u64,
-    /// Of these, rejected.
+    /// Of these, rejected votes by reason.
     pub rejected: BTreeMap<Reason, u64>,
     pub seconds: f64,
     /// Between the recount and the tables.
     pub differences: Differences,
-    /// Between the generator's truth and the tables, if it was given.
+    /// Between the generator's truth, if given, and the tables.
     pub truth: Option<TruthScore>,
-    /// Why the outcome is not in table `audit`, if it is not.
+    /// Why the outcome could not be recorded in table `audit`, if so.
     pub unrecorded: Option<String>,
 }
 
 #[derive(Clone, Debug)]
 pub enum TruthScore {
     Scored(Differences),
-    /// The counter has not counted exactly the records that the truth is of.
+    /// The counter has not counted exactly the truth's records.
     Incomplete {
         records: u64,
         recounted: u64,
@@ -92,7 +92,7 @@ impl AuditReport {
         self.total_differences() == 0
     }
 
-    /// From the log and from the truth together.
+    /// Differences from the log and from the truth together.
     pub fn total_differences(&self) -> u64 {
         let from_truth = match &self.truth {
             Some(TruthScore::Scored(differences)) => differences.total(),
@@ -104,7 +104,7 @@ impl AuditReport {
     /// The outcome in one line.
     pub fn verdict(&self) -> String {
         let outcome = match self.differences.total() {
-            0 => "clean: every row of the tables is as the log says".to_owned(),
+            0 => "clean: every row in the tables matches the log".to_owned(),
             1 => "1 difference between the tables and the log".to_owned(),
             n => format!("{n} differences between the tables and the log"),
         };
@@ -112,11 +112,11 @@ impl AuditReport {
         let truth = match &self.truth {
             None => String::new(),
             Some(TruthScore::Incomplete { records, recounted }) => format!(
-                "; not scored against the ground truth, as the run is not complete: that has {records} records, \
-                 of which {recounted} have been counted"
+                "; not scored against the ground truth, because the run is incomplete: {recounted} of {records} \
+                 records have been counted"
             ),
             Some(TruthScore::Scored(differences)) => match differences.total() {
-                0 => "; every total is that of the ground truth".into(),
+                0 => "; every total matches the ground truth".into(),
                 1 => "; 1 difference from the ground truth".into(),
                 n => format!("; {n} differences from the ground truth"),
             },
@@ -135,7 +135,7 @@ impl fmt::Display for AuditReport {
         write_differences(f, &self.differences)?;
         match &self.truth {
             Some(TruthScore::Scored(differences)) if differences.total() > 0 => {
-                f.write_str("\nFrom the ground truth:")?;
+                f.write_str("\nDifferences from the ground truth:")?;
                 write_differences(f, differences)?;
             }
             _ => {}

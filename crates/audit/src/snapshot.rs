@@ -1,4 +1,4 @@
-//! The tables as they were at one moment.
+//! The tables at one point in time.
 
 use futures_util::{TryStreamExt, pin_mut};
 use scrutin_contract::election::Election;
@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Row};
 use super::report::{AuditReport, Differences};
 use super::{AuditError, Result};
 
-/// One transaction of one session. The log is recounted while it is open.
+/// One transaction in one session. It stays open while the log is recounted.
 pub(super) struct Snapshot {
     runtime: Runtime,
     client: Client,
@@ -21,8 +21,9 @@ pub(super) struct Counter {
     pub elections: Vec<String>,
     pub log: String,
     pub partitions: u32,
-    /// Whether it keeps poll book and rejected_records in the tables; Spark keeps the poll book to itself, and no rejected_records.
-    pub has_roll: bool,
+    /// Whether the tables hold the poll book and the rejected records. Spark keeps its own poll book and no rejected
+    /// records.
+    pub has_poll_book: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -36,7 +37,7 @@ pub(super) struct Position {
 }
 
 impl Snapshot {
-    /// Not from within a runtime.
+    /// Must not be called within a Tokio runtime.
     pub fn open(db: &Database, counter: &str) -> Result<Snapshot> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| AuditError::Unusable(format!("cannot start a runtime: {error}")))?;
@@ -58,8 +59,8 @@ impl Snapshot {
             Ok(())
         })?;
         match found {
-            Some((elections, log, partitions, has_roll)) => {
-                Ok(Counter { elections, log, partitions: partitions.unsigned_abs(), has_roll })
+            Some((elections, log, partitions, has_poll_book)) => {
+                Ok(Counter { elections, log, partitions: partitions.unsigned_abs(), has_poll_book })
             }
             None => {
                 let mut names: Vec<String> = Vec::new();
@@ -68,20 +69,20 @@ impl Snapshot {
                     names.push(row.try_get(0)?);
                     Ok(())
                 })?;
-                let names = if names.is_empty() { "none yet".into() } else { names.join(", ") };
-                Err(AuditError::Unusable(format!("there is no counter `{}`; there is: {names}", self.counter)))
+                let names = if names.is_empty() { "none".into() } else { names.join(", ") };
+                Err(AuditError::Unusable(format!("there is no counter `{}`; existing counters: {names}", self.counter)))
             }
         }
     }
 
-    /// The elections of the counter, in its order. One whose rules are not those it was saved with is a difference.
+    /// The counter's elections, in its order. An election whose rules do not match its fingerprint is a difference.
     pub fn elections(&self, ids: &[String], differences: &mut Differences) -> Result<Vec<Election>> {
         let stored = self.runtime.block_on(elections::load_all(&self.client))?;
         let mut found = Vec::with_capacity(ids.len());
         for id in ids {
             let election = stored.iter().find(|election| election.id == *id).ok_or_else(|| {
                 let what =
-                    format!("election `{id}`, which counter `{}` counts, is gone from the database", self.counter);
+                    format!("election `{id}`, which counter `{}` counts, is missing from the database", self.counter);
                 AuditError::Unusable(what)
             })?;
             found.push(election.clone());
@@ -119,7 +120,7 @@ impl Snapshot {
         Ok(positions)
     }
 
-    /// Hands out the rows of a query, one by one. `$1` is the counter, further parameters follow.
+    /// Passes the rows of a query to `each`. `$1` is the counter; `more` are the further parameters.
     pub fn rows(
         &self,
         action: &'static str,
@@ -140,7 +141,7 @@ impl Snapshot {
         Ok(read.map_err(StoreError::during(action))?)
     }
 
-    /// Ends the transaction and remembers the outcome.
+    /// Ends the transaction and records the outcome.
     pub fn finish(self, report: &AuditReport) -> Result<()> {
         let (recounted, differences) = (report.recounted as i64, report.total_differences() as i64);
         let written = self.runtime.block_on(async {
@@ -148,7 +149,7 @@ impl Snapshot {
             let insert = "INSERT INTO audit (counter, recounted, differences, summary) VALUES ($1, $2, $3, $4)";
             self.client.execute(insert, &[&self.counter, &recounted, &differences, &report.verdict()]).await
         });
-        written.map_err(StoreError::during("remember the audit"))?;
+        written.map_err(StoreError::during("record the audit"))?;
         Ok(())
     }
 }

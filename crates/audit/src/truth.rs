@@ -1,6 +1,6 @@
-//! Scores the tables against what the generator says that they must come to.
+//! Scores the tables against the totals that the generator expects.
 //!
-//! Says nothing of the log: that the tables are what the log says is the recount's to find.
+//! Does not look at the log: the recount checks that the tables match it.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,8 @@ use super::snapshot::Snapshot;
 
 const NOTHING: &str = "none";
 
-/// `recounted` is how many records the counter has counted or rejected; fewer or more than the truth has are not scored.
+/// `recounted` is the number of records that the counter has counted or rejected. Unless it equals the truth's, nothing
+/// is scored.
 pub(super) fn score(snapshot: &Snapshot, truth: &Truth, recounted: u64) -> Result<TruthScore> {
     if recounted != truth.records {
         return Ok(TruthScore::Incomplete { records: truth.records, recounted });

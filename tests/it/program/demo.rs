@@ -27,7 +27,7 @@ fn check_whole(place: &Place, out: &str) {
     let audit = place.ok("audit --truth data/truth.json --data-dir data");
     let refused: u64 = truth["rejected"].as_object().unwrap().values().map(|votes| votes.as_u64().unwrap()).sum();
     let verdict = format!(
-        "audit of `native`: clean: every row of the tables is as the log says; \
+        "audit of `native`: clean: every row in the tables matches the log; \
          {} records recounted, {} counted, {refused} refused",
         truth["records"], truth["counted"]
     );

@@ -1,4 +1,4 @@
-//! The second reading of the contract, against the first.
+//! Tests the audit's implementation of the contract against the engine's.
 
 use proptest::prelude::*;
 use scrutin_contract::partitioner::partition_of;
@@ -8,7 +8,7 @@ use super::*;
 
 const VOTE: &str = r#"{"election":"e","voter":"6f1d0c52-8b1a-4c39-9c53-0a4c4d1c2e3f","region":"75","choice":"C03","channel":"booth","cast_at":"2027-04-11T08:31:12.345Z"}"#;
 
-/// Both readings of a message agree, whatever they say.
+/// Checks that both implementations agree on a message; returns whether it is valid.
 fn agree(message: &[u8]) -> Result<bool, TestCaseError> {
     let ours = read(message);
     let theirs = vote::Vote::parse_any(message).ok();
@@ -80,8 +80,8 @@ fn reads_what_the_contract_allows_and_nothing_else() {
 }
 
 #[test]
-fn the_day_before_no_year_is_missed() {
-    // Each day of four centuries by one reading, against the other.
+fn every_day_of_four_centuries_is_read() {
+    // 146,097 days are one full cycle of the Gregorian calendar.
     for day in 0..146_097_i64 {
         let text = vote::format_millis(day * 86_400_000 + 12_345);
         assert_eq!(read_time(&text), Some(day * 86_400_000 + 12_345), "{text}");
@@ -92,7 +92,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn damaged_votes_are_read_alike(cuts in prop::collection::vec((0..VOTE.len(), any::<u8>(), 0..4_u8), 0..4)) {
+    fn both_readers_agree_on_damaged_votes(cuts in prop::collection::vec((0..VOTE.len(), any::<u8>(), 0..4_u8), 0..4)) {
         let mut message = VOTE.as_bytes().to_vec();
         for (place, byte, how) in cuts {
             let place = place.min(message.len().saturating_sub(1));
@@ -107,7 +107,7 @@ proptest! {
     }
 
     #[test]
-    fn keys_have_one_home(key in ".{0,50}", partitions in 1..200_u32) {
+    fn both_partitioners_agree(key in ".{0,50}", partitions in 1..200_u32) {
         prop_assert_eq!(home_of(&key, partitions), partition_of(key.as_bytes(), partitions));
     }
 }
