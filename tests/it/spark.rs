@@ -144,7 +144,7 @@ async fn an_execution_that_takes_too_long_is_interrupted() {
     assert_eq!(
         error.to_string(),
         format!(
-            "Spark at {} did not answer within 2 s when asked to run a query; see whether it is overloaded or hangs",
+            "Spark at {} did not answer within 2 s when asked to run a query; check whether it is overloaded or hangs",
             Spark::shared().address()
         )
     );
@@ -263,10 +263,10 @@ async fn a_dead_server_is_noticed_and_a_new_session_resumes() {
     let hasty = Session::open(&spark.address(), &settings).await.unwrap();
     spark.pause();
     let error = hasty.version().await.unwrap_err();
-    assert!(error.to_string().contains("did not answer within 8 s when asked to say its version"), "{error}");
+    assert!(error.to_string().contains("did not answer within 8 s when asked to report its version"), "{error}");
     // The client asks for the version when the execution has been silent.
     let error = hasty.run(Relation::sql("SELECT 1"), PATIENCE).await.unwrap_err();
-    assert!(error.to_string().contains("did not answer within 8 s when asked to say its version"), "{error}");
+    assert!(error.to_string().contains("did not answer within 8 s when asked to report its version"), "{error}");
     spark.resume();
     assert!(query.status().await.unwrap().is_active);
 

@@ -1,35 +1,35 @@
-//! `sc://host:port/;token=…;use_ssl=true`, as all clients of Spark Connect take it.
+//! Addresses of the form `sc://host:port/;token=…;use_ssl=true`, which all Spark Connect clients accept.
 //!
 //! Source: "Connecting to Spark Connect using Clients", in the documentation of Spark Connect's client.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What an address of Spark begins with.
+/// The prefix of a Spark address.
 pub const SCHEME: &str = "sc://";
 
 const PORT: u16 = 15_002;
-const FORM: &str = "expected sc://host:port, and maybe /;token=…;use_ssl=true behind it";
+const FORM: &str = "expected sc://host:port, optionally followed by /;token=…;use_ssl=true";
 
-/// Where a Spark Connect server is, and how to come in.
+/// The address of a Spark Connect server, and how to authenticate.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SparkAddress {
-    /// An IPv6 address in brackets.
+    /// IPv6 addresses are in brackets.
     pub host: String,
     pub port: u16,
     /// Sent with every call.
     pub token: Option<String>,
     pub use_ssl: bool,
-    /// A name that the server keeps sessions under; it is not checked by anybody.
+    /// The name that the server files sessions under; it is not verified.
     pub user_id: Option<String>,
 }
 
 impl SparkAddress {
-    /// With this token, unless it has one of its own.
+    /// Sets the token, unless the address already has one.
     ///
     /// # Errors
     ///
-    /// If it would go over a network in the clear.
+    /// If the token is invalid or would be sent over a network in the clear.
     pub fn with_token(mut self, token: Option<String>) -> Result<SparkAddress, String> {
         self.token = self.token.or(token);
         self.checked()
@@ -39,10 +39,10 @@ impl SparkAddress {
         let Some(token) = &self.token else { return Ok(self) };
         let is_visible = |c: char| c.is_ascii_graphic();
         if token.is_empty() || !token.chars().all(is_visible) {
-            return Err("a token is of letters, digits and signs, without spaces".into());
+            return Err("a token must be printable ASCII without spaces".into());
         }
         if !self.use_ssl && !["localhost", "127.0.0.1", "[::1]"].contains(&self.host.as_str()) {
-            return Err(format!("the token would go to {} in the clear; add ;use_ssl=true", self.host));
+            return Err(format!("the token would be sent to {} in the clear; add ;use_ssl=true", self.host));
         }
         Ok(self)
     }
@@ -54,10 +54,10 @@ impl FromStr for SparkAddress {
     fn from_str(text: &str) -> Result<SparkAddress, String> {
         let rest = text.strip_prefix(SCHEME).ok_or(FORM)?;
         let (server, options) = rest.split_once('/').unwrap_or((rest, ""));
-        // The colons of a bare IPv6 address would be taken for one before a port.
+        // An IPv6 address without brackets is refused: its last group would be taken for a port.
         let (host, port) = match server.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => {
-                (host, port.parse().map_err(|_| format!("`{port}` is no port; {FORM}"))?)
+                (host, port.parse().map_err(|_| format!("`{port}` is not a port; {FORM}"))?)
             }
             _ => (server, PORT),
         };
@@ -69,23 +69,23 @@ impl FromStr for SparkAddress {
         let mut address = SparkAddress { host: host.to_owned(), port, token: None, use_ssl: false, user_id: None };
         for option in options.split(';').filter(|option| !option.is_empty()) {
             let (name, value) = option.split_once('=').ok_or(FORM)?;
-            let value = decoded(value).ok_or_else(|| format!("what {name}= has in an address cannot be read"))?;
+            let value = decoded(value).ok_or_else(|| format!("the value of `{name}` is not valid percent-encoding"))?;
             match name {
                 "token" => address.token = Some(value),
                 "user_id" => address.user_id = Some(value),
                 "use_ssl" => match value.to_ascii_lowercase().as_str() {
                     "true" => address.use_ssl = true,
                     "false" => address.use_ssl = false,
-                    _ => return Err(format!("use_ssl is true or false, not `{value}`")),
+                    _ => return Err(format!("use_ssl must be true or false, not `{value}`")),
                 },
-                _ => return Err(format!("`{name}` is no option of an address here: token, use_ssl and user_id are")),
+                _ => return Err(format!("unsupported option `{name}`; supported are token, use_ssl and user_id")),
             }
         }
         address.checked()
     }
 }
 
-/// Without percent-encoding.
+/// Decodes percent-encoding.
 fn decoded(text: &str) -> Option<String> {
     let mut parts = text.split('%');
     let mut bytes = parts.next()?.as_bytes().to_vec();
@@ -98,7 +98,7 @@ fn decoded(text: &str) -> Option<String> {
 }
 
 impl fmt::Display for SparkAddress {
-    /// Without the token.
+    /// Omits the token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{SCHEME}{}:{}", self.host, self.port)
     }
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_names_a_server_and_maybe_how_to_come_in() {
+    fn reads_addresses_with_and_without_options() {
         let read = |text: &str| text.parse::<SparkAddress>();
         let plain = read("sc://one").unwrap();
         assert_eq!((plain.to_string().as_str(), plain.token, plain.use_ssl), ("sc://one:15002", None, false));
@@ -126,8 +126,8 @@ mod tests {
             assert!(read(wrong).unwrap_err().contains("expected sc://host:port"), "{wrong}");
         }
         assert!(read("sc://one/;use_ssl=yes").unwrap_err().contains("true or false"));
-        assert!(read("sc://one/;use_tls=true").unwrap_err().contains("no option"));
-        assert!(read("sc://one/;user_id=%2").unwrap_err().contains("cannot be read"));
+        assert!(read("sc://one/;use_tls=true").unwrap_err().contains("unsupported option"));
+        assert!(read("sc://one/;user_id=%2").unwrap_err().contains("percent-encoding"));
     }
 
     #[test]

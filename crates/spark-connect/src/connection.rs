@@ -1,4 +1,4 @@
-//! What a session and its executions have in common: the server, and the words by which it knows them.
+//! What a session and its executions share: the connection to the server and the ids it knows them by.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -12,7 +12,7 @@ use super::proto;
 use super::rpc::Rpc;
 use super::{Result, SparkAddress, SparkError};
 
-/// How long to wait before the same is asked again after the connection has failed: three seconds in all.
+/// Delays between retries after a connection failure: about three seconds in total.
 pub(super) const BACKOFF: [Duration; 6] = {
     const fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
@@ -20,17 +20,17 @@ pub(super) const BACKOFF: [Duration; 6] = {
     [ms(50), ms(100), ms(200), ms(400), ms(800), ms(1_600)]
 };
 
-/// What calls may take, and other things about the connection.
+/// Timeouts and other settings of a connection.
 #[derive(Clone, Debug)]
 pub struct SparkSettings {
-    /// Of what a server answers at once: 30 s.
+    /// Timeout of calls that the server answers immediately. Default: 30 s.
     pub answer: Duration,
-    /// Of what it has to work for, such as SQL and the start of a query: 10 minutes. The first takes a server that has
-    /// just started half a minute.
+    /// Timeout of calls that take work, such as SQL or starting a query. Default: 10 minutes. The first one takes a
+    /// freshly started server half a minute.
     pub command: Duration,
-    /// How long an execution may say nothing before the server is asked whether it lives: 10 s.
+    /// How long an execution may be silent before the server is probed. Default: 10 s.
     pub quiet: Duration,
-    /// Whose certificates to trust, as PEM, instead of those that the system does.
+    /// PEM file of certificate authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
 }
 
@@ -45,18 +45,18 @@ impl Default for SparkSettings {
     }
 }
 
-/// A session, as the server knows it.
+/// A session as the server knows it.
 pub(super) struct Connection {
     rpc: Rpc,
     address: SparkAddress,
     settings: SparkSettings,
     id: String,
-    /// By which the server tells the session from one of the same name that it had before it was started anew.
+    /// The server's own id for the session. It distinguishes the session from one with the same id before a restart.
     observed: OnceLock<String>,
 }
 
 impl Connection {
-    /// Connects to nobody yet.
+    /// Does not connect yet.
     pub fn new(address: &SparkAddress, settings: &SparkSettings) -> Result<Connection> {
         Ok(Connection {
             rpc: Rpc::new(address, settings)?,
@@ -67,7 +67,7 @@ impl Connection {
         })
     }
 
-    /// Spark's version, as `4.2.0`.
+    /// Spark's version, such as `4.2.0`.
     pub async fn version(&self) -> Result<String> {
         let request = proto::AnalyzePlanRequest {
             session_id: self.id(),
@@ -76,13 +76,13 @@ impl Connection {
             client_type: client_type(),
             analyze: Some(proto::Analyze::SparkVersion(proto::Empty {})),
         };
-        let action = "say its version";
+        let action = "report its version";
         let answer = self.call(action, request).await?;
         self.observe(&answer.server_side_session_id);
         answer.spark_version.map(|it| it.version).ok_or_else(|| self.strange(action, "no version"))
     }
 
-    /// Asks for what is answered at once and may be asked for twice.
+    /// Sends a request that is answered immediately and can safely be repeated.
     pub async fn call<R: proto::Unary>(&self, action: &'static str, request: R) -> Result<R::Answer> {
         let limit = self.settings().answer;
         let deadline = Instant::now() + limit;
@@ -101,7 +101,7 @@ impl Connection {
         }
     }
 
-    /// What a call has failed with, as the user may see it.
+    /// Converts a failed call's status into an error for the user.
     pub async fn error(&self, action: &'static str, status: Status) -> SparkError {
         let server = self.address.to_string();
         let class = class_of(&status).unwrap_or_default();
@@ -128,7 +128,7 @@ impl Connection {
         SparkError::Failed { action, failure: Box::new(failure) }
     }
 
-    /// What the server keeps of an error: the whole text, and its causes.
+    /// Fetches the details that the server keeps of an error: its full text and causes.
     async fn error_details(&self, id: &str) -> Option<Failure> {
         let request = proto::FetchErrorDetailsRequest {
             session_id: self.id(),
@@ -193,11 +193,11 @@ pub(super) fn client_type() -> Option<String> {
     Some(concat!("scrutin/", env!("CARGO_PKG_VERSION")).to_owned())
 }
 
-/// A random one, version 4. Spark takes no other text for an id.
+/// A random version 4 UUID. Spark accepts no other form of id.
 pub(super) fn uuid() -> Result<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)
-        .map_err(|error| SparkError::Unusable(format!("the system gives no random numbers: {error}")))?;
+        .map_err(|error| SparkError::Unusable(format!("the system provides no random numbers: {error}")))?;
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     let hex = format!("{:032x}", u128::from_be_bytes(bytes));

@@ -1,4 +1,4 @@
-//! What can go wrong with Spark, as one sentence each.
+//! Errors from Spark, each as one sentence.
 
 use std::error::Error as _;
 use std::fmt;
@@ -10,30 +10,31 @@ use super::proto::{ErrorInfo, FetchErrorDetailsResponse, RpcStatus};
 
 #[derive(Debug, thiserror::Error)]
 pub enum SparkError {
-    /// It cannot be used as asked; the text says why.
+    /// Spark cannot be used as requested; the text says why.
     #[error("{0}")]
     Unusable(String),
-    #[error("cannot reach Spark at {server} ({cause}); see whether its Spark Connect server runs")]
+    #[error("cannot reach Spark at {server} ({cause}); check whether its Spark Connect server is running")]
     Unreachable { server: String, cause: String },
     #[error(
-        "Spark at {server} did not answer within {seconds} s when asked to {action}; see whether it is overloaded or hangs"
+        "Spark at {server} did not answer within {seconds} s when asked to {action}; check whether it is overloaded \
+         or hangs"
     )]
     Silent { server: String, seconds: u64, action: &'static str },
-    #[error("Spark at {server} let nobody in ({cause}); see whether the token is right")]
+    #[error("Spark at {server} denied access ({cause}); check the token")]
     Denied { server: String, cause: String },
-    /// It was released, or the server was started anew. Its queries are stopped; only a new session goes on.
-    #[error("the session with Spark at {server} is gone ({cause})")]
+    /// The session was released, or the server was restarted. Its queries are stopped; open a new session to continue.
+    #[error("the session with Spark at {server} was lost ({cause})")]
     SessionLost { server: String, cause: String },
-    /// Spark has said no.
+    /// Spark reported an error.
     #[error("Spark could not {action}: {failure}")]
     Failed { action: &'static str, failure: Box<Failure> },
-    /// What this client does not understand.
-    #[error("Spark at {server} answered something strange when asked to {action}: {what}")]
+    /// A response that this client does not understand.
+    #[error("Spark at {server} sent an unexpected response when asked to {action}: {what}")]
     Strange { server: String, action: &'static str, what: String },
 }
 
 impl SparkError {
-    /// Spark's own name for what is wrong, as `PARSE_SYNTAX_ERROR`, if it is Spark that said no.
+    /// Spark's error class, such as `PARSE_SYNTAX_ERROR`, if Spark reported the error.
     pub fn class(&self) -> Option<&str> {
         match self {
             SparkError::Failed { failure, .. } => failure.class.as_deref(),
@@ -41,19 +42,19 @@ impl SparkError {
         }
     }
 
-    /// Whether it is worth trying again with a new session.
+    /// Whether a retry with a new session may succeed.
     pub fn is_passing(&self) -> bool {
         matches!(self, SparkError::Unreachable { .. } | SparkError::Silent { .. } | SparkError::SessionLost { .. })
     }
 }
 
-/// What Spark has said is wrong.
+/// An error as Spark reports it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failure {
-    /// Its error class, which may have parts: `TABLE_OR_VIEW_NOT_FOUND`, `INVALID_HANDLE.SESSION_CLOSED`.
+    /// Error class, possibly with a subclass: `TABLE_OR_VIEW_NOT_FOUND`, `INVALID_HANDLE.SESSION_CLOSED`.
     pub class: Option<String>,
     pub sql_state: Option<String>,
-    /// One sentence, with the innermost cause.
+    /// One sentence, including the innermost cause.
     pub message: String,
 }
 
@@ -68,16 +69,16 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
-    /// From a text of Spark's: `[CLASS] What is wrong. SQLSTATE: 42601 (line 1, pos 0)`, and below it the query, a plan
+    /// Parses Spark's message: `[CLASS] What is wrong. SQLSTATE: 42601 (line 1, pos 0)`, followed by the query, a plan
     /// or a stack trace.
     pub(super) fn of_text(text: &str) -> Failure {
-        // A query's failure is about the query first, and at length.
+        // The message of a failed streaming query begins with a lengthy description of the query.
         let text = text.split_once("terminated with exception: ").map_or(text, |(_, cause)| cause);
         let (class, text) = class_and_rest(text);
         let (message, sql_state) = match text.split_once("SQLSTATE: ") {
             Some((before, after)) => {
                 let (state, rest) = after.split_at_checked(5).unwrap_or((after, ""));
-                // Where in the query it is.
+                // The place in the query.
                 let place = rest.lines().next().unwrap_or_default().trim_matches([' ', ';', '(', ')']);
                 let place = if place.starts_with("line ") { format!(" ({place})") } else { String::new() };
                 (format!("{}{place}", sentence(before)), Some(state.to_owned()))
@@ -87,7 +88,7 @@ impl Failure {
         Failure { class: class.map(str::to_owned), sql_state, message }
     }
 
-    /// From the details that the server keeps of an error.
+    /// Builds a failure from the details that the server keeps of an error.
     pub(super) fn of_details(details: &FetchErrorDetailsResponse) -> Option<Failure> {
         let at = |index: Option<i32>| details.errors.get(usize::try_from(index?).ok()?);
         let root = at(details.root_error_idx)?;
@@ -97,7 +98,7 @@ impl Failure {
             failure.sql_state = failure.sql_state.or_else(|| throwable.sql_state.clone());
         }
         let mut last = root;
-        // There are as many as there are; a ring of them would be the server's mistake.
+        // The bound guards against a cycle of causes.
         for _ in 0..details.errors.len() {
             last = at(last.cause_idx).unwrap_or(last);
         }
@@ -109,7 +110,7 @@ impl Failure {
     }
 }
 
-/// Without the class in brackets that it begins with, which may have Java's name for the exception before it.
+/// Splits off the leading class in brackets, which may follow the name of a Java exception.
 fn class_and_rest(text: &str) -> (Option<&str>, &str) {
     let is_exception = |name: &str| name.ends_with("Exception") && !name.contains(char::is_whitespace);
     let text = match text.split_once(": [") {
@@ -126,7 +127,7 @@ fn class_and_rest(text: &str) -> (Option<&str>, &str) {
     }
 }
 
-/// What stands before the first empty line, heading or stack trace, on one line.
+/// The text before the first empty line, heading or stack trace, as one line.
 fn sentence(text: &str) -> String {
     const CHARS_MAX: usize = 600;
     let is_more = |line: &&str| {
@@ -142,25 +143,25 @@ fn sentence(text: &str) -> String {
     all.trim_end_matches(['.', ',', ';', ':', ' ']).to_owned()
 }
 
-/// The class of an error that Spark has sent by gRPC.
+/// The error class in a gRPC status from Spark.
 pub(super) fn class_of(status: &Status) -> Option<String> {
     let said = info_of(status).and_then(|info| info.metadata.get("errorClass").cloned());
     said.or_else(|| class_and_rest(status.message()).0.map(str::to_owned))
 }
 
-/// What Spark says about an error beside its text: its class, and the id to ask for more.
+/// The metadata of an error: its class, and the id to fetch its details.
 pub(super) fn info_of(status: &Status) -> Option<ErrorInfo> {
     let details = RpcStatus::decode(status.details()).ok()?.details;
     let info = details.iter().find(|any| any.type_url.ends_with("/google.rpc.ErrorInfo"))?;
     ErrorInfo::decode(info.value.as_slice()).ok()
 }
 
-/// Whether it is the connection that failed, so that the same may work when asked again.
+/// Whether the connection failed, so that repeating the request may succeed.
 pub(super) fn is_of_connection(status: &Status) -> bool {
     status.code() == Code::Unavailable || (status.details().is_empty() && status.source().is_some())
 }
 
-/// What is at the bottom of an error of the connection.
+/// The innermost cause of a connection error.
 pub(super) fn innermost(status: &Status) -> String {
     let mut source = status.source();
     let mut text = status.message().to_owned();
@@ -177,7 +178,7 @@ mod tests {
     use crate::proto::{ErrorDetails, SparkThrowable};
 
     #[test]
-    fn what_spark_says_becomes_one_sentence() {
+    fn messages_become_one_sentence() {
         let read = |text: &str| Failure::of_text(text);
         let syntax = read(
             "\n[PARSE_SYNTAX_ERROR] Syntax error at or near 'SELEC'. SQLSTATE: 42601 (line 1, pos 0)\n\n== SQL ==\nSELEC 1\n^^^\n",
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_innermost_cause_is_said_too() {
+    fn the_innermost_cause_is_included() {
         let error = |message: &str, cause_idx: Option<i32>, class: Option<&str>| ErrorDetails {
             message: message.into(),
             cause_idx,
@@ -213,7 +214,7 @@ mod tests {
         let mut details = FetchErrorDetailsResponse { root_error_idx: Some(0), errors };
         assert_eq!(Failure::of_details(&details).unwrap().to_string(), "Outer: Inner [OUTER]");
         details.errors[2].cause_idx = Some(0);
-        assert!(Failure::of_details(&details).is_some(), "a ring ends");
+        assert!(Failure::of_details(&details).is_some(), "a cycle ends");
         details.root_error_idx = Some(9);
         assert_eq!(Failure::of_details(&details), None);
     }

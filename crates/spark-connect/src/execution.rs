@@ -1,4 +1,4 @@
-//! One execution, from the plan to its completion, over as many streams of answers as it takes.
+//! One execution, from plan to completion, over as many response streams as it takes.
 //!
 //! Source: the comments of `ReattachOptions`, `ReattachExecuteRequest` and `ReleaseExecuteRequest` in
 //! `spark/connect/base.proto`.
@@ -20,21 +20,21 @@ const INTERRUPT_OPERATION: i32 = 3;
 pub(super) struct Execution<'a> {
     connection: &'a Connection,
     action: &'static str,
-    /// Chosen here, so that the execution can be asked for even if no answer to its start has come.
+    /// Chosen by the client, so that it can reattach even if it received no response to the start.
     id: String,
 }
 
-/// How far it is.
+/// How far an execution is.
 #[derive(Default)]
 struct Progress {
-    /// The last answer that has come.
+    /// The id of the last response received.
     last_response: Option<String>,
     is_complete: bool,
-    /// How often in a row the connection has failed.
+    /// Consecutive connection failures.
     failures: usize,
 }
 
-/// Why a stream of answers broke off.
+/// Why a response stream broke off.
 enum Broken {
     Status(Status),
     Final(SparkError),
@@ -52,7 +52,7 @@ impl From<SparkError> for Broken {
     }
 }
 
-/// Executes a command and gives what is answered.
+/// Executes a command and returns the responses.
 pub(super) async fn execute(
     connection: &Connection,
     action: &'static str,
@@ -70,8 +70,8 @@ impl<'a> Execution<'a> {
         Ok(Execution { connection, action, id: uuid()? })
     }
 
-    /// Executes a plan and passes on each answer, once and in order. What is not done in that time is interrupted.
-    /// Dropped before its end, it goes on at the server, which gives it up after some minutes.
+    /// Executes a plan and passes each response to `on`, once and in order. Interrupts the execution after `within`. If
+    /// the future is dropped early, the execution continues on the server, which abandons it after some minutes.
     pub async fn run(&self, plan: PlanOp, within: Duration, on: impl FnMut(Response)) -> Result<()> {
         let Ok(result) = timeout(within, self.to_completion(plan, on)).await else {
             if self.interrupt().await {
@@ -79,7 +79,7 @@ impl<'a> Execution<'a> {
             }
             return Err(self.connection.silent(self.action, within));
         };
-        // Until then the server keeps the answers. If the session is gone, so are they.
+        // The server keeps the responses until they are released. If the session is gone, so are they.
         if !result.as_ref().is_err_and(SparkError::is_passing) {
             self.release().await;
         }
@@ -99,16 +99,16 @@ impl<'a> Execution<'a> {
             reattach = true;
             match ended {
                 Ok(()) if progress.is_complete => return Ok(()),
-                // The server's limit for a stream, or for its size.
+                // The stream reached the server's limit for its duration or size.
                 Ok(()) => {}
                 Err(Broken::Final(error)) => return Err(error),
                 Err(Broken::Status(status)) => {
                     let class = class_of(&status).unwrap_or_default();
                     let is_unknown =
                         ["INVALID_HANDLE.OPERATION_NOT_FOUND", "INVALID_HANDLE.SESSION_NOT_FOUND"].contains(&&*class);
-                    // The plan has not reached the server, or not this one.
+                    // The plan did not reach this server.
                     let is_lost = is_unknown && progress.last_response.is_none();
-                    // The server took another stream of ours for the newer one.
+                    // The server considers another of our streams to be the newer one.
                     let is_preempted = class == "INVALID_CURSOR.DISCONNECTED";
                     let delay = BACKOFF.get(progress.failures);
                     progress.failures += 1;
@@ -124,7 +124,7 @@ impl<'a> Execution<'a> {
         }
     }
 
-    /// Reads one stream of answers to its end.
+    /// Reads one response stream to its end.
     async fn read<R: proto::Streamed>(
         &self,
         request: R,
@@ -142,15 +142,15 @@ impl<'a> Execution<'a> {
                     break;
                 }
                 Some(response) => on(response),
-                // The schema, metrics, or how far it is.
+                // The schema, metrics or progress.
                 None => {}
             }
         }
         Ok(())
     }
 
-    /// An execution may be silent for long, and so is a server that is dead. Now and then asks for something that is
-    /// answered at once.
+    /// Waits for a future while probing the server: an execution may be silent for a long time, but so is a dead
+    /// server.
     async fn patiently<T>(&self, future: impl Future<Output = T>) -> Result<T> {
         let mut future = pin!(future);
         loop {
@@ -185,7 +185,7 @@ impl<'a> Execution<'a> {
         }
     }
 
-    /// If it cannot be, the server gives the execution up by itself after some minutes.
+    /// Releases the execution. On failure, the server abandons it by itself after some minutes.
     async fn release(&self) {
         let request = proto::ReleaseExecuteRequest {
             session_id: self.connection.id(),
@@ -198,7 +198,7 @@ impl<'a> Execution<'a> {
         let _ = timeout(self.connection.settings().quiet, self.connection.rpc().unary(request)).await;
     }
 
-    /// Says whether the server has answered.
+    /// Interrupts the execution. Returns whether the server answered.
     async fn interrupt(&self) -> bool {
         let request = self.connection.interrupt_request(INTERRUPT_OPERATION, Some(self.id.clone()));
         timeout(self.connection.settings().quiet, self.connection.rpc().unary(request)).await.is_ok_and(|it| it.is_ok())

@@ -1,4 +1,4 @@
-//! Drives Apache Spark, 4.2 or newer, over Spark Connect: sessions, SQL, and Structured Streaming. Knows nothing of votes.
+//! Drives Apache Spark 4.2 or newer over Spark Connect: sessions, SQL and Structured Streaming. Knows nothing of votes.
 //!
 //! ```text
 //! let address: SparkAddress = "sc://localhost:15002".parse()?;
@@ -11,22 +11,23 @@
 //! session.close().await?;
 //! ```
 //!
-//! Spark Connect is gRPC. A client sends a plan: SQL as text, or a tree of messages, of which those that are needed here
-//! are in `proto`. What is not obvious about it:
+//! Spark Connect uses gRPC. A client sends a plan, either SQL text or a tree of messages; `proto` has the messages
+//! needed here. Some behaviour is not obvious:
 //!
-//! - **A stream of answers that ends is not the end.** The server ends each after two minutes, and connections break.
-//!   An execution is done when `ResultComplete` has come; until then the client reattaches to it (`execution`).
-//! - **A session is its queries' life.** When it is released, or nobody has asked anything in it for an hour (a setting
-//!   of the server's), its queries are stopped. So whoever has a query running asks for its status now and then.
-//!   No session sees another one's queries.
-//! - **What lives on is the checkpoint.** A query that is started on the checkpoint of another takes over from it, also
-//!   of one that still runs elsewhere.
-//! - **A server that was restarted knows no session**, and a session that was released cannot be had again: that is
-//!   [`SparkError::SessionLost`], and the remedy is to open a new one.
-//! - **A dead server is silent.** Every call has a deadline; and while an execution says nothing, the server is asked
-//!   for something else now and then.
+//! - **The end of a response stream is not the end of the execution.** The server ends each stream after two minutes,
+//!   and connections break. An execution is done once `ResultComplete` arrives; until then the client reattaches to it
+//!   (`execution`).
+//! - **Queries end with their session.** When a session is released, or receives no request for an hour (a server
+//!   setting), its queries are stopped. So a client with a running query must ask for its status now and then. A
+//!   session does not see another session's queries.
+//! - **The checkpoint outlives the query.** A query started on the checkpoint of another takes over from it, even if
+//!   the other still runs elsewhere.
+//! - **Restarting the server loses all sessions**, and a released session cannot be reopened. Both appear as
+//!   [`SparkError::SessionLost`]; the remedy is to open a new session.
+//! - **A dead server is silent.** Every call has a deadline, and while an execution is silent, the server is probed
+//!   with another request now and then.
 //!
-//! Rows of results are Arrow and are not read here: what a query has to say goes into its sink.
+//! Result rows are in Arrow format and are not read here: queries write their results to a sink.
 
 mod address;
 mod connection;

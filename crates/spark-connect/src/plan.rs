@@ -1,27 +1,28 @@
-//! What is asked of Spark: what to read, and what to do with it for ever.
+//! Builders for the plans sent to Spark: what to read, and what to do with it.
 
 use std::time::Duration;
 
 use super::proto;
 
-/// A table that Spark is to make, of rows that are there or that come.
+/// A table for Spark to compute, from existing rows or from a stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Relation(pub(super) proto::Relation);
 
 impl Relation {
-    /// A query.
+    /// The result of an SQL query.
     pub fn sql(query: impl Into<String>) -> Relation {
         Relation::of(proto::RelType::Sql(proto::Sql { query: query.into() }))
     }
 
-    /// What comes from a source, as `kafka` or `rate`, with its options.
+    /// A stream from a source, such as `kafka` or `rate`, with options.
     pub fn stream<'a>(format: &str, options: impl IntoIterator<Item = (&'a str, &'a str)>) -> Relation {
         let options = options.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         let source = proto::DataSource { format: Some(format.to_owned()), schema: None, options };
         Relation::of(proto::RelType::Read(proto::Read { data_source: Some(source), is_streaming: true }))
     }
 
-    /// With these columns, as `a INT, b STRING`: of a [`Relation::stream`] whose source does not know its own.
+    /// Sets the columns, as DDL such as `a INT, b STRING`, of a [`Relation::stream`] whose source does not define its
+    /// own.
     #[must_use]
     pub fn with_schema(mut self, ddl: &str) -> Relation {
         if let Some(proto::RelType::Read(proto::Read { data_source: Some(source), .. })) = &mut self.0.rel_type {
@@ -30,7 +31,8 @@ impl Relation {
         self
     }
 
-    /// The first row of each value of these columns, for ever: of a stream, Spark keeps all values that it has seen.
+    /// Keeps the first row for each value of these columns. For a stream, Spark keeps every value it has seen, for
+    /// ever.
     #[must_use]
     pub fn deduplicated(self, columns: &[&str]) -> Relation {
         Relation::of(proto::RelType::Deduplicate(Box::new(proto::Deduplicate {
@@ -39,8 +41,8 @@ impl Relation {
         })))
     }
 
-    /// With aggregates over the rows that pass through, as `count(*) AS n`, which change nothing of them: each batch of a
-    /// stream has its own in [`QueryProgress::observed_metrics`](super::QueryProgress), by this name.
+    /// Observes aggregates, such as `count(*) AS n`, over the rows passing through, without changing the rows. Each
+    /// batch of a stream has its values in [`QueryProgress::observed_metrics`](super::QueryProgress), under this name.
     #[must_use]
     pub fn observed(self, name: &str, aggregates: &[&str]) -> Relation {
         let expression = |sql: &&str| {
@@ -59,36 +61,36 @@ impl Relation {
     }
 }
 
-/// Which rows go to the sink with a batch.
+/// Which rows each batch writes to the sink.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OutputMode {
-    /// New rows, which will not change.
+    /// New rows, which will not change later.
     #[default]
     Append,
-    /// Those that are new or have changed.
+    /// New and changed rows.
     Update,
-    /// All.
+    /// All rows.
     Complete,
 }
 
-/// When there is a batch.
+/// When to process a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Trigger {
-    /// As soon as the one before is done and something has come.
+    /// As soon as the previous batch is done and there is data.
     #[default]
     AsSoonAsPossible,
-    /// At most once in that time.
+    /// At most once per interval.
     Every(Duration),
-    /// Until all is done that is there at the start; then the query ends.
+    /// Processes everything available at the start; then the query ends.
     AvailableNow,
 }
 
-/// A streaming query that is to be started: see [`Session::start`](super::Session::start).
+/// A streaming query to start with [`Session::start`](super::Session::start).
 #[derive(Clone, Debug, PartialEq)]
 pub struct StreamWrite(pub(super) proto::WriteStreamOperationStart);
 
 impl StreamWrite {
-    /// All of a relation into a sink, as `kafka` or `noop`.
+    /// Writes a relation to a sink, such as `kafka` or `noop`.
     pub fn new(format: &str, input: Relation) -> StreamWrite {
         let write = proto::WriteStreamOperationStart {
             input: Some(input.0),
@@ -99,21 +101,21 @@ impl StreamWrite {
         StreamWrite(write)
     }
 
-    /// Of the sink.
+    /// Sets an option of the sink.
     #[must_use]
     pub fn option(mut self, key: &str, value: &str) -> StreamWrite {
         self.0.options.insert(key.to_owned(), value.to_owned());
         self
     }
 
-    /// The folder, of the server's or of a store that all of Spark reaches, that says how far the query is, and holds
-    /// what it has to remember. A query goes on from there; without one it begins anew each time.
+    /// Sets the folder, on the server or in a store that all of Spark can access, that holds the query's progress and
+    /// state. A query resumes from its checkpoint; without one it starts over each time.
     #[must_use]
     pub fn checkpoint(self, folder: &str) -> StreamWrite {
         self.option("checkpointLocation", folder)
     }
 
-    /// By which people know the query.
+    /// Sets the name that identifies the query to people.
     #[must_use]
     pub fn name(mut self, name: &str) -> StreamWrite {
         self.0.query_name = name.to_owned();

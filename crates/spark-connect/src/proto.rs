@@ -1,12 +1,12 @@
-//! The messages of Spark Connect that are needed here, with the fields that are needed of them.
+//! The Spark Connect messages and fields needed here.
 //!
-//! Names and numbers are those of Spark 4.2's `spark/connect/base.proto`, `commands.proto`, `relations.proto`, and, for
-//! errors, of `google/rpc/status.proto` and `error_details.proto`. They are declared by hand, so that a build needs no
-//! `protoc`. Fields that are not declared are passed over when a message is read.
+//! Names and numbers are those of Spark 4.2's `spark/connect/base.proto`, `commands.proto` and `relations.proto`, and
+//! for errors, of `google/rpc/status.proto` and `error_details.proto`. They are declared by hand, so that the build
+//! does not need `protoc`. Undeclared fields are ignored when a message is decoded.
 
 use std::collections::BTreeMap;
 
-/// A call with one answer.
+/// A call with one response.
 pub trait Unary: prost::Message + Default + Clone + 'static {
     /// Service and method.
     const PATH: &'static str;
@@ -54,7 +54,7 @@ pub enum Analyze {
     SparkVersion(Empty),
 }
 
-/// Any message of which only that it is there counts.
+/// Any message whose presence is all that matters.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Empty {}
 
@@ -416,10 +416,10 @@ pub struct WriteStreamOperationStartResult {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct StreamingQueryInstanceId {
-    /// Of the checkpoint.
+    /// The query's id, stored in its checkpoint.
     #[prost(string, tag = "1")]
     pub id: String,
-    /// Of this start of it.
+    /// The id of this run of the query.
     #[prost(string, tag = "2")]
     pub run_id: String,
 }
@@ -618,7 +618,7 @@ pub struct ExpressionString {
     pub expression: String,
 }
 
-// == google.rpc: what is said about an error beside its text
+// == google.rpc: error details
 
 /// `google.rpc.Status`
 #[derive(Clone, PartialEq, prost::Message)]

@@ -1,4 +1,4 @@
-//! A streaming query that was started.
+//! A started streaming query.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::execution::execute;
 use super::proto::{self, CommandType, QueryCommand, QueryResult, Response};
 use super::{Failure, Result};
 
-/// A streaming query. Dropped, it goes on; see [`Session::close`](super::Session::close).
+/// A streaming query. It keeps running when this handle is dropped; see [`Session::close`](super::Session::close).
 #[derive(Clone)]
 pub struct StreamingQuery {
     connection: Arc<Connection>,
@@ -19,25 +19,25 @@ pub struct StreamingQuery {
     name: String,
 }
 
-/// What a query does at the moment.
+/// What a query is currently doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueryStatus {
-    /// In Spark's words, as `Waiting for data to arrive`.
+    /// Spark's text, such as `Waiting for data to arrive`.
     pub message: String,
     pub is_active: bool,
     pub is_data_available: bool,
-    /// A batch is being worked on.
+    /// Whether a batch is being processed.
     pub is_trigger_active: bool,
 }
 
-/// What one batch has done. Source: `StreamingQueryProgress` of Spark, as JSON.
+/// The progress of one batch. Source: the JSON form of Spark's `StreamingQueryProgress`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QueryProgress {
     pub batch_id: i64,
-    /// When it began: `2027-04-11T08:31:12.345Z`.
+    /// When the batch began: `2027-04-11T08:31:12.345Z`.
     pub timestamp: String,
-    /// Milliseconds that its parts have taken; `triggerExecution` is all of it.
+    /// Milliseconds taken by each step; `triggerExecution` is the total.
     #[serde(default)]
     pub duration_ms: std::collections::BTreeMap<String, i64>,
     #[serde(default)]
@@ -46,12 +46,12 @@ pub struct QueryProgress {
     pub sources: Vec<SourceProgress>,
     #[serde(default)]
     pub sink: SinkProgress,
-    /// By the name of what is [`observed`](super::Relation::observed).
+    /// By the name passed to [`observed`](super::Relation::observed).
     #[serde(default)]
     pub observed_metrics: std::collections::BTreeMap<String, Observed>,
 }
 
-/// Aggregates over a batch. Spark Connect sends a row of them with its schema.
+/// Aggregates over a batch. Spark Connect sends them as a row with its schema.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Observed {
     schema: Schema,
@@ -69,7 +69,7 @@ struct Field {
 }
 
 impl Observed {
-    /// The value of an aggregate; null, as SQL has it, where the batch was empty.
+    /// The value of an aggregate; null as in SQL if the batch was empty.
     pub fn get(&self, name: &str) -> Option<&Value> {
         let at = self.schema.fields.iter().position(|field| field.name == name)?;
         self.values.get(at)
@@ -77,13 +77,13 @@ impl Observed {
 }
 
 impl QueryProgress {
-    /// From all sources together.
+    /// Input rows from all sources.
     pub fn num_input_rows(&self) -> u64 {
         self.sources.iter().map(|source| source.num_input_rows).sum()
     }
 }
 
-/// What a query remembers.
+/// The state of one of a query's operators.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct StateProgress {
@@ -93,7 +93,7 @@ pub struct StateProgress {
     pub memory_used_bytes: i64,
 }
 
-/// Where a query is in a source. Offsets are of the source's own form.
+/// A query's progress in a source. Offsets are in the source's own format.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SourceProgress {
@@ -108,7 +108,7 @@ pub struct SourceProgress {
 #[serde(rename_all = "camelCase", default)]
 pub struct SinkProgress {
     pub description: String,
-    /// -1 where the sink does not say it.
+    /// -1 if the sink does not report it.
     pub num_output_rows: i64,
 }
 
@@ -121,24 +121,28 @@ impl StreamingQuery {
         StreamingQuery { connection: Arc::clone(connection), instance, name }
     }
 
-    /// Of the query as its checkpoint has it: the same after a start anew.
+    /// The query's id, stored in its checkpoint: it stays the same across restarts.
     pub fn id(&self) -> &str {
         &self.instance.id
     }
 
-    /// Of this start of it.
+    /// The id of this run of the query.
     pub fn run_id(&self) -> &str {
         &self.instance.run_id
     }
 
-    /// Empty if it was given none.
+    /// Empty if the query has no name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Asked again and again, it also keeps the session alive.
+    /// The query's status. Asking for it regularly also keeps the session alive.
+    ///
+    /// # Errors
+    ///
+    /// If the call fails or the session is lost.
     pub async fn status(&self) -> Result<QueryStatus> {
-        let action = "say how a streaming query is";
+        let action = "report the status of a streaming query";
         match self.ask(action, QueryCommand::Status(true), self.connection.settings().answer).await? {
             Some(QueryResult::Status(it)) => Ok(QueryStatus {
                 message: it.status_message,
@@ -151,17 +155,25 @@ impl StreamingQuery {
     }
 
     /// The last batch; none before the first.
+    ///
+    /// # Errors
+    ///
+    /// If the call fails or the session is lost.
     pub async fn last_progress(&self) -> Result<Option<QueryProgress>> {
         Ok(self.progress(QueryCommand::LastProgress(true)).await?.pop())
     }
 
-    /// The last batches, the oldest first: a hundred of them, unless the server is set to keep more.
+    /// The last batches, oldest first: up to a hundred, unless the server is configured to keep another number.
+    ///
+    /// # Errors
+    ///
+    /// If the call fails or the session is lost.
     pub async fn recent_progress(&self) -> Result<Vec<QueryProgress>> {
         self.progress(QueryCommand::RecentProgress(true)).await
     }
 
     async fn progress(&self, command: QueryCommand) -> Result<Vec<QueryProgress>> {
-        let action = "say how far a streaming query is";
+        let action = "report the progress of a streaming query";
         let Some(QueryResult::RecentProgress(it)) =
             self.ask(action, command, self.connection.settings().answer).await?
         else {
@@ -173,31 +185,35 @@ impl StreamingQuery {
         it.recent_progress_json.iter().map(parse).collect()
     }
 
-    /// What has ended it; none if nothing has or it was stopped.
+    /// The error that ended the query; none if it is running or was stopped.
+    ///
+    /// # Errors
+    ///
+    /// If the call fails or the session is lost.
     pub async fn failure(&self) -> Result<Option<Failure>> {
-        let action = "say why a streaming query has ended";
+        let action = "report why a streaming query ended";
         match self.ask(action, QueryCommand::Exception(true), self.connection.settings().answer).await? {
             Some(QueryResult::Exception(proto::ExceptionResult { exception_message: Some(text), error_class })) => {
                 let failure = Failure::of_text(&text);
                 Ok(Some(Failure { class: failure.class.or(error_class), ..failure }))
             }
-            // Nothing is said where there is nothing to say.
+            // Spark sends nothing if there was no error.
             Some(QueryResult::Exception(_)) | None => Ok(None),
             Some(_) => Err(self.connection.strange(action, "something else")),
         }
     }
 
-    /// Waits until all that is in the sources now has gone through it.
+    /// Waits until the query has processed everything now in its sources.
     ///
     /// # Errors
     ///
-    /// If the query fails, and if it takes longer than that.
+    /// If the query fails, or if this takes longer than `within`.
     pub async fn process_all_available(&self, within: Duration) -> Result<()> {
         self.ask("process all that is available", QueryCommand::ProcessAllAvailable(true), within).await?;
         Ok(())
     }
 
-    /// Waits for the query's end, for at most about that long; says whether it has ended.
+    /// Waits up to about this long for the query to end. Returns whether it has.
     ///
     /// # Errors
     ///
@@ -208,11 +224,15 @@ impl StreamingQuery {
         let command = QueryCommand::AwaitTermination(proto::AwaitTermination { timeout_ms });
         match self.ask(action, command, time.saturating_add(self.connection.settings().answer)).await? {
             Some(QueryResult::AwaitTermination(it)) => Ok(it.terminated),
-            _ => Err(self.connection.strange(action, "not whether it has")),
+            _ => Err(self.connection.strange(action, "no answer")),
         }
     }
 
-    /// Ends it. What its last batch had begun is done again by whoever goes on from its checkpoint.
+    /// Stops the query. The next query on its checkpoint repeats an unfinished batch.
+    ///
+    /// # Errors
+    ///
+    /// If the call fails or the session is lost.
     pub async fn stop(&self) -> Result<()> {
         self.ask("stop a streaming query", QueryCommand::Stop(true), self.connection.settings().command).await?;
         Ok(())
@@ -233,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn progress_is_read_also_where_little_is_said() {
+    fn progress_is_read_with_fields_missing() {
         let json = r#"{"id":"a","batchId":7,"timestamp":"2027-04-11T08:31:12.345Z","durationMs":{"triggerExecution":5},"stateOperators":[{"operatorName":"dedupe",
             "numRowsTotal":4,"memoryUsedBytes":9}],"sources":[{"description":"KafkaV2[Subscribe[votes]]",
             "startOffset":{"votes":{"0":1}},"endOffset":null,"numInputRows":3}],"sink":{"description":"noop","numOutputRows":-1}}"#;

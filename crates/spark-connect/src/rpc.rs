@@ -1,4 +1,4 @@
-//! The connection to a server: gRPC calls and what each carries.
+//! The gRPC channel to a server, and the calls over it.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::proto::{ExecutePlanResponse, Streamed, Unary};
 use super::{Result, SparkAddress, SparkError, SparkSettings};
 
 const CONNECT_SECONDS: u64 = 5;
-/// Spark's own clients take as much; a batch of rows is 4 MiB at most.
+/// The limit of Spark's own clients. A batch of rows is at most 4 MiB.
 const ANSWER_BYTES_MAX: usize = 128 << 20;
 
 #[derive(Clone)]
@@ -23,7 +23,7 @@ pub(super) struct Rpc {
 }
 
 impl Rpc {
-    /// Connects at the first call, and again when the connection breaks.
+    /// Connects on the first call, and reconnects when the connection breaks.
     pub fn new(address: &SparkAddress, settings: &SparkSettings) -> Result<Rpc> {
         let bad = |error: &dyn std::error::Error| SparkError::Unusable(format!("{address} cannot be used: {error}"));
         let scheme = if address.use_ssl { "https" } else { "http" };
@@ -88,7 +88,6 @@ fn with_tls(endpoint: Endpoint, address: &SparkAddress, settings: &SparkSettings
 
 #[cfg(not(feature = "tls"))]
 fn with_tls(_: Endpoint, address: &SparkAddress, _: &SparkSettings) -> Result<Endpoint> {
-    let text =
-        format!("{address} is to be used with TLS, and this program is built without: build it with --features tls");
+    let text = format!("{address} requires TLS, but this program was built without it; build it with --features tls");
     Err(SparkError::Unusable(text))
 }

@@ -11,35 +11,47 @@ use super::{Relation, Result, SparkAddress, StreamWrite};
 
 /// `INTERRUPT_TYPE_ALL`
 const INTERRUPT_ALL: i32 = 1;
-/// A session. Cloned, it is the same one.
+/// A session. Clones share the same session.
 #[derive(Clone)]
 pub struct Session(Arc<Connection>);
 
 impl Session {
-    /// Opens a new session, and sees to it that the server answers.
+    /// Opens a new session and checks that the server answers.
     ///
     /// # Errors
     ///
-    /// If nobody answers there, or the token is refused.
+    /// If the server does not answer or rejects the token.
     pub async fn open(address: &SparkAddress, settings: &SparkSettings) -> Result<Session> {
         let session = Session(Arc::new(Connection::new(address, settings)?));
         session.version().await?;
         Ok(session)
     }
 
-    /// Spark's version, as `4.2.0`.
+    /// Spark's version, such as `4.2.0`.
+    ///
+    /// # Errors
+    ///
+    /// If the call fails.
     pub async fn version(&self) -> Result<String> {
         self.0.version().await
     }
 
     /// Changes a setting of this session.
+    ///
+    /// # Errors
+    ///
+    /// If the call fails or the setting cannot be changed.
     pub async fn set(&self, key: &str, value: &str) -> Result<()> {
         let pair = proto::KeyValue { key: key.to_owned(), value: Some(value.to_owned()) };
         self.config("change a setting", proto::ConfigOp::Set(proto::ConfigSet { pairs: vec![pair] })).await?;
         Ok(())
     }
 
-    /// A setting as it holds in this session; none if it has no value.
+    /// The value of a setting in this session; none if it has no value.
+    ///
+    /// # Errors
+    ///
+    /// If the call fails.
     pub async fn get(&self, key: &str) -> Result<Option<String>> {
         let get = proto::ConfigGetOption { keys: vec![key.to_owned()] };
         let pairs = self.config("read a setting", proto::ConfigOp::GetOption(get)).await?;
@@ -57,14 +69,22 @@ impl Session {
         Ok(self.0.call(action, request).await?.pairs)
     }
 
-    /// Executes an SQL command, such as CREATE and INSERT. Of a query it only sees whether it makes sense.
+    /// Executes an SQL command, such as CREATE or INSERT. A query is only analysed, not run.
+    ///
+    /// # Errors
+    ///
+    /// If Spark rejects the SQL or the call fails.
     pub async fn sql(&self, text: &str) -> Result<()> {
         let command = proto::SqlCommand { input: Some(Relation::sql(text).0) };
         execute(&self.0, "execute SQL", CommandType::Sql(command), self.0.settings().command).await?;
         Ok(())
     }
 
-    /// Runs a query to its end and gives the number of its rows.
+    /// Runs a query to its end and returns the number of rows.
+    ///
+    /// # Errors
+    ///
+    /// If the query fails or takes longer than `within`.
     pub async fn run(&self, relation: Relation, within: Duration) -> Result<u64> {
         let mut rows = 0;
         let count = |response| {
@@ -76,7 +96,11 @@ impl Session {
         Ok(rows)
     }
 
-    /// Gives a relation a name for this session's SQL; another one that has the name loses it.
+    /// Names a relation for this session's SQL, replacing any view of that name.
+    ///
+    /// # Errors
+    ///
+    /// If Spark rejects the relation or the call fails.
     pub async fn create_view(&self, name: &str, relation: Relation) -> Result<()> {
         let command =
             proto::CreateDataFrameViewCommand { input: Some(relation.0), name: name.to_owned(), replace: true };
@@ -84,7 +108,11 @@ impl Session {
         Ok(())
     }
 
-    /// Starts a streaming query. If one runs on the same checkpoint, in whatever session, it is stopped.
+    /// Starts a streaming query. A query running on the same checkpoint, in any session, is stopped.
+    ///
+    /// # Errors
+    ///
+    /// If Spark rejects the query or the call fails.
     pub async fn start(&self, write: StreamWrite) -> Result<StreamingQuery> {
         let action = "start a streaming query";
         let responses = execute(&self.0, action, CommandType::StartStream(write.0), self.0.settings().command).await?;
@@ -97,7 +125,11 @@ impl Session {
         started.ok_or_else(|| self.0.strange(action, "no query"))
     }
 
-    /// The streaming queries that run in this session.
+    /// The streaming queries running in this session.
+    ///
+    /// # Errors
+    ///
+    /// If the call fails.
     pub async fn queries(&self) -> Result<Vec<StreamingQuery>> {
         let action = "list the streaming queries";
         let command = CommandType::Queries(proto::StreamingQueryManagerCommand { active: Some(true) });
@@ -112,14 +144,21 @@ impl Session {
         Ok(active.into_iter().filter_map(query).collect())
     }
 
-    /// Breaks off whatever is being executed in this session. Streaming queries are not: they are stopped.
+    /// Interrupts everything executing in this session, except streaming queries, which have to be stopped.
+    ///
+    /// # Errors
+    ///
+    /// If the call fails.
     pub async fn interrupt(&self) -> Result<()> {
-        self.0.call("interrupt what it does", self.0.interrupt_request(INTERRUPT_ALL, None)).await?;
+        self.0.call("interrupt its executions", self.0.interrupt_request(INTERRUPT_ALL, None)).await?;
         Ok(())
     }
 
-    /// Ends the session: its queries are stopped, and it can do nothing more. One that is not closed goes on until it
-    /// is too old for the server.
+    /// Ends the session and stops its queries. A session that is not closed lives on until the server's timeout.
+    ///
+    /// # Errors
+    ///
+    /// If the call fails.
     pub async fn close(self) -> Result<()> {
         let request = proto::ReleaseSessionRequest {
             session_id: self.0.id(),

@@ -1,13 +1,14 @@
-//! Has Spark count the log, and brings what it has counted into PostgreSQL.
+//! Runs the count on Spark and writes its totals to PostgreSQL.
 //!
 //! ```text
-//! log ─▶ Spark's streaming query ─▶ topic of the tallies ─▶ totals, batch by batch ─▶ PostgreSQL
-//!        (state in its checkpoint)   (the last of each total)   (one transaction)
+//! log ─▶ Spark's streaming query ─▶ tallies topic ─▶ totals, batch by batch ─▶ PostgreSQL
+//!        (state in its checkpoint)   (last of each total)   (one transaction)
 //! ```
 //!
-//! Spark reads, judges, remembers who has voted and sums up. This process starts its query, asks it how it is, which keeps
-//! it alive, and starts it again on the same checkpoint when it has ended by itself, or Spark is another one. Whatever it
-//! has not brought into PostgreSQL it finds in the topic when it starts.
+//! Spark reads and judges the votes, keeps track of who has voted, and computes the totals. This process starts Spark's
+//! query and polls its status, which keeps the query alive. If the query ends by itself or Spark restarts, the process
+//! starts the query again on the same checkpoint. Totals not yet in PostgreSQL are found in the topic at the next
+//! start.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -36,27 +37,27 @@ use super::SparkCountError;
 use super::job::{self, Job};
 use super::tallies::Tallies;
 
-/// A part of the program as [`Telemetry`] knows it.
+/// The name of this part in [`Telemetry`].
 pub const SPARK: &str = "spark";
 
-/// How often the query is asked how it is.
+/// How often the query's status is polled.
 const POLL: Duration = Duration::from_millis(200);
 
-/// How long the log may take to show what is at an offset.
+/// How long reading the log at an offset may take.
 const LOOK_WAIT: Duration = Duration::from_secs(30);
 
-/// Between two tries to go on, longer each time.
+/// Delays between retries, doubling from first to max.
 const WAIT_FIRST: Duration = Duration::from_millis(500);
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// A query that ends by itself so often without having done a batch is not started again.
+/// A query that ends by itself this often without finishing a batch is not restarted.
 const FAILURES_MAX: u32 = 5;
 
-/// What Spark must do as it does here, whatever the server is set to.
+/// Settings that the count relies on, whatever the server's configuration.
 const SETTINGS: [(&str, &str); 4] = [
     ("spark.sql.ansi.enabled", "true"),
     ("spark.sql.session.timeZone", "UTC"),
-    // The other one keeps all state in the heap.
+    // The default provider keeps all state on the heap.
     (
         "spark.sql.streaming.stateStore.providerClass",
         "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider",
@@ -64,37 +65,41 @@ const SETTINGS: [(&str, &str); 4] = [
     ("spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled", "true"),
 ];
 
-/// What Spark is to count, and how.
+/// What Spark counts, and how.
 #[derive(Clone, Debug)]
 pub struct SparkCountOptions {
-    /// The name under which the count stands in the tables.
+    /// The counter's name in the tables.
     pub counter: String,
     pub address: SparkAddress,
-    /// The folder, of Spark's, that says how far the query is and who has voted.
+    /// Spark's folder for the query's progress and state, including who has voted.
     pub checkpoint: String,
-    /// The topic, beside the log's, that the totals go to.
+    /// The topic for the totals, on the log's brokers.
     pub tallies: String,
-    /// In a batch, at most: a backlog in one would be more than any memory holds.
+    /// The maximum number of votes per batch. A whole backlog in one batch would exceed any memory.
     pub batch_votes: u64,
-    /// By which Spark's own clients of Kafka reach the log, beside its address, by Kafka's names.
+    /// Further settings of Spark's own Kafka clients for reaching the log, by Kafka's names.
     pub kafka: BTreeMap<String, String>,
-    /// Settings of Spark's for the session.
+    /// Spark settings for the session.
     pub settings: Vec<(String, String)>,
-    /// Stop once all that is in the log at the start is counted.
+    /// Stop once everything in the log at the start has been counted.
     pub drain: bool,
 }
 
-/// How Spark is doing, for whoever shows it.
+/// Spark's progress, for display.
 #[derive(Debug, Default)]
 pub struct SparkProgress {
-    /// What the last batch has taken, in milliseconds.
+    /// Duration of the last batch, in milliseconds.
     pub batch_ms: AtomicU64,
-    /// What is remembered: voters who have voted, rejected votes, and totals.
+    /// Rows of state: voters who have voted, rejected votes, and totals.
     pub state_rows: AtomicU64,
     pub state_bytes: AtomicU64,
 }
 
-/// Counts until asked to stop, or until the log is drained. What Spark has done by then is committed before it returns.
+/// Counts until asked to stop, or until the log is drained. Commits what Spark has finished before it returns.
+///
+/// # Errors
+///
+/// If the count cannot start, cannot continue even after retries, or another process has taken over the counter.
 pub async fn count(
     log: KafkaLog,
     database: Database,
@@ -146,7 +151,8 @@ pub async fn count(
     driver.run().await
 }
 
-/// Tells this count's totals from those of every other: who counts the same log by the same rules comes to the same.
+/// The id that marks this count's totals. Counts of the same log by the same rules share an id, as their totals are
+/// equal.
 fn count_id(log: &KafkaLog, elections: &[Election]) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(log.id().as_bytes());
@@ -167,19 +173,19 @@ struct Driver {
     spark: Arc<SparkProgress>,
     stop: Arc<Stop>,
     ends: Arc<EndOffsets>,
-    /// Where the partitions stand in the tables, and by which number they are this process's.
+    /// The partitions' positions in the tables, with the epochs under which this process holds them.
     positions: BTreeMap<u32, Position>,
-    /// None while a thread reads it.
+    /// None while a thread reads them.
     tallies: Option<Tallies>,
-    /// Offsets of the log behind the last batch that is known to be done.
+    /// The log's offsets after the last batch known to be finished.
     done: BTreeMap<u32, u64>,
     session: Option<TotalsSession>,
-    /// The last batch with votes that the query has told of.
+    /// The last batch with votes that the query has reported.
     seen: Option<i64>,
-    /// Of the batches since the last commit, when their records were appended: see [`job::appended`].
+    /// Append times of the records in batches since the last commit; see [`job::appended`].
     appended: Vec<(i64, u64)>,
     clock: Clock,
-    /// How often in a row the query has ended by itself.
+    /// How many times in a row the query has ended by itself.
     failures: u32,
 }
 
@@ -212,7 +218,8 @@ impl Driver {
         }
     }
 
-    /// Whether a query that has ended by itself may go on: what it needs may be back, or has to be found out.
+    /// Whether to restart a query that has ended by itself. The cause may have passed; after enough failures we give
+    /// up.
     fn may_start_again(&mut self, error: &SparkError) -> bool {
         if self.seen.is_some() {
             self.failures = 0;
@@ -221,9 +228,9 @@ impl Driver {
         matches!(error, SparkError::Failed { action: QUERY, .. }) && self.failures < FAILURES_MAX
     }
 
-    /// Has Spark count, in a session of its own, until a stop or the end.
+    /// Runs the query in a new session until a stop or its end.
     async fn follow(&mut self) -> Result<(), SparkCountError> {
-        // Whoever has taken over has started the query in a session of their own: it must not be taken back.
+        // A process that took over has started the query in its own session; we must not take it back.
         self.check_tables().await?;
         self.telemetry.set_ready(POSTGRESQL);
         let session = Session::open(&self.options.address, &SparkSettings::default()).await?;
@@ -235,13 +242,13 @@ impl Driver {
         followed
     }
 
-    /// Looks at what the database holds, which may be another server than before.
+    /// Checks the positions in the database, which may be a different server than before.
     async fn check_tables(&mut self) -> Result<(), SparkCountError> {
         let client = self.database.connect(Role::Counter).await?;
         if !positions::check_taken(&client, &self.options.counter, &self.positions).await? {
             tracing::warn!(
-                "the database has lost commits of `{}`, as when a standby takes over that had not received them; all totals \
-                 are committed once more",
+                "the database has lost commits of `{}`, for example because a standby took over before receiving them; \
+                 all totals will be committed again",
                 self.options.counter
             );
             self.tallies_mut().totals.commit_again();
@@ -283,28 +290,28 @@ impl Driver {
         session.start(write).await
     }
 
-    /// Asks the query how it is, and commits what it has done, until a stop or its end.
+    /// Polls the query and commits its finished batches, until a stop or its end.
     async fn watch(&mut self, query: &StreamingQuery) -> Result<(), SparkCountError> {
         let mut before: Option<Look> = None;
         let (mut stopping_at, mut whole_after) = (None, None);
         loop {
             let look = Look::at(query, self.seen).await?;
             self.telemetry.set_ready(SPARK);
-            // Without a vote nothing else would show that the server is gone.
+            // Without new votes, nothing else would reveal that the server is gone.
             if self.session.as_ref().is_some_and(TotalsSession::is_closed) {
                 self.session = None;
                 self.check_tables().await?;
             }
             let is_stopping = self.stop.is_asked();
             if is_stopping && look.is_active {
-                // The batch in hand is waited for; what comes after it is counted at the next start.
+                // Wait for the current batch; later votes are counted at the next start.
                 let batch = *stopping_at.get_or_insert(look.batch);
                 if look.is_idle || look.batch != batch {
                     query.stop().await?;
                 }
             }
             self.note(&look);
-            // Nothing was under way while the topic was read last.
+            // No batch was running when the topic was last read.
             let is_quiet = before.is_some_and(|before| before.is_idle && look.is_idle && before.batch == look.batch);
             if is_quiet {
                 self.tallies_mut().totals.settle_all();
@@ -339,7 +346,7 @@ impl Driver {
         }
     }
 
-    /// What the end of the query means.
+    /// Decides what the query's end means.
     async fn ended(
         &mut self,
         query: &StreamingQuery,
@@ -356,10 +363,10 @@ impl Driver {
             return self.check_whole().await;
         }
         let server = self.options.address.to_string();
-        Err(SparkError::SessionLost { server, cause: "its query was stopped from elsewhere".into() }.into())
+        Err(SparkError::SessionLost { server, cause: "its query was stopped by another client".into() }.into())
     }
 
-    /// Fails if the totals are not those of all that the query has counted.
+    /// Fails if the totals do not cover everything that the query has counted.
     async fn check_whole(&mut self) -> Result<(), SparkCountError> {
         let totals = &self.tallies_mut().totals;
         let is_whole = totals.adds_up() && !falls_short(sums(&totals.reached()), &self.count);
@@ -369,7 +376,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Whether there is a record behind the totals that the query must have counted.
+    /// Whether the query must have counted a record that the totals lack.
     async fn has_skipped(&mut self) -> Result<bool, SparkCountError> {
         let reached = self.tallies_mut().totals.reached();
         let (log, positions) = (self.log.clone(), self.positions.clone());
@@ -389,14 +396,14 @@ impl Driver {
 
     fn incomplete(&self) -> CountError {
         CountError::Unusable(format!(
-            "the totals in {} are not all that Spark has written with the checkpoint {}: the topic was deleted or another \
-             one is named; give both as they were, or delete the checkpoint, and Spark counts from the start of the log",
+            "the totals in {} are not all that Spark has written with the checkpoint {}: the topic was deleted, or a \
+             different one was given; restore both, or delete the checkpoint to count again from the start of the log",
             self.tallies.as_ref().map(Tallies::name).unwrap_or_default(),
             self.options.checkpoint
         ))
     }
 
-    /// Shows what the batches since the last look have done.
+    /// Publishes the progress of the batches since the last look.
     fn note(&mut self, look: &Look) {
         for progress in &look.news {
             let took = progress.duration_ms.get("triggerExecution").copied().unwrap_or(0);
@@ -439,7 +446,8 @@ impl Driver {
         read
     }
 
-    /// Commits what is settled, if it is the state after a batch and no earlier one than was committed before.
+    /// Commits the settled totals if they are the state after a batch and not behind the last commit. Returns whether
+    /// it did.
     async fn commit(&mut self) -> Result<bool, SparkCountError> {
         let Some(tallies) = self.tallies.as_mut().filter(|tallies| tallies.totals.has_changed()) else {
             return Ok(false);
@@ -452,7 +460,7 @@ impl Driver {
         if is_behind || !tallies.totals.adds_up() || falls_short((counted, rejected), &self.count) {
             return Ok(false);
         }
-        // Behind the last record there may be offsets without one.
+        // The last record may be followed by a gap.
         for (partition, reached) in &mut reached {
             reached.next_offset = reached.next_offset.max(self.done.get(partition).copied().unwrap_or(0));
         }
@@ -499,7 +507,7 @@ impl Driver {
         Ok(true)
     }
 
-    /// Measures whether the other counters that stand where this one does agree with it.
+    /// Measures the agreement with the other counters at the same positions.
     async fn compare(&self) -> Result<(), SparkCountError> {
         let client = self.database.connect(Role::Reader).await?;
         for (other, apart) in agreement::of(&client, &self.options.counter).await? {
@@ -510,7 +518,7 @@ impl Driver {
                 .set(apart);
             if apart != 0 {
                 tracing::warn!(
-                    "this count and `{other}` differ by {apart} votes and rejections; `scrutin status` says where"
+                    "this count and `{other}` differ by {apart} votes and rejections; `scrutin status` shows where"
                 );
             }
         }
@@ -518,19 +526,19 @@ impl Driver {
     }
 }
 
-/// Votes counted and rejected, of all partitions.
+/// Votes counted and rejected, over all partitions.
 fn sums(reached: &BTreeMap<u32, Reached>) -> (u64, u64) {
     let add =
         |(counted, rejected), it: &Reached| (counted + it.counted, rejected + it.received.saturating_sub(it.counted));
     reached.values().fold((0, 0), add)
 }
 
-/// Whether more was counted, or rejected, before.
+/// Whether fewer votes are counted or rejected than before.
 fn falls_short((counted, rejected): (u64, u64), before: &CountProgress) -> bool {
     counted < before.counted.load(Ordering::Relaxed) || rejected < before.rejected.load(Ordering::Relaxed)
 }
 
-/// Whether there is a record at one of the offsets, or only what is none: markers of transactions, and what was aborted.
+/// Whether the range holds a record, rather than only transaction markers and aborted records.
 fn holds_record(log: &KafkaLog, partition: u32, offsets: Range<u64>) -> Result<bool, LogError> {
     let mut reader = log.reader(&[(partition, offsets.start)])?;
     let deadline = Instant::now() + LOOK_WAIT;
@@ -544,23 +552,23 @@ fn holds_record(log: &KafkaLog, partition: u32, offsets: Range<u64>) -> Result<b
     Err(LogError::Away { log: log.name(), why: format!("partition {partition} cannot be read at {}", offsets.start) })
 }
 
-/// What [`SparkError::Failed`] says of a query that has ended by itself.
-const QUERY: &str = "go on counting";
+/// The action in [`SparkError::Failed`] for a query that has ended by itself.
+const QUERY: &str = "continue counting";
 
-/// How the query is at a moment.
+/// The state of the query at one moment.
 struct Look {
     is_active: bool,
-    /// All that has come is done, and it waits for more.
+    /// The query has processed everything and waits for more.
     is_idle: bool,
     batch: Option<i64>,
-    /// Batches with votes that were done since the last look.
+    /// Batches with votes finished since the last look.
     news: Vec<QueryProgress>,
-    /// Offsets of the log behind the last batch.
+    /// The log's offsets after the last batch.
     ends: Option<BTreeMap<u32, u64>>,
 }
 
 impl Look {
-    /// `seen` is the last batch with votes that a look before has told of.
+    /// `seen` is the last batch with votes that an earlier look reported.
     async fn at(query: &StreamingQuery, seen: Option<i64>) -> Result<Look, SparkError> {
         let status = query.status().await?;
         let last = query.last_progress().await?;
@@ -572,7 +580,7 @@ impl Look {
             Some(_) => query.recent_progress().await?,
             None => Vec::new(),
         };
-        // That nothing has come is told with the number of the batch to come.
+        // Spark reports idle triggers under the id of the next batch.
         news.retain(|progress| progress.num_input_rows() > 0 && Some(progress.batch_id) > seen);
         Ok(Look {
             is_active: status.is_active,
@@ -584,7 +592,7 @@ impl Look {
     }
 }
 
-/// The offsets of the one topic that is read: `{"votes":{"0":17}}`, which Spark Connect gives as a text of JSON.
+/// The offsets of the one topic that is read: `{"votes":{"0":17}}`, which Spark Connect sends as a JSON string.
 fn ends(progress: &QueryProgress) -> Option<BTreeMap<u32, u64>> {
     let end = &progress.sources.first()?.end_offset;
     let topics = match end {
@@ -600,7 +608,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn offsets_are_read_as_json_and_as_a_text_of_it() {
+    fn offsets_are_read_as_json_and_as_a_json_string() {
         for end in [r#"{"votes":{"0":17,"1":0}}"#, r#""{\"votes\":{\"0\":17,\"1\":0}}""#] {
             let json = format!(r#"{{"batchId":1,"timestamp":"","sources":[{{"endOffset":{end}}}]}}"#);
             let progress: QueryProgress = serde_json::from_str(&json).unwrap();

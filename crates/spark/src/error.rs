@@ -1,4 +1,4 @@
-//! Why a count on Spark ends before it is done.
+//! Errors that end a count on Spark.
 
 use scrutin_log::LogError;
 use scrutin_pipeline::CountError;
@@ -14,7 +14,7 @@ pub enum SparkCountError {
 }
 
 impl SparkCountError {
-    /// For those who look at the page, as [`CountError::public_message`].
+    /// The message for the page; see [`CountError::public_message`].
     pub fn public_message(&self) -> String {
         match self {
             SparkCountError::Count(error) => error.public_message(),

@@ -1,14 +1,14 @@
-//! The count as SQL: the views that it consists of, one a file in `sql/`, and the streaming query over them.
+//! The count as SQL: its views, one per file in `sql/`, and the streaming query over them.
 //!
 //! ```text
 //! log ─▶ records ─▶ parsed ─▶ judged ─▶ first_claims ─▶ tallies
 //!            └───────────────▶ received ─────────────────┘
 //! ```
 //!
-//! Each is a view of the session's, so whoever has a session can look at any of them.
+//! All of them are views in the session, so each can be queried there.
 //!
-//! Every record has the outcome here that the native count gives it, but for one kind: Spark reads no JSON of more than a
-//! thousand levels, so a vote with a field beside its own that is nested deeper is malformed.
+//! Every record gets the same outcome as in the native count, with one exception: Spark does not read JSON of more than
+//! a thousand levels, so a vote with an extra field nested deeper is malformed.
 
 use scrutin_contract::election::Election;
 use scrutin_contract::vote::{BLANK, NULL};
@@ -21,31 +21,36 @@ const PARSED: &str = include_str!("sql/parsed.sql");
 const JUDGED: &str = include_str!("sql/judged.sql");
 const TALLIES: &str = include_str!("sql/tallies.sql");
 
-/// What Spark observes of each batch: a hundred quantiles of the times of append, each of a hundredth of its records.
+/// The name of the metric observed for each batch: a hundred quantiles of the append times, each for a hundredth of the
+/// records.
 const APPENDED: &str = "appended";
 const QUANTILES: u32 = 100;
 
-/// When the records of a batch were appended, in milliseconds since 1970 UTC, each time with a share of them: a hundred
-/// times as large as it is, so that it is whole.
+/// The append times of a batch's records, in milliseconds since 1970 UTC, each with its number of records times a
+/// hundred, so that it is an integer.
 pub fn appended(batch: &QueryProgress) -> Vec<(i64, u64)> {
     let times = batch.observed_metrics.get(APPENDED).and_then(|observed| observed.get("at_ms")?.as_array());
     let share = batch.num_input_rows();
     times.into_iter().flatten().filter_map(|at| Some((at.as_i64()?, share))).collect()
 }
 
-/// What is to be counted.
+/// What to count.
 #[derive(Clone, Debug)]
 pub struct Job<'a> {
     pub elections: &'a [Election],
-    /// Of the log.
+    /// Partitions of the log.
     pub partitions: u32,
-    /// Stands in the key of each total: nobody else's totals have it.
+    /// The count's id, in the key of each total; unique to this count.
     pub count: &'a str,
 }
 
 impl Job<'_> {
-    /// Makes the views. `log` has the columns `key`, `value`, `partition`, `offset` and `timestamp`, as Spark's source for
-    /// Kafka has them. Gives the last, with the columns `key` and `value`.
+    /// Creates the views. `log` has the columns `key`, `value`, `partition`, `offset` and `timestamp`, as in Spark's
+    /// Kafka source. Returns the last view, with the columns `key` and `value`.
+    ///
+    /// # Errors
+    ///
+    /// If Spark rejects a view or the connection fails.
     pub async fn define(&self, session: &Session, log: Relation) -> Result<Relation, SparkError> {
         session.create_view("log", log).await?;
         let records = RECORDS
@@ -59,8 +64,8 @@ impl Job<'_> {
         session.sql(PARTITION_OF).await?;
         session.create_view("parsed", Relation::sql(PARSED)).await?;
         session.create_view("judged", Relation::sql(JUDGED)).await?;
-        // Of a voter's votes Spark keeps the first that it is handed, and it is handed those of a partition in the order
-        // of their offsets: each partition is read by one task, and no row overtakes another on its way from there.
+        // Spark keeps the first row it receives for each claim. Rows of a partition arrive in offset order: one task
+        // reads each partition, and rows cannot overtake each other on the way from there.
         let first_claims = Relation::sql("SELECT * FROM judged").deduplicated(&["claim"]);
         session.create_view("first_claims", first_claims).await?;
         let shares: Vec<String> = (0..QUANTILES).map(|i| format!("{i}.5D / {QUANTILES}")).collect();
@@ -98,7 +103,7 @@ impl Job<'_> {
         table("election STRING, region STRING", rows.collect())
     }
 
-    /// Each code once, with the regions that it stands in: '' is everywhere.
+    /// Each code once, with the regions it stands in; '' means everywhere.
     fn choices(&self) -> Relation {
         let mut rows = Vec::new();
         for election in self.elections {
@@ -114,12 +119,12 @@ impl Job<'_> {
     }
 }
 
-/// A table of a few rows. They are written in hexadecimal digits: whatever a code is made of, it is not taken for SQL.
+/// A table of a few rows. The rows are hex-encoded, so that no code can be interpreted as SQL.
 fn table(columns: &str, rows: Vec<serde_json::Value>) -> Relation {
     use std::fmt::Write as _;
     let json = serde_json::Value::Array(rows).to_string();
     let mut hex = String::with_capacity(json.len() * 2);
-    json.bytes().for_each(|byte| write!(hex, "{byte:02x}").expect("text is always written to memory"));
+    json.bytes().for_each(|byte| write!(hex, "{byte:02x}").expect("writing to a string cannot fail"));
     let json = format!("CAST(unhex('{hex}') AS STRING)");
     Relation::sql(format!("SELECT inline(from_json({json}, 'ARRAY<STRUCT<{columns}>>'))"))
 }

@@ -1,5 +1,5 @@
-//! The count on Apache Spark: [`job`] is the count itself, in SQL; [`count`] has Spark count a log, and brings the running
-//! totals that come of it into PostgreSQL.
+//! The count on Apache Spark: [`job`] is the count itself, in SQL; [`count`] runs it on Spark and writes the resulting
+//! totals to PostgreSQL.
 
 pub mod count;
 mod error;

@@ -7,11 +7,11 @@ use scrutin_log::{KafkaLog, LogError, LogReader, VoteLog};
 
 use super::totals::RunningTotals;
 
-/// How long one look for the next records may take, and how long there may be none where there should be.
+/// How long one fetch may take, and how long to wait for records that must be there.
 const WAIT: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The topic, from its start, and what has been read of it.
+/// A reader of the topic, from its start, and the totals read so far.
 pub(super) struct Tallies {
     log: KafkaLog,
     reader: Box<dyn LogReader>,
@@ -20,7 +20,8 @@ pub(super) struct Tallies {
 }
 
 impl Tallies {
-    /// All that there is of a count is read again at each start: the topic is compacted, and nothing else has to be kept.
+    /// Opens the topic at its start. Each start rereads all of a count's totals: the topic is compacted, and no other
+    /// state has to be kept.
     pub fn open(log: KafkaLog, count: &str) -> Result<Tallies, LogError> {
         let starts = (0..log.partitions()).map(|partition| Ok((partition, log.offsets(partition)?.start)));
         let from = starts.collect::<Result<Vec<_>, LogError>>()?;
@@ -32,7 +33,7 @@ impl Tallies {
         self.log.name()
     }
 
-    /// Takes in all that is in the topic now. Blocks.
+    /// Reads everything now in the topic. Blocks.
     pub fn read(&mut self) -> Result<(), LogError> {
         self.log.check()?;
         let mut ends = BTreeMap::new();
@@ -51,7 +52,7 @@ impl Tallies {
             };
             let Some(batch) = fetched else {
                 if last.elapsed() > PATIENCE {
-                    let why = format!("it has not sent what it has for {} s", PATIENCE.as_secs());
+                    let why = format!("no record arrived for {} s", PATIENCE.as_secs());
                     return Err(LogError::Away { log: self.log.name(), why });
                 }
                 continue;
@@ -60,8 +61,8 @@ impl Tallies {
             for record in batch.records() {
                 self.totals.take(record.key, record.value).map_err(|what| {
                     LogError::Unusable(format!(
-                        "the record at offset {} of partition {} in {} is no total ({what}); let nothing else write to \
-                         that topic, or name another one with --tallies",
+                        "the record at offset {} of partition {} in {} is not a total ({what}); make sure that nothing \
+                         else writes to that topic, or name another one with --tallies",
                         record.offset,
                         batch.partition,
                         self.log.name()

@@ -1,10 +1,10 @@
-//! The running totals that Spark writes to the topic of the tallies, put together to what may be seen.
+//! Assembles the running totals that Spark writes to the tallies topic into consistent states.
 //!
-//! A batch of Spark's writes its totals one by one, and may write them again after a crash; the topic keeps the last of
-//! each. So what has been read of it may be a batch and a half. Two things tell a state that is one: all totals of a batch
-//! carry the same time, and in the sum over all partitions the records received are those that were counted and rejected.
-//! Totals only grow, so the larger of two for the same group is the later one, and it does not matter how often one is
-//! read, in what order, or from which of several runs of the query.
+//! A Spark batch writes its totals one by one, and may write them again after a crash; the topic keeps the last of
+//! each. What has been read may therefore end in the middle of a batch. Two properties identify a consistent state: all
+//! totals of a batch carry the same time, and over all partitions, the records received equal those counted and
+//! rejected. Totals only grow, so the larger of two totals of a group is the later one. It does not matter how often a
+//! total is read, in which order, or from which of several runs of the query.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -13,7 +13,7 @@ use scrutin_store::rows::{RejectionRow, TallyRow, TimelineRow};
 use scrutin_store::totals::{Reached, TotalRows};
 use serde::Deserialize;
 
-/// What a total is of.
+/// The group that a total belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Group {
@@ -29,7 +29,7 @@ pub enum Group {
         region: String,
         choice: String,
     },
-    /// By the time of their append. `received` are all of them.
+    /// By append time. The outcome `received` covers all records.
     Outcome {
         outcome: String,
         appended_at_ms: i64,
@@ -60,7 +60,7 @@ struct Value {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Total {
     votes: u64,
-    /// Of a position.
+    /// Only for positions.
     next_offset: u64,
 }
 
@@ -73,20 +73,20 @@ impl Total {
     }
 }
 
-/// Totals of one count.
+/// The totals of one count.
 #[derive(Debug)]
 pub struct RunningTotals {
     count: String,
-    /// Of batches that are done.
+    /// Totals of finished batches.
     settled: HashMap<Group, Total>,
-    /// Settled and not yet committed.
+    /// Settled but not yet committed.
     changed: HashSet<Group>,
-    /// Of batches that may not be done, by their time.
+    /// Totals of batches that may be unfinished, by batch time.
     coming: BTreeMap<i64, HashMap<Group, Total>>,
 }
 
 impl RunningTotals {
-    /// `count` stands in the key of each of its totals.
+    /// `count` is the id in the key of each of the count's totals.
     pub fn new(count: &str) -> RunningTotals {
         RunningTotals {
             count: count.to_owned(),
@@ -96,11 +96,11 @@ impl RunningTotals {
         }
     }
 
-    /// Takes in a record of the topic.
+    /// Adds a record of the topic. Ignores records of other counts.
     ///
     /// # Errors
     ///
-    /// What is wrong with it. Those of other counts are passed over.
+    /// If the record is not a total; the error says why.
     pub fn take(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<(), String> {
         let key: Key = serde_json::from_slice(key.unwrap_or_default()).map_err(|error| format!("its key: {error}"))?;
         if key.count != self.count {
@@ -113,7 +113,7 @@ impl RunningTotals {
         Ok(())
     }
 
-    /// Settles all batches that reach no further than these offsets. Those before them are done too.
+    /// Settles all batches that reach no further than these offsets, and all earlier batches.
     pub fn settle_until(&mut self, ends: &BTreeMap<u32, u64>) {
         let is_done = |totals: &HashMap<Group, Total>| {
             let mut positions = totals
@@ -125,7 +125,7 @@ impl RunningTotals {
                     _ => None,
                 })
                 .peekable();
-            // Each batch has moved a position. If none is here yet, it is not all here.
+            // Every batch moves a position. If none has been read yet, the batch is incomplete.
             positions.peek().is_some() && positions.all(|is_done| is_done)
         };
         let last = self.coming.iter().rev().find(|(_, totals)| is_done(totals)).map(|(at, _)| *at);
@@ -136,7 +136,7 @@ impl RunningTotals {
         }
     }
 
-    /// Settles all: no batch is under way.
+    /// Settles everything. To be called when no batch is running.
     pub fn settle_all(&mut self) {
         for (group, total) in std::mem::take(&mut self.coming).into_values().flatten() {
             if self.settled.entry(group.clone()).or_default().raise(total) {
@@ -145,7 +145,7 @@ impl RunningTotals {
         }
     }
 
-    /// The tables have lost some of them: all are to be committed once more.
+    /// Marks all totals as uncommitted, because the tables have lost some.
     pub fn commit_again(&mut self) {
         self.changed = self.settled.keys().cloned().collect();
     }
@@ -154,7 +154,7 @@ impl RunningTotals {
         !self.changed.is_empty()
     }
 
-    /// How far each partition is that has a record.
+    /// How far each partition has been counted; only partitions with records.
     pub fn reached(&self) -> BTreeMap<u32, Reached> {
         let mut reached: BTreeMap<u32, Reached> = BTreeMap::new();
         for (group, total) in &self.settled {
@@ -170,10 +170,10 @@ impl RunningTotals {
         reached
     }
 
-    /// Whether what is settled is the state after a batch: every sum of the same votes is the same.
+    /// Whether the settled totals are the state after a batch, that is, whether all sums over the same votes agree.
     pub fn adds_up(&self) -> bool {
         let (mut tallied, mut in_timeline) = (0, 0);
-        // By outcome: by partition, and by append time.
+        // For each outcome, the sums by partition and by append time.
         let mut outcomes: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
         let mut kept_by_partition: BTreeMap<u32, u64> = BTreeMap::new();
         let mut kept_by_time: BTreeMap<i64, u64> = BTreeMap::new();
@@ -209,8 +209,8 @@ impl RunningTotals {
             })
     }
 
-    /// What is settled and not committed, in the order of the groups; rejections by reason and append time, those of
-    /// `already_voted` among them.
+    /// The settled but uncommitted totals, in the order of the groups. Rejections are ordered by reason and append
+    /// time, and include `already_voted`.
     pub fn changes(&self) -> TotalRows<'_> {
         let mut rows = TotalRows::default();
         let mut times = HashSet::new();
@@ -250,7 +250,7 @@ impl RunningTotals {
         rows
     }
 
-    /// What was changed is committed.
+    /// Marks all changes as committed.
     pub fn committed(&mut self) {
         self.changed.clear();
     }
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_seen_as_a_whole() {
+    fn only_whole_batches_add_up() {
         let mut totals = RunningTotals::new("c");
         take(&mut totals, &batch(5, 1));
         take(&mut totals, &batch(6, 2)[..3]);
@@ -301,7 +301,7 @@ mod tests {
         assert_eq!(changes.rejections, [already_voted(1)]);
         totals.committed();
 
-        // Half of the next one does not add up, and all of it does, also if it comes twice and the one before again.
+        // Half of the next batch does not add up. All of it does, even if it is repeated along with the previous batch.
         totals.settle_all();
         assert!(!totals.adds_up());
         take(&mut totals, &batch(6, 2));
@@ -313,19 +313,19 @@ mod tests {
     }
 
     #[test]
-    fn what_reaches_further_waits() {
+    fn batches_beyond_the_offsets_wait() {
         let mut totals = RunningTotals::new("c");
         take(&mut totals, &batch(6, 2));
         totals.settle_until(&[(0, 1), (1, 2)].into());
         assert!(!totals.has_changed());
         totals.settle_until(&[(0, 2)].into());
-        assert!(!totals.has_changed(), "of the other partition nothing is known");
+        assert!(!totals.has_changed(), "nothing is known of the other partition");
         totals.settle_until(&[(0, 2), (1, 2)].into());
         assert!(totals.has_changed());
     }
 
     #[test]
-    fn what_is_no_total_of_this_count_is_told_or_passed_over() {
+    fn other_counts_are_ignored_and_bad_records_are_errors() {
         let mut totals = RunningTotals::new("another");
         take(&mut totals, &batch(5, 1));
         totals.settle_all();

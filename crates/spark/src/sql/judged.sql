@@ -1,5 +1,5 @@
--- Each record with its outcome: `counted`, or the first reason that applies to refuse it. That its voter has voted before
--- is not seen here: that is so where there is an earlier one of the same `claim`.
+-- Each record with its outcome: `counted`, or the first applicable reason for rejecting it. Repeat votes are
+-- not detected here: a record is rejected as `already_voted` if an earlier one has the same `claim`.
 WITH looked_up AS (
     SELECT p.partition, p.offset, p.appended_at, p.election, p.voter, p.region, p.choice, p.channel,
            p.cast_at_ms - pmod(p.cast_at_ms, e.bucket_ms) AS bucket_ms,
@@ -7,7 +7,7 @@ WITH looked_up AS (
                 WHEN p.key IS DISTINCT FROM p.voter OR partition_of(p.voter, p.partitions) <> p.partition THEN 'misrouted'
                 WHEN e.election IS NULL THEN 'unknown_election'
                 WHEN r.region IS NULL THEN 'unknown_region'
-                -- A choice that stands everywhere has the region ''.
+                -- The region '' means that a choice stands everywhere.
                 WHEN c.choice IS NULL THEN 'unknown_choice'
                 WHEN NOT (array_contains(c.regions, '') OR array_contains(c.regions, p.region)) THEN 'unknown_choice'
                 WHEN NOT array_contains(e.channels, p.channel) THEN 'unknown_channel'
@@ -20,7 +20,7 @@ WITH looked_up AS (
       LEFT JOIN choices c ON c.election = p.election AND c.choice = p.choice
 )
 SELECT partition, offset, appended_at, outcome,
-       -- A record that is rejected uses up nobody's vote.
+       -- A rejected record does not use up a voter's vote.
        CASE WHEN outcome = 'counted' THEN voter || ' ' || election ELSE partition || ' ' || offset END AS claim,
        CASE WHEN outcome = 'counted' THEN election END AS election,
        CASE WHEN outcome = 'counted' THEN region END AS region,

@@ -1,4 +1,5 @@
--- Records as votes, by the letter of the contract (schema/vote.v1.schema.json). Where a record is none, `is_vote` is false.
+-- Parses records as votes, strictly by the contract (schema/vote.v1.schema.json). `is_vote` is false if a record
+-- is not a vote.
 WITH texts AS (
     SELECT partition, partitions, offset, appended_at, CAST(key AS STRING) AS key,
            CASE WHEN octet_length(value) <= 4096 AND is_valid_utf8(CAST(value AS STRING)) THEN CAST(value AS STRING) END AS text
@@ -6,22 +7,23 @@ WITH texts AS (
 ),
 forms AS (
     SELECT *,
-           -- As nearly everybody writes it: this is a vote whose fields are texts that stand once, without a closer look.
-           -- Then they are what is between its quotes, and nothing has to be read as JSON, which costs the most.
+           -- The usual form: six string fields in this order, without escapes. Their values are then simply the text
+           -- between the quotes, which avoids JSON parsing, the most expensive step.
            text RLIKE r'\A\{"election":"[^"\\\x00-\x1F]*","voter":"[^"\\\x00-\x1F]*","region":"[^"\\\x00-\x1F]*","choice":"[^"\\\x00-\x1F]*","channel":"[^"\\\x00-\x1F]*","cast_at":"[^"\\\x00-\x1F]*"\}\z' AS is_usual
       FROM texts
 ),
 others AS (
     SELECT *,
            CASE WHEN is_usual THEN split(text, '"') END AS quoted,
-           -- Spark reads no number of more than a thousand digits. Two hundred of them tell as much: no code is as long.
+           -- Spark does not read numbers of more than a thousand digits. Cutting them to two hundred loses nothing: no
+           -- code is as long.
            CASE WHEN is_usual THEN NULL
                 WHEN text RLIKE '[0-9]{201}' THEN regexp_replace(text, '([0-9]{200})[0-9]+', '$1')
                 ELSE text END AS json
       FROM forms
 ),
 fields AS (
-    -- As VARIANT a field tells a text from a number, and is null if half of a surrogate pair is in it.
+    -- VARIANT distinguishes strings from numbers, and is null if it contains half of a surrogate pair.
     SELECT *,
            CASE WHEN NOT is_usual THEN
                from_json(json, 'election VARIANT, voter VARIANT, region VARIANT, choice VARIANT, channel VARIANT, cast_at VARIANT',
@@ -40,10 +42,10 @@ votes AS (
 ),
 timed AS (
     SELECT *,
-           -- Null where there is no such day.
+           -- Null if there is no such day.
            CASE WHEN cast_at RLIKE r'\A[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z\z'
                 THEN unix_millis(try_cast(cast_at AS TIMESTAMP)) END AS cast_at_ms,
-           -- Without what an escape of a backslash, or of a whole surrogate pair, might be taken for.
+           -- Replaces escaped backslashes and whole surrogate pairs, so that only lone surrogates remain.
            CASE WHEN NOT is_usual THEN
                 regexp_replace(replace(json, r'\\', '__'), r'\\u[dD][89abAB]..\\u[dD][c-fC-F]..', '__') END AS pairless
       FROM votes
@@ -54,13 +56,13 @@ SELECT partition, partitions, offset, appended_at, key, election, voter, region,
             WHEN NOT voter RLIKE r'\A[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\z' THEN false
             WHEN is_usual THEN true
             ELSE json RLIKE r'\A[ \t\n\r]*\{'
-                 -- from_json does not look behind the object. What stands there cannot close both a list and an object.
+                 -- from_json ignores text after the object. No such text can close both a list and an object.
                  AND coalesce(json_array_length('[' || json || ']') = 1, false)
                  AND coalesce(cardinality(json_object_keys('{"":' || json || '}')) = 1, false)
-                 -- No field stands twice.
+                 -- No field occurs twice.
                  AND cardinality(filter(json_object_keys(json), name ->
                          name IN ('election', 'voter', 'region', 'choice', 'channel', 'cast_at'))) = 6
-                 -- No name has half of a surrogate pair in it: it would change with what is put in its place.
+                 -- No name contains half of a surrogate pair: its replacement would change the name.
                  AND json_object_keys(regexp_replace(pairless, r'\\u[dD][89a-fA-F]..', 'A'))
                    = json_object_keys(regexp_replace(pairless, r'\\u[dD][89a-fA-F]..', 'B')) END AS is_vote
   FROM timed

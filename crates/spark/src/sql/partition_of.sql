@@ -1,9 +1,9 @@
--- The partition that a voter's id belongs to: murmur2 as Kafka's default partitioner has it, for the 36 characters of a
--- UUID in its canonical form. Numbers of 32 bits are kept in a BIGINT, since an overflow is an error in ANSI SQL.
+-- The partition that a voter's id belongs to: murmur2 as in Kafka's default partitioner, for the 36 characters of a
+-- UUID in canonical form. 32-bit numbers are kept in a BIGINT, since overflow is an error in ANSI SQL.
 CREATE OR REPLACE TEMPORARY FUNCTION partition_of(voter STRING, partitions INT) RETURNS BIGINT
 RETURN aggregate(
     sequence(1, 33, 4),
-    -- The seed, xor the length.
+    -- The seed xor the length.
     (2538058380 ^ 36),
     (hash, at) -> (hash * 1540483477L & 4294967295) ^ aggregate(
         array(ascii(substr(voter, at, 1))

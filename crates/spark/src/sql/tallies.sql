@@ -1,6 +1,6 @@
--- Running totals, as the keyed records of a compacted topic: the totals of each group that a batch of votes has changed.
--- `judged` has only the first vote of each claim here, so `received` counts what it leaves out too: of the votes of an
--- append time, those that are neither counted nor rejected for another reason came from voters who had voted.
+-- Running totals as keyed records for a compacted topic: the total of each group that a batch has changed.
+-- `first_claims` only has the first vote of each claim, so `received` counts all records: the votes of an append time
+-- that are neither counted nor rejected for another reason came from voters who had already voted.
 WITH outcomes AS (
     SELECT outcome, partition, offset, appended_at, election, region, choice, channel, bucket_ms FROM first_claims
     UNION ALL
@@ -19,7 +19,7 @@ totals AS (
 )
 SELECT to_json(struct('{count}' AS count, kind, election, region, choice, channel, bucket_ms, outcome,
                       unix_millis(appended_at) AS appended_at_ms, partition)) AS key,
-       -- All of a batch has the same time, also if the batch is done again.
+       -- All totals of a batch have the same time, even if the batch is repeated.
        to_json(struct(votes, CASE WHEN kind = 'position' THEN next_offset END AS next_offset,
                       unix_millis(current_timestamp()) AS batch_at_ms)) AS value
   FROM totals
