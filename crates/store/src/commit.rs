@@ -109,7 +109,7 @@ struct Statements {
     timeline: Statement,
     timeline_copy: Statement,
     rejections: Statement,
-    evidence: Statement,
+    rejected_records: Statement,
     poll_book: Statement,
     compact: Statement,
     batches: Statement,
@@ -130,8 +130,8 @@ impl CommitSession {
         committed: &BTreeMap<u32, Position>,
     ) -> Result<CommitSession, CommitError> {
         let client = database.connect(Role::Counter).await?;
-        let stands = positions::positions(&client, counter).await?;
-        committed.keys().try_for_each(|partition| check_kept(counter, *partition, committed, &stands))?;
+        let current = positions::positions(&client, counter).await?;
+        committed.keys().try_for_each(|partition| check_kept(counter, *partition, committed, &current))?;
         let statements = Statements::prepare(&client).await.map_err(StoreError::during("prepare the commit"))?;
         let mut committer = CommitSession {
             counter: counter.to_owned(),
@@ -304,7 +304,7 @@ impl Statements {
                          ON CONFLICT (counter, reason, bucket) DO UPDATE SET votes = r.votes + excluded.votes",
                 )
                 .await?,
-            evidence: client
+            rejected_records: client
                 .prepare(
                     "INSERT INTO rejected_vote (counter, partition, \"offset\", reason, appended_at, key, value, value_bytes)
                      SELECT $1, * FROM unnest($2::int[], $3::bigint[], $4::text[], $5::timestamptz[], $6::bytea[], $7::bytea[], $8::bigint[])",
@@ -368,15 +368,15 @@ async fn move_positions(
     // We hold the lock, so a commit whose reply was lost has ended one way or the other.
     let found =
         transaction.query(&statements.reached, &[&counter, &partitions]).await.map_err(during("read the positions"))?;
-    let stands = positions::positions_of(&found);
+    let current = positions::positions_of(&found);
     let is_reached = |row: &PositionRow| {
         let reached = Position { next_offset: row.next_offset, ..expected[&row.partition] };
-        stands.get(&row.partition) == Some(&reached)
+        current.get(&row.partition) == Some(&reached)
     };
     if moved.is_empty() && rows.iter().all(is_reached) {
         return Ok(Moved::Before);
     }
-    rows.iter().try_for_each(|row| check_kept(counter, row.partition, expected, &stands))?;
+    rows.iter().try_for_each(|row| check_kept(counter, row.partition, expected, &current))?;
     Err(CommitError::Superseded { counter: counter.to_owned(), partition: *lost as u32 })
 }
 
@@ -442,20 +442,20 @@ async fn write_rejections(
     let RejectionColumns { reasons, buckets, votes } = RejectionColumns::of(&rows.rejections);
     transaction.execute(&statements.rejections, &[&counter, &reasons, &buckets, &votes]).await?;
 
-    let evidence = &rows.rejected_records;
-    if evidence.is_empty() {
+    let records = &rows.rejected_records;
+    if records.is_empty() {
         return Ok(());
     }
-    let partitions: Vec<i32> = evidence.iter().map(|row| row.partition as i32).collect();
-    let offsets: Vec<i64> = evidence.iter().map(|row| row.offset as i64).collect();
-    let reasons: Vec<&str> = evidence.iter().map(|row| row.reason.code()).collect();
-    let appended: Vec<SystemTime> = evidence.iter().map(|row| time(row.appended_at_ms)).collect();
-    let keys: Vec<Option<&[u8]>> = evidence.iter().map(|row| row.key).collect();
-    let values: Vec<Option<&[u8]>> = evidence.iter().map(|row| row.value).collect();
-    let lengths: Vec<Option<i64>> = evidence.iter().map(|row| row.value_bytes.map(|bytes| bytes as i64)).collect();
+    let partitions: Vec<i32> = records.iter().map(|row| row.partition as i32).collect();
+    let offsets: Vec<i64> = records.iter().map(|row| row.offset as i64).collect();
+    let reasons: Vec<&str> = records.iter().map(|row| row.reason.code()).collect();
+    let appended: Vec<SystemTime> = records.iter().map(|row| time(row.appended_at_ms)).collect();
+    let keys: Vec<Option<&[u8]>> = records.iter().map(|row| row.key).collect();
+    let values: Vec<Option<&[u8]>> = records.iter().map(|row| row.value).collect();
+    let lengths: Vec<Option<i64>> = records.iter().map(|row| row.value_bytes.map(|bytes| bytes as i64)).collect();
     transaction
         .execute(
-            &statements.evidence,
+            &statements.rejected_records,
             &[&counter, &partitions, &offsets, &reasons, &appended, &keys, &values, &lengths],
         )
         .await

@@ -111,17 +111,18 @@ pub(super) fn check_kept(
     counter: &str,
     partition: u32,
     committed: &BTreeMap<u32, Position>,
-    stands: &BTreeMap<u32, Position>,
+    current: &BTreeMap<u32, Position>,
 ) -> Result<(), CommitError> {
-    let (Some(was), Some(stands)) = (committed.get(&partition), stands.get(&partition)) else { return Ok(()) };
+    let (Some(was), Some(current)) = (committed.get(&partition), current.get(&partition)) else { return Ok(()) };
     // With a later epoch, another process has moved it on; any offset is fine.
-    let is_set_back = stands.epoch < was.epoch || (stands.epoch == was.epoch && stands.next_offset < was.next_offset);
+    let is_set_back =
+        current.epoch < was.epoch || (current.epoch == was.epoch && current.next_offset < was.next_offset);
     match is_set_back {
         false => Ok(()),
         true => Err(CommitError::SetBack {
             counter: counter.to_owned(),
             partition,
-            stands: stands.next_offset,
+            stands: current.next_offset,
             was: was.next_offset,
         }),
     }
