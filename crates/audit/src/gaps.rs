@@ -13,8 +13,7 @@ pub struct Gap {
     pub last_offset: u64,
 }
 
-/// Reads each partition up to its end or its first open transaction, and passes its gaps to `each`, by partition and
-/// offset.
+/// Passes the gaps of a log to `each`, by partition and offset. Reads each partition up to its first open transaction.
 ///
 /// # Errors
 ///

@@ -2,8 +2,8 @@
 //!
 //! It shares no counting code with the engine: it has its own parser, rules, partitioner and poll book, kept as simple
 //! as possible with the standard library's maps. It also has its own log reader (`read.rs`), which shares only the
-//! decompression libraries and librdkafka with the count's reader. A bug in one is therefore unlikely to hide one in
-//! the other.
+//! decompression libraries and librdkafka with the count's reader. If both are wrong, they are wrong
+//! independently.
 //!
 //! A count on Spark keeps no poll book and no rejected records in the tables, so these are not compared.
 //!

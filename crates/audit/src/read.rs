@@ -21,8 +21,7 @@ use super::{AuditError, Result};
 /// How long to wait for records that the log must have.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Passes the records in a range of offsets to `each`, in order, until it returns false. Returns whether all were
-/// passed.
+/// Passes the records in a range of offsets to `each`, in order. If `each` returns false, stops and returns false.
 pub(super) fn records(
     log: &dyn VoteLog,
     partition: u32,

@@ -21,8 +21,7 @@ pub(super) struct Counter {
     pub elections: Vec<String>,
     pub log: String,
     pub partitions: u32,
-    /// Whether the tables hold the poll book and the rejected records. Spark keeps its own poll book and no rejected
-    /// records.
+    /// Whether the tables hold the poll book and the rejected records, which they do not for Spark.
     pub has_poll_book: bool,
 }
 

@@ -14,8 +14,7 @@ use super::snapshot::Snapshot;
 
 const NOTHING: &str = "none";
 
-/// `recounted` is the number of records that the counter has counted or rejected. Unless it equals the truth's, nothing
-/// is scored.
+/// `recounted` is how many records the counter has counted or rejected. Scores only if the truth has as many.
 pub(super) fn score(snapshot: &Snapshot, truth: &Truth, recounted: u64) -> Result<TruthScore> {
     if recounted != truth.records {
         return Ok(TruthScore::Incomplete { records: truth.records, recounted });

@@ -1,8 +1,7 @@
 //! The cluster's location and the account its server runs under.
 //!
 //! PostgreSQL refuses to run as root. If we are root, it runs as `postgres` or another unprivileged account. If that
-//! account cannot access the data folder, the cluster is kept under `/var/lib/scrutin`, and the data folder records
-//! where.
+//! account cannot access the data folder, the cluster goes under `/var/lib/scrutin`, and the data folder records where.
 
 use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};

@@ -149,8 +149,7 @@ impl<'a> Execution<'a> {
         Ok(())
     }
 
-    /// Waits for a future while probing the server: an execution may be silent for a long time, but so is a dead
-    /// server.
+    /// Waits for a future while probing the server: an execution may be silent for long, but so is a dead server.
     async fn patiently<T>(&self, future: impl Future<Output = T>) -> Result<T> {
         let mut future = pin!(future);
         loop {

@@ -21,8 +21,7 @@ impl Relation {
         Relation::of(proto::RelType::Read(proto::Read { data_source: Some(source), is_streaming: true }))
     }
 
-    /// Sets the columns, as DDL such as `a INT, b STRING`, of a [`Relation::stream`] whose source does not define its
-    /// own.
+    /// Sets the columns (`a INT, b STRING`) of a [`Relation::stream`] whose source does not define its own.
     #[must_use]
     pub fn with_schema(mut self, ddl: &str) -> Relation {
         if let Some(proto::RelType::Read(proto::Read { data_source: Some(source), .. })) = &mut self.0.rel_type {
@@ -31,8 +30,7 @@ impl Relation {
         self
     }
 
-    /// Keeps the first row for each value of these columns. For a stream, Spark keeps every value it has seen, for
-    /// ever.
+    /// Keeps the first row for each value of these columns. For a stream, Spark remembers all values for ever.
     #[must_use]
     pub fn deduplicated(self, columns: &[&str]) -> Relation {
         Relation::of(proto::RelType::Deduplicate(Box::new(proto::Deduplicate {

@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! log ─▶ Spark's streaming query ─▶ tallies topic ─▶ totals, batch by batch ─▶ PostgreSQL
-//!        (state in its checkpoint)   (last of each total)   (one transaction)
+//!        (state in its checkpoint)  (last of each)   (one transaction)
 //! ```
 //!
 //! Spark reads and judges the votes, keeps track of who has voted, and computes the totals. This process starts Spark's
 //! query and polls its status, which keeps the query alive. If the query ends by itself or Spark restarts, the process
-//! starts the query again on the same checkpoint. Totals not yet in PostgreSQL are found in the topic at the next
-//! start.
+//! starts the query again on the same checkpoint. At its own start, it finds the totals not yet in PostgreSQL in
+//! the topic.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -151,8 +151,7 @@ pub async fn count(
     driver.run().await
 }
 
-/// The id that marks this count's totals. Counts of the same log by the same rules share an id, as their totals are
-/// equal.
+/// The id that marks this count's totals. Counts of the same log by the same rules share it: their totals are equal.
 fn count_id(log: &KafkaLog, elections: &[Election]) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(log.id().as_bytes());
@@ -218,8 +217,7 @@ impl Driver {
         }
     }
 
-    /// Whether to restart a query that has ended by itself. The cause may have passed; after enough failures we give
-    /// up.
+    /// Whether to restart a query that has ended by itself. The cause may have passed, so give up only after enough failures.
     fn may_start_again(&mut self, error: &SparkError) -> bool {
         if self.seen.is_some() {
             self.failures = 0;
@@ -446,8 +444,7 @@ impl Driver {
         read
     }
 
-    /// Commits the settled totals if they are the state after a batch and not behind the last commit. Returns whether
-    /// it did.
+    /// Commits the settled totals if they are the state after a batch and not behind the last commit.
     async fn commit(&mut self) -> Result<bool, SparkCountError> {
         let Some(tallies) = self.tallies.as_mut().filter(|tallies| tallies.totals.has_changed()) else {
             return Ok(false);

@@ -21,8 +21,7 @@ const PARSED: &str = include_str!("sql/parsed.sql");
 const JUDGED: &str = include_str!("sql/judged.sql");
 const TALLIES: &str = include_str!("sql/tallies.sql");
 
-/// The name of the metric observed for each batch: a hundred quantiles of the append times, each for a hundredth of the
-/// records.
+/// The metric observed for each batch: a hundred quantiles of the append times, each for a hundredth of the records.
 const APPENDED: &str = "appended";
 const QUANTILES: u32 = 100;
 

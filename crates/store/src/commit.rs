@@ -24,8 +24,7 @@
 //! because of the lock in step 1. The new connection may reach a different server, so step 5 is checked for all
 //! partitions when it opens; otherwise the loss would go unnoticed in a partition that receives no more votes.
 //!
-//! `tests/it/commit_protocol.rs` runs a model of this through every order of crashes, disconnects, lost replies and
-//! takeovers.
+//! `tests/it/commit_protocol.rs` runs a model through every order of crashes, disconnects, lost replies and takeovers.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::SystemTime;

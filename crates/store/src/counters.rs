@@ -77,8 +77,7 @@ pub async fn log_of(client: &Client, counter: &str) -> Result<Option<String>, St
 ///
 /// # Errors
 ///
-/// If the counter exists with another engine, other elections or another log, if an election has changed, or if a query
-/// fails.
+/// If the counter exists with another engine, other elections or another log, if an election changed, or if a query fails.
 pub async fn enter(client: &mut Client, entry: &Entry<'_>) -> Result<BTreeMap<u32, u64>, StoreError> {
     let Entry { counter, engine, log, elections: fingerprints, starts } = entry;
     let during = StoreError::during;
@@ -191,8 +190,7 @@ pub async fn totals(client: &Client, counter: &str) -> Result<(u64, u64), StoreE
     Ok((row.get::<_, i64>(0) as u64, row.get::<_, i64>(1) as u64))
 }
 
-/// Deletes everything that a counter has written, and the elections and the log's end offsets if no other counter
-/// counts them.
+/// Deletes everything that a counter has written, and its elections and log's end offsets unless another counts them.
 ///
 /// # Errors
 ///
@@ -200,8 +198,7 @@ pub async fn totals(client: &Client, counter: &str) -> Result<(u64, u64), StoreE
 pub async fn forget(client: &mut Client, counter: &str) -> Result<(), StoreError> {
     let during = StoreError::during;
     let transaction = client.transaction().await.map_err(during("forget the counter"))?;
-    // Otherwise a running commit and this transaction could deadlock: it waits for rows deleted here, we for the
-    // counter's.
+    // Otherwise a running commit and this transaction could deadlock: it waits for rows deleted here, we for its lock.
     take_turn(&transaction, counter).await.map_err(during("wait for running commits"))?;
     let row = transaction
         .query_opt("SELECT elections, log FROM counter WHERE counter = $1", &[&counter])

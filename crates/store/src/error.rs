@@ -61,8 +61,7 @@ impl StoreError {
         }
     }
 
-    /// The message for the page, which anyone may see: without hosts, users and PostgreSQL's own text. The log has the
-    /// full error.
+    /// The message for the page, which anyone may see: without hosts, users and PostgreSQL's own text.
     pub fn public_message(&self) -> String {
         match self {
             StoreError::Unreachable { .. } => "cannot reach PostgreSQL".into(),

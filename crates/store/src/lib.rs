@@ -122,8 +122,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// Parses an address in the form of `DATABASE_URL`: `postgresql://user:password@host:port/name` or `key=value`
-    /// pairs.
+    /// Parses a `DATABASE_URL`: either `postgresql://user:password@host:port/name` or `key=value` pairs.
     ///
     /// # Errors
     ///
@@ -229,8 +228,7 @@ impl Database {
         loop {
             match client.batch_execute(&role.session()).await {
                 Ok(()) => return Ok(client),
-                // On a busy machine, a short statement_timeout set on the database can cancel even the SET that lifts
-                // it.
+                // On a busy machine, a short statement_timeout of the database can cancel the SET that lifts it.
                 Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => {}
                 Err(error) if error.code() == Some(&SqlState::INVALID_PARAMETER_VALUE) => {
                     return Err(StoreError::Unusable(format!(
@@ -244,8 +242,7 @@ impl Database {
     }
 }
 
-/// Whether the password contains an unescaped delimiter, so that the rest of it would be parsed as a host or a
-/// parameter.
+/// Whether the password contains an unescaped delimiter, so that its rest would be parsed as a host or parameter.
 fn has_raw_characters(url: &str) -> bool {
     let Some((_, rest)) = url.split_once("://") else { return false };
     let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];

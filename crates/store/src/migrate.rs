@@ -1,7 +1,6 @@
 //! Brings a database up to this program's schema: tables, views, roles and their privileges.
 //!
-//! Safe to run repeatedly and by several processes at once. Never downgrades: a database migrated by a newer program is
-//! refused.
+//! Safe to run repeatedly and by several processes at once. A database migrated by a newer program is refused.
 
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;

@@ -16,8 +16,7 @@ pub struct Position {
 }
 
 /// Serialises the commits of one counter, so that they cannot deadlock. The row was inserted when the counter was
-/// created. If the counter was forgotten in the meantime, its positions are gone too, and the commit fails at step 6 of
-/// the protocol.
+/// created. If the counter was forgotten since, its positions are gone too, and the commit fails at step 6.
 pub(super) const TAKE_TURN: &str = "SELECT FROM counter WHERE counter = $1 FOR UPDATE";
 
 /// Waits for the counter's running commits; later ones wait for this transaction.
