@@ -198,7 +198,7 @@ impl Cluster {
         self.pid.as_raw()
     }
 
-    /// Stops the server, closing its connections, and waits until it is gone. Does nothing if another process uses it.
+    /// Stops the server, closing its connections, and waits until it is gone. Leaves it running if others use it.
     ///
     /// # Errors
     ///

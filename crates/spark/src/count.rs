@@ -217,7 +217,7 @@ impl Driver {
         }
     }
 
-    /// Whether to restart a query that has ended by itself. The cause may have passed, so give up only after enough failures.
+    /// Whether to restart a query that has ended by itself: the cause may have passed, up to [`FAILURES_MAX`] times.
     fn may_start_again(&mut self, error: &SparkError) -> bool {
         if self.seen.is_some() {
             self.failures = 0;

@@ -77,7 +77,7 @@ pub async fn log_of(client: &Client, counter: &str) -> Result<Option<String>, St
 ///
 /// # Errors
 ///
-/// If the counter exists with another engine, other elections or another log, if an election changed, or if a query fails.
+/// If the counter exists with another engine, elections or log, if an election changed, or if a query fails.
 pub async fn enter(client: &mut Client, entry: &Entry<'_>) -> Result<BTreeMap<u32, u64>, StoreError> {
     let Entry { counter, engine, log, elections: fingerprints, starts } = entry;
     let during = StoreError::during;
