@@ -1,6 +1,6 @@
-//! The command line: what the user says, and what the user is told.
+//! The command line: parses arguments, runs commands, and prints their output.
 //!
-//! Commands put the parts together and print; they decide nothing about a vote.
+//! Commands connect the parts and print; they decide nothing about votes.
 
 mod audit;
 mod count;
@@ -35,7 +35,7 @@ use self::open::unless_interrupted;
 use self::table::say;
 use crate::config::{CommonArgs, Settings};
 
-/// Counts every vote once, or says why not, and proves it.
+/// Counts every vote once or rejects it with a reason, and proves it.
 #[derive(Parser)]
 #[command(name = "scrutin", version, after_help = AFTER_HELP, arg_required_else_help = true)]
 struct Cli {
@@ -48,35 +48,35 @@ struct Cli {
 const AFTER_HELP: &str = "\
 Examples:
   scrutin demo                             a million voters in five minutes, live
-  scrutin demo --results FILE --speed max  official results, taken apart and counted anew
+  scrutin demo --results FILE --speed max  official results, split into ballots and recounted
   scrutin setup && scrutin simulate && scrutin count --drain && scrutin results
 
 Exit codes:
   0  done
   1  an audit found a difference
   2  the command line is wrong
-  3  a file or setting given is wrong
-  4  the log, PostgreSQL or something else needed cannot be used
-  5  stopped: another counter of the same name has counted on
- 70  a bug of the program's own, reported with the place
-130  interrupted; nothing is lost, and run again it goes on where it was
+  3  a given file or setting is wrong
+  4  a dependency cannot be used: the log, PostgreSQL, Spark
+  5  stopped: another counter of the same name has taken over
+ 70  a bug in Scrutin, reported with its location
+130  interrupted; nothing is lost, run the command again to resume
 
 A common option can also be set in the environment (SCRUTIN_DATA_DIR=… for --data-dir) or in
-scrutin.toml (data-dir = \"…\"). A flag beats the environment, which beats the file.";
+scrutin.toml (data-dir = \"…\"). A flag overrides the environment, which overrides the file.";
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run everything in one process, with a page to watch: begin here
+    /// Run everything in one process, with a live page: start here
     Demo(Box<demo::Args>),
-    /// Make database and log ready, and load an election
+    /// Prepare the database and the log, and load an election
     Setup(setup::Args),
-    /// Write simulated votes, and some that must be refused, into the log
+    /// Write simulated votes into the log, including some that must be rejected
     Simulate(votes::SimulateArgs),
     /// Write real results or real ballots into the log, as votes
     Replay(votes::ReplayArgs),
-    /// Show how a file of results or ballots will be read, and what is odd, before anything is counted
+    /// Show how a file of results or ballots will be read, and what looks wrong, before anything is counted
     Inspect(inspect::Args),
-    /// List the layouts: how publishers write their files
+    /// List the layouts, which describe how publishers write their files
     Layouts(inspect::LayoutsArgs),
     /// Count the votes in the log
     Count(count::Args),
@@ -84,34 +84,34 @@ enum Command {
     Serve,
     /// Print the results
     Results(results::Args),
-    /// Show how far the count is, and whether all adds up
+    /// Show how far each count is, and whether everything adds up
     Status,
-    /// Recount the log with independent code, and compare with the tables
+    /// Recount the log with independent code and compare with the tables
     Audit(audit::Args),
     /// List or export the rejected votes
     Rejected(rejected::Args),
-    /// List the offsets of the log that have no record: what Kafka's transactions leave
+    /// List the log offsets without a record, which Kafka's transactions leave behind
     Gaps(gaps::Args),
-    /// Ask the page that runs here whether all it needs is there; exit 4 if not
+    /// Ask the page on this machine whether everything it needs is available; exit 4 if not
     Health(health::Args),
 }
 
-/// Something wrong with the command line that only the command itself can see.
+/// An error in the command line that clap cannot detect.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct UsageError(String);
 
-/// A bug of the program's own, as `sysexits.h` has it.
+/// Exit code for a bug: `EX_SOFTWARE` in `sysexits.h`.
 const PANICKED: i32 = 70;
 
-/// Ends the process at a panic in any thread: what the other threads hold may be half done, and nobody may go on with it.
-/// Nothing is lost; the log has it all.
+/// Ends the process on a panic in any thread: the state of the other threads may be half-finished, and must not be used.
+/// No votes are lost; the log has them all.
 pub fn end_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report(panic);
-        say("scrutin: this is a bug; nothing half done was committed, and run again it goes on where it was");
-        #[expect(clippy::disallowed_methods, reason = "no destructor may run on what is half done")]
+        say("scrutin: this is a bug; no partial work was committed, run the command again to resume");
+        #[expect(clippy::disallowed_methods, reason = "no destructor may run on half-finished state")]
         std::process::exit(PANICKED);
     }));
 }
@@ -147,7 +147,7 @@ pub fn main() -> ExitCode {
             Command::Status => unless_interrupted(status::run(settings)).await,
         }
     });
-    // A recount that was interrupted is not waited for.
+    // Do not wait for an interrupted recount.
     runtime.shutdown_timeout(Duration::ZERO);
     match done {
         Ok(code) => code,
@@ -155,13 +155,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The one place that tells the user what went wrong.
+/// Reports an error to the user. Every command's errors end up here.
 fn fail(error: &anyhow::Error) -> ExitCode {
     say(&format!("scrutin: {}", render_error(error)));
     ExitCode::from(exit_code(error))
 }
 
-/// An error and its causes, in one line. Our own errors tell their cause in their own words, so they end it.
+/// An error and its causes, in one line. Our own errors already include their cause, so the chain ends there.
 fn render_error(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {

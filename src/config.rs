@@ -1,4 +1,4 @@
-//! Settings: flags beat the environment, which beats `scrutin.toml`, which beats the defaults.
+//! Settings: flags override the environment, which overrides `scrutin.toml`, which overrides the defaults.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,43 +10,43 @@ use scrutin_log::kafka::{KafkaAddress, KafkaSettings};
 use scrutin_page::PageOptions;
 use serde::Deserialize;
 
-/// Settings that every command understands.
+/// Settings that every command accepts.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Common options")]
 pub struct CommonArgs {
-    /// File with settings [default: ./scrutin.toml, if there is one]
+    /// Settings file [default: ./scrutin.toml, if it exists]
     #[arg(long, global = true, env = "SCRUTIN_CONFIG", hide_env = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Folder for all that is kept: the log, and a PostgreSQL of its own [default: scrutin-data]
+    /// Folder for all data: the log, and a private PostgreSQL [default: scrutin-data]
     #[arg(long, global = true, env = "SCRUTIN_DATA_DIR", hide_env = true, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
-    /// The log, where the votes are: a folder, or a topic of Kafka as kafka://host:port,host:port/topic [default:
+    /// The log that holds the votes: a folder, or a Kafka topic as kafka://host:port,host:port/topic [default:
     /// DATA_DIR/log; topic votes]
     #[arg(long, global = true, env = "SCRUTIN_LOG", hide_env = true, value_name = "DIR|URL")]
     pub log: Option<String>,
 
-    /// File with settings for Kafka, as name=value lines with librdkafka's names: security.protocol, sasl.username and
-    /// so on
+    /// File with Kafka client settings, one name=value per line, with librdkafka's names: security.protocol,
+    /// sasl.username and so on
     #[arg(long, global = true, env = "SCRUTIN_KAFKA_CONFIG", hide_env = true, value_name = "FILE")]
     pub kafka_config: Option<PathBuf>,
 
-    /// PostgreSQL to use, as postgresql://user:password@host:port/name [default: DATABASE_URL, else one of its own,
-    /// started in the data folder]. `ps` shows a password given here to every user of the machine: rather put it into
-    /// DATABASE_URL or --database-password-file
+    /// PostgreSQL to use, as postgresql://user:password@host:port/name [default: DATABASE_URL, else a private
+    /// server in the data folder]. `ps` shows a password given here to every user of the machine: prefer DATABASE_URL or
+    /// --database-password-file
     #[arg(long, global = true, env = "SCRUTIN_DATABASE_URL", hide_env = true, value_name = "URL")]
     pub database_url: Option<String>,
 
-    /// File with the password for that address, which need not be in it then
+    /// File with the password for the database, instead of a password in its address
     #[arg(long, global = true, env = "SCRUTIN_DATABASE_PASSWORD_FILE", hide_env = true, value_name = "FILE")]
     pub database_password_file: Option<PathBuf>,
 
-    /// Name under which the count stands in the tables [default: native, or spark where that counts]
+    /// Name of the counter in the tables [default: native, or spark with --engine spark]
     #[arg(long, global = true, env = "SCRUTIN_COUNTER", hide_env = true, value_name = "NAME")]
     pub counter: Option<String>,
 
-    /// Partitions of a log that is made anew [default: 4]
+    /// Partitions of a new log [default: 4]
     #[arg(
         long,
         global = true,
@@ -56,7 +56,7 @@ pub struct CommonArgs {
     )]
     pub partitions: Option<u32>,
 
-    /// Copies of each partition of a topic that is made anew [default: 3, or as many as there are brokers]
+    /// Replicas of each partition of a new topic [default: 3, or as many as there are brokers]
     #[arg(
         long,
         global = true,
@@ -66,7 +66,7 @@ pub struct CommonArgs {
     )]
     pub replication: Option<u32>,
 
-    /// Copies that must hold a vote before it is taken, of a topic that is made anew [default: all but one, 1 at least]
+    /// Replicas of a new topic that must hold a vote before it is acknowledged [default: all but one, at least 1]
     #[arg(
         long,
         global = true,
@@ -76,7 +76,7 @@ pub struct CommonArgs {
     )]
     pub min_insync: Option<u32>,
 
-    /// Threads that count [default: 2]
+    /// Counting threads [default: 2]
     #[arg(
         long,
         global = true,
@@ -90,15 +90,15 @@ pub struct CommonArgs {
     #[arg(long, global = true, env = "SCRUTIN_LISTEN", hide_env = true, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
 
-    /// Path that the page and the API are below, as /night, for a proxy that passes requests on as they are [default: /]
+    /// Path under which to serve the page and the API, such as /night, for a proxy that does not strip it [default: /]
     #[arg(long, global = true, env = "SCRUTIN_PATH_PREFIX", hide_env = true, value_name = "PATH")]
     pub path_prefix: Option<String>,
 
-    /// How often a client may ask the API in a second, and four times as often at once; 0: as it likes [default: 50]
+    /// Requests to the API allowed per client per second, with bursts of four times as many; 0: no limit [default: 50]
     #[arg(long, global = true, env = "SCRUTIN_REQUESTS_PER_SECOND", hide_env = true, value_name = "N")]
     pub requests_per_second: Option<u32>,
 
-    /// Tell clients apart by the last entry of X-Forwarded-For, which a proxy in front has to set [default: false]
+    /// Identify clients by the last entry of X-Forwarded-For, which a proxy in front must set [default: false]
     #[arg(
         long,
         global = true,
@@ -110,12 +110,12 @@ pub struct CommonArgs {
     )]
     pub behind_proxy: Option<bool>,
 
-    /// How much is logged to stderr: off, error, warn, info, debug or trace [default: warn]
+    /// Log level for stderr: off, error, warn, info, debug or trace [default: warn]
     #[arg(long, global = true, env = "SCRUTIN_LOG_LEVEL", hide_env = true, value_name = "LEVEL")]
     pub log_level: Option<String>,
 }
 
-/// `scrutin.toml`. The keys are the flags' names.
+/// `scrutin.toml`. The keys are the names of the flags.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct ConfigFile {
@@ -136,7 +136,7 @@ struct ConfigFile {
     log_level: Option<String>,
 }
 
-/// What holds, after all.
+/// The effective settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub data_dir: PathBuf,
@@ -145,9 +145,9 @@ pub struct Settings {
     pub database_url: Option<String>,
     pub database_password_file: Option<PathBuf>,
     pub counter: String,
-    /// Whether somebody has asked for it, or it is only what holds otherwise.
+    /// Whether the counter was set, rather than defaulted.
     pub is_counter_given: bool,
-    /// None: as many as the log has; 4 if it is made anew.
+    /// None: as many as the log has; 4 for a new log.
     pub partitions: Option<u32>,
     pub workers: usize,
     pub listen: SocketAddr,
@@ -164,18 +164,22 @@ pub enum LogSettings {
     Kafka {
         address: KafkaAddress,
         client: KafkaSettings,
-        /// Of a topic that is made anew, as the two of [`kafka::NewTopic`](scrutin_log::kafka::NewTopic).
+        /// For a new topic, as in [`kafka::NewTopic`](scrutin_log::kafka::NewTopic); likewise `min_insync`.
         replication: Option<u32>,
         min_insync: Option<u32>,
     },
 }
 
 impl Settings {
-    /// Settles what flags and environment leave open.
+    /// Merges flags, environment, settings file and defaults.
+    ///
+    /// # Errors
+    ///
+    /// If the settings file or the Kafka settings cannot be read, or a value is invalid.
     pub fn resolve(args: CommonArgs) -> Result<Settings, FileError> {
         let path = args.config.clone().unwrap_or_else(|| "scrutin.toml".into());
         let file = if args.config.is_some() || path.exists() { read(&path)? } else { ConfigFile::default() };
-        // Whoever reads the message should look where the value is.
+        // The error names the place of the value: the flag or the settings file.
         let at = |key: &str, is_given: bool, what: String| {
             let place = if is_given { given(key).into() } else { path.clone() };
             let what = if is_given { what } else { format!("`{key}`: {what}") };
@@ -225,7 +229,7 @@ impl Settings {
             log,
             data_dir,
             page,
-            // A variable that is set to nothing says nothing.
+            // An empty variable counts as unset.
             database_url: [args.database_url, std::env::var("DATABASE_URL").ok(), file.database_url]
                 .into_iter()
                 .flatten()
@@ -241,7 +245,11 @@ impl Settings {
     }
 }
 
-/// The secret that a file holds, without the end of its line.
+/// Reads a secret from a file, without the trailing line ending.
+///
+/// # Errors
+///
+/// If the file cannot be read or is empty.
 pub fn read_secret(path: &Path) -> Result<String, FileError> {
     let text =
         std::fs::read_to_string(path).map_err(|source| FileError::Unreadable { path: path.to_owned(), source })?;
@@ -252,7 +260,7 @@ pub fn read_secret(path: &Path) -> Result<String, FileError> {
     Ok(secret.to_owned())
 }
 
-/// An address without the password that somebody has put into it.
+/// An address without user and password.
 fn without_user(address: &str) -> String {
     match (address.split_once("://"), address.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, place))) => format!("{scheme}://…@{place}"),
@@ -260,7 +268,7 @@ fn without_user(address: &str) -> String {
     }
 }
 
-/// What a flag is called, and its variable.
+/// The names of a setting's flag and variable.
 fn given(key: &str) -> String {
     format!("--{key} or SCRUTIN_{}", key.to_uppercase().replace('-', "_"))
 }

@@ -1,4 +1,4 @@
-//! The command line's way in. What the commands do is in `scrutin::cli`.
+//! The program's entry point. The commands are in `scrutin::cli`.
 
 use std::process::ExitCode;
 

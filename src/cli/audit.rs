@@ -16,7 +16,7 @@ use crate::config::Settings;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Also score the tables against the truth that a simulation or a replay has written
+    /// Also compare the tables with the truth written by a simulation or a replay
     #[arg(long, value_name = "FILE")]
     truth: Option<PathBuf>,
 }
@@ -32,7 +32,7 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     Ok(verdict(&report))
 }
 
-/// Audits beside the other tasks and shows how far it is.
+/// Audits on a blocking thread and shows its progress.
 pub(super) async fn recount(
     log: Arc<dyn VoteLog>,
     database: Database,
@@ -53,7 +53,7 @@ fn show_progress(done: u64, total: u64) {
     }
 }
 
-/// A truth that cannot be scored, since not all its records were counted, is no clean audit.
+/// An audit is not clean if the truth could not be scored because not all its records were counted.
 pub(super) fn verdict(report: &AuditReport) -> ExitCode {
     let incomplete = matches!(report.truth, Some(TruthScore::Incomplete { .. }));
     if report.is_clean() && !incomplete { ExitCode::SUCCESS } else { ExitCode::from(1) }

@@ -19,13 +19,13 @@ use crate::config::Settings;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// What counts
+    /// The engine that counts
     #[arg(long, value_enum, default_value = "native")]
     engine: Engine,
-    /// Stop once all that is in the log now is counted
+    /// Stop once everything now in the log is counted
     #[arg(long)]
     drain: bool,
-    /// Serve the page, the API and this process's metrics meanwhile
+    /// Also serve the page, the API and this process's metrics
     #[arg(long)]
     serve: bool,
     #[command(flatten)]
@@ -75,14 +75,14 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What counts what.
+/// An engine, and the log it counts.
 enum Count {
     Native(Arc<dyn VoteLog>),
     Spark(spark::Count),
 }
 
 impl Count {
-    /// What the engine has to tell, beside the count.
+    /// The engine's own figures, besides the count's.
     fn progress(&self) -> Option<EngineProgress> {
         match self {
             Count::Native(_) => None,

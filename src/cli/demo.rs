@@ -34,37 +34,37 @@ use crate::config::{LogSettings, Settings};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Registered voters in all [default: 1000000; with --election, as in its folder]
+    /// Total number of registered voters [default: 1000000; with --election, as in its folder]
     #[arg(long, value_name = "N", help_heading = "Votes")]
     voters: Option<u64>,
     /// Folder with election.toml, regions.csv and choices.csv [default: the built-in presidential election]
     #[arg(long, value_name = "DIR", help_heading = "Votes")]
     election: Option<PathBuf>,
     /// Replay real results instead: a table with the columns region_code, region_name, registered, abstentions, blank,
-    /// null, candidate, votes, and maybe candidate_id, or as a layout or the options below say; `scrutin inspect` shows
-    /// how it is read
+    /// null, candidate, votes, and optionally candidate_id, or as described by a layout or the options below; `scrutin
+    /// inspect` shows how it is read
     #[arg(long, value_name = "FILE", help_heading = "Votes", conflicts_with_all = ["voters", "election"])]
     results: Option<PathBuf>,
-    /// Replay real ballots instead: a table with a row a ballot, whose columns a layout or the options below name
+    /// Replay real ballots instead: a table with one row per ballot, whose columns a layout or the options below name
     #[arg(long, value_name = "FILE", help_heading = "Votes", conflicts_with_all = ["voters", "election", "results"])]
     ballots: Option<PathBuf>,
     #[command(flatten)]
     reading: ReadingArgs,
-    /// The same seed makes the same votes [default: 1]
+    /// Seed: the same seed produces the same votes [default: 1]
     #[arg(long, value_name = "N", help_heading = "Votes")]
     seed: Option<u64>,
-    /// How long the voting day lasts on the clock [default: 5m]
+    /// How long the voting day lasts in real time [default: 5m]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     day: Option<Duration>,
-    /// Let the day pass so many times as fast, or write all votes at once (max) [default: 1]
+    /// Speed of the day as a multiple of real time, or max to write all votes at once [default: 1]
     #[arg(long, value_name = "X", value_parser = parse_speed)]
     speed: Option<Speed>,
     #[command(flatten)]
     faults: FaultArgs,
-    /// Start over: delete the votes and the count of the run before
+    /// Start over: delete the votes and the count of the previous run
     #[arg(long)]
     fresh: bool,
-    /// End when all is counted and audited, instead of keeping the page up
+    /// Exit when everything is counted and audited, instead of keeping the page up
     #[arg(long)]
     exit: bool,
 }
@@ -76,7 +76,7 @@ const TRUTH: &str = "truth.json";
 const DAY: Duration = Duration::from_secs(300);
 const VOTERS: u64 = 1_000_000;
 
-/// What makes a run's votes what they are; kept in the data folder, so that the next start goes on with it.
+/// Everything that determines a run's votes; kept in the data folder, so that the next start resumes the run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Run {
     source: Source,
@@ -84,9 +84,9 @@ struct Run {
     faults: FaultRates,
     opens_at_ms: i64,
     day_ms: i64,
-    /// All at once; otherwise at the pace of the day.
+    /// Whether votes come all at once; otherwise at the pace of the day.
     at_once: bool,
-    /// Of the file that it was begun with.
+    /// Hash of the file that the run began with.
     #[serde(default)]
     sha256: Option<String>,
 }
@@ -99,7 +99,7 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     let stop = stop_at_signal()?;
     let known = if args.fresh { None } else { Run::read(&settings.data_dir)? };
     let mut run = settle(&args, known.clone(), &settings.data_dir)?;
-    // What is wrong with the source is said before anything is deleted or written down.
+    // Report errors in the source before deleting or writing anything.
     let (votes, sha256) = run.source.open(run.seed, &Day::laid(run.opens_at_ms, run.day_ms), &settings.data_dir)?;
     check_same_file(&run, sha256.as_deref())?;
     run.sha256 = sha256;
@@ -129,7 +129,7 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     if let Some(command) = store.psql_command() {
         print(&format!("  psql        {command}\n"))?;
     }
-    print("  Ctrl-C stops; run again, it goes on where it was; --fresh starts over\n\n")?;
+    print("  Ctrl-C stops; run it again to resume, or with --fresh to start over\n\n")?;
 
     let count = Arc::new(CountProgress::default());
     let sent = Arc::new(SendProgress::default());
@@ -155,7 +155,7 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
 
     let code = match truth? {
         None => {
-            print(&format!("{}\nStopped; run again, it goes on where it was.\n", summary(&count, start.elapsed())))?;
+            print(&format!("{}\nStopped; run it again to resume.\n", summary(&count, start.elapsed())))?;
             ExitCode::SUCCESS
         }
         Some(truth) => {
@@ -166,7 +166,7 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
                 recount(Arc::clone(&log), store.database.clone(), settings.counter.clone(), Some(truth)).await?;
             print(&format!("\n{report}\n"))?;
             if !args.exit && !stop.is_asked() {
-                print(&format!("\nThe page stays at {} until Ctrl-C.\n", page.address))?;
+                print(&format!("\nThe page stays up at {} until Ctrl-C.\n", page.address))?;
                 stop.asked().await;
             }
             verdict(&report)
@@ -177,7 +177,7 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     Ok(code)
 }
 
-/// Waits until all votes are sent and counted, or until a stop or an error; then both have ended.
+/// Waits until all votes are sent and counted, or until a stop or an error. Both tasks have ended when it returns.
 async fn run_out(
     sending: JoinHandle<Result<Option<Truth>>>,
     mut counting: JoinHandle<Result<(), CountError>>,
@@ -189,11 +189,11 @@ async fn run_out(
     let truth = tokio::select! {
         truth = &mut sending => truth,
         counted = &mut counting => {
-            // The count does not end by itself but for an error.
+            // The count ends by itself only on an error.
             stop.ask();
             sending.await?;
             counted.context("count")??;
-            bail!("the count has ended before the votes; run again, it goes on where it was");
+            bail!("the count ended before the votes; run it again to resume");
         }
     };
     if let Ok(Some(truth)) = &truth {
@@ -207,26 +207,26 @@ async fn run_out(
     Ok(truth.filter(|truth| count.received() >= truth.records))
 }
 
-/// One demo a data folder.
+/// Takes the data folder's lock: one demo per folder.
 fn lock(data_dir: &Path) -> Result<File> {
     let path = data_dir.join("demo.lock");
     let file = private::lock_file(&path).with_context(|| format!("open {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => Err(anyhow!(
-            "another demo runs on {}; stop it, or choose another folder with --data-dir",
+            "another demo is running on {}; stop it, or choose another folder with --data-dir",
             data_dir.display()
         )),
         Err(fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("lock {}", path.display())),
     }
 }
 
-/// The demo deletes its log and makes it anew, so it has one of its own.
+/// The demo deletes and recreates its log, so it needs one of its own.
 fn log_dir(settings: &Settings) -> Result<&Path> {
     match &settings.log {
         LogSettings::Embedded(dir) => Ok(dir),
         LogSettings::Kafka { .. } => Err(UsageError(
-            "the demo keeps its votes in a folder; with Kafka run its parts: `scrutin setup`, `count`, `serve` and \
+            "the demo keeps its votes in a folder; to use Kafka, run its parts: `scrutin setup`, `count`, `serve` and \
              `simulate`, each with --log kafka://…"
                 .into(),
         )
@@ -234,7 +234,7 @@ fn log_dir(settings: &Settings) -> Result<&Path> {
     }
 }
 
-/// Makes sure that the count to be deleted is of the demo's own log.
+/// Checks that the count to be deleted is of the demo's own log.
 async fn check_own_count(settings: &Settings, store: &Store) -> Result<()> {
     let Some(counted) = counters::log_of(&store.client(Role::Owner).await?, &settings.counter).await? else {
         return Ok(());
@@ -243,8 +243,8 @@ async fn check_own_count(settings: &Settings, store: &Store) -> Result<()> {
     let own = if dir.join("log.json").exists() { Some(EmbeddedLog::open_existing(dir)?.id()) } else { None };
     if own.as_ref() != Some(&counted) {
         bail!(
-            "counter `{}` in {} has counted another log than the one at {}, and --fresh would delete that count; name \
-             another counter with --counter, or another database",
+            "counter `{}` in {} has counted a different log from the one at {}, and --fresh would delete that count; \
+             name another counter with --counter, or another database",
             settings.counter,
             store.database.name(),
             dir.display()
@@ -253,7 +253,7 @@ async fn check_own_count(settings: &Settings, store: &Store) -> Result<()> {
     Ok(())
 }
 
-/// Deletes what an earlier run has left: its log, its count, and how it was made.
+/// Deletes the previous run: its log, its count and its description.
 async fn forget(settings: &Settings) -> Result<()> {
     match &settings.database_url {
         None => Cluster::remove(&settings.data_dir).await?,
@@ -283,7 +283,7 @@ async fn forget(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// The run that the folder holds, if the options fit it, or a new one.
+/// The run in the data folder, if the options match it, or a new one.
 fn settle(args: &Args, known: Option<Run>, data_dir: &Path) -> Result<Run> {
     let asked = Run::asked(args)?;
     let Some(known) = known else { return Ok(asked) };
@@ -295,29 +295,30 @@ fn settle(args: &Args, known: Option<Run>, data_dir: &Path) -> Result<Run> {
         || args.faults.is_given() && asked.faults != known.faults;
     if differs {
         let what = format!(
-            "{} holds a run made with other options; leave them out to go on with it, start over with --fresh, \
+            "{} holds a run made with other options; leave them out to resume it, start over with --fresh, \
              or choose another folder with --data-dir",
             data_dir.display()
         );
         return Err(UsageError(what).into());
     }
-    // The speed may change from start to start: it changes no vote.
+    // The speed may differ between starts: it changes no vote.
     Ok(Run { at_once: if args.speed.is_some() { asked.at_once } else { known.at_once }, ..known })
 }
 
-/// A run's file must be the one that it was begun with.
+/// Checks that a run's file is still the one it began with.
 fn check_same_file(run: &Run, now: Option<&str>) -> Result<()> {
     let (Some(file), Some(then), Some(now)) = (run.source.file(), &run.sha256, now) else { return Ok(()) };
     if then == now {
         return Ok(());
     }
     let what = format!(
-        "has changed since this run was begun: its sha256 was {then}, and is {now}; --fresh counts the file as it is now"
+        "has changed since this run began: its sha256 was {then} and is now {now}; use --fresh to count the changed file"
     );
     Err(FileError::Whole { path: file.to_owned(), what }.into())
 }
 
-/// The same place for a start from another folder. A link keeps its name: the election is called after it.
+/// An absolute path, so that a later start from another folder finds the same file. A link keeps its name, since the
+/// election is named after it.
 fn absolute(path: &PathBuf) -> Result<PathBuf> {
     let whole = std::path::absolute(path).with_context(|| format!("find {}", path.display()))?;
     Ok(match (whole.parent().map(fs::canonicalize), whole.file_name()) {
@@ -327,14 +328,13 @@ fn absolute(path: &PathBuf) -> Result<PathBuf> {
 }
 
 impl Run {
-    /// The run that is written down in the folder.
+    /// Reads the run stored in the folder.
     fn read(data_dir: &Path) -> Result<Option<Run>> {
         let path = data_dir.join(RUN);
         match fs::read(&path) {
             Ok(text) => {
-                let run = serde_json::from_slice(&text).with_context(|| {
-                    format!("{} does not say how its run was made; start over with --fresh", path.display())
-                })?;
+                let run = serde_json::from_slice(&text)
+                    .with_context(|| format!("{} does not describe a run; start over with --fresh", path.display()))?;
                 Ok(Some(run))
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -342,7 +342,7 @@ impl Run {
         }
     }
 
-    /// Writes it down, whole or not at all.
+    /// Stores the run, atomically.
     fn write(&self, data_dir: &Path) -> Result<()> {
         let path = data_dir.join(RUN);
         let draft = path.with_extension("json.new");
@@ -354,7 +354,7 @@ impl Run {
 
     fn asked(args: &Args) -> Result<Run> {
         if args.reading.is_given() && args.results.is_none() && args.ballots.is_none() {
-            let what = "how a file is read (--layout, --voter-column and so on) goes with --results or --ballots";
+            let what = "options for reading a file (--layout, --voter-column and so on) need --results or --ballots";
             return Err(UsageError(what.into()).into());
         }
         let layout = |kind| args.reading.layout(kind).map(Box::new);
@@ -374,7 +374,7 @@ impl Run {
             Speed::Times(times) => (day.div_f64(times).max(Duration::from_secs(1)), false),
         };
         let day_ms = day.as_millis() as i64;
-        // A day that is written at once is over: nobody votes in the future.
+        // A day whose votes are written at once is already over: nobody votes in the future.
         let opens_at_ms = if at_once { now_ms() - day_ms } else { now_ms() } / 1000 * 1000;
         Ok(Run {
             source,

@@ -1,4 +1,4 @@
-//! `scrutin health`: for whoever looks after the process that serves, as a container engine does.
+//! `scrutin health`: for whatever supervises the serving process, such as a container engine.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
@@ -11,17 +11,17 @@ use tokio::net::TcpStream;
 use super::table::print;
 use crate::config::Settings;
 
-/// A process that does not answer within it is not well.
+/// A process that does not answer within this time is unhealthy.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Ask only whether the process is alive, not whether all that it needs is there
+    /// Ask only whether the process is alive, not whether everything it needs is available
     #[arg(long)]
     alive: bool,
 }
 
-/// Asks the page of this machine at the address that it listens at; fails if it is not ready.
+/// Asks the page at the address it listens on; exits with 4 if it is not ready.
 pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     let path = if args.alive { "/healthz" } else { "/readyz" };
     let address = reachable(settings.listen);
@@ -35,7 +35,7 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     }
 }
 
-/// Who listens at all addresses is asked at this machine's own.
+/// The loopback address, for a page that listens on all addresses.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     match listen.ip().is_unspecified() {
         true => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), listen.port()),

@@ -17,7 +17,7 @@ use super::table::{grouped, print, so_many};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// The file: CSV, maybe packed, or a spreadsheet
+    /// The file: CSV, possibly compressed, or a spreadsheet
     file: PathBuf,
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -27,7 +27,7 @@ pub(super) struct Args {
 
 #[derive(clap::Args)]
 pub(super) struct LayoutsArgs {
-    /// Print this one, as a beginning of your own
+    /// Print this layout, as a starting point for your own
     name: Option<String>,
 }
 
@@ -37,10 +37,10 @@ enum Format {
     Json,
 }
 
-/// What cannot be counted as it is.
+/// Exit code for a file that cannot be counted as it is.
 const NOT_YET: u8 = 3;
 
-/// Exits with 3 where the file cannot be counted as it is.
+/// Inspects the file; exits with 3 if it cannot be counted as it is.
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let (layout, found) = layout(args)?;
     let report = inspect(&args.file, &layout, &about())?;
@@ -56,7 +56,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     Ok(if report.can_be_counted { ExitCode::SUCCESS } else { ExitCode::from(NOT_YET) })
 }
 
-/// The layout that was said, or the one that fits; and its name, if it was found.
+/// The layout from the options, or the one that fits, with its name if it was detected.
 fn layout(args: &Args) -> Result<(Layout, Option<String>)> {
     let reading = &args.reading;
     if let Some(name) = reading.layout_name() {
@@ -73,7 +73,7 @@ fn layout(args: &Args) -> Result<(Layout, Option<String>)> {
     })
 }
 
-/// A day that is never used: nothing is counted.
+/// A placeholder day: nothing is counted.
 fn about() -> About {
     About {
         id: None,
@@ -86,7 +86,7 @@ fn about() -> About {
     }
 }
 
-/// What counts the file.
+/// The command that counts the file.
 fn command(args: &Args, report: &Report, found: Option<String>) -> String {
     let what = if report.kind == Kind::Ballots { "--ballots" } else { "--results" };
     let mut words = vec![format!("scrutin demo {what} {}", quoted(&args.file.display().to_string()))];
@@ -105,11 +105,11 @@ fn text(report: &Report, command: &str) -> String {
     if report.can_be_counted {
         let _ = writeln!(
             out,
-            "Nothing has been counted yet. This counts it, and shows it on a page:\n\n  {}\n",
+            "Nothing has been counted yet. To count it and watch it on a page:\n\n  {}\n",
             escaped(command)
         );
     } else {
-        let _ = writeln!(out, "Nothing has been counted. What has to be settled first:\n");
+        let _ = writeln!(out, "Nothing has been counted. Settle this first:\n");
         let refused = report.findings.iter().filter(|finding| finding.is_refused).map(|finding| finding.text());
         for what in report.error.clone().into_iter().chain(refused) {
             let _ = writeln!(out, "  ! {}", escaped(&what).replace("\\u{a}", "\n    "));
@@ -131,13 +131,14 @@ fn text(report: &Report, command: &str) -> String {
     let notes: Vec<String> =
         report.findings.iter().filter(|finding| !finding.is_refused).map(|finding| finding.text()).collect();
     if !notes.is_empty() {
-        let _ = writeln!(out, "\nWorth knowing:");
+        let _ = writeln!(out, "\nNotes:");
         notes.iter().for_each(|note| out.push_str(&format!("  - {}\n", escaped(note))));
     }
     out
 }
 
-/// What to do with a file that cannot be counted as it is: the options that its messages name, each with its first value.
+/// The next step for a file that cannot be counted as it is: the options that its messages name, each with its first
+/// value.
 fn next_step(report: &Report, command: &str) -> String {
     let refused = report.findings.iter().filter(|finding| finding.is_refused).map(|finding| finding.what.clone());
     let mut options: Vec<String> =
@@ -148,18 +149,18 @@ fn next_step(report: &Report, command: &str) -> String {
     let again = again.replacen("scrutin demo --ballots", "scrutin inspect", 1);
     let again = again.trim_end_matches(" --speed max");
     if !options.is_empty() {
-        return format!("If that is what is meant, this looks again:\n\n  {again} {}", options.join(" "));
+        return format!("If that is what you mean, inspect it again with:\n\n  {again} {}", options.join(" "));
     }
     if report.error.as_ref().is_some_and(|error| error.contains("the columns are")) {
         return format!(
-            "If other columns say it, name them: of a row for each region and candidate, of a column for each \
-             candidate, or of a row for each ballot\n\n  \
+            "If other columns hold the data, name them: for one row per region and candidate, one column per candidate, \
+             or one row per ballot\n\n  \
              {again} --region-column … --choice-column … --votes-column …\n  \
              {again} --region-column … --candidate-column … --candidate-column …\n  \
              {again} --voter-column … --region-column … --choice-column …"
         );
     }
-    format!("Once it is mended, this looks again:\n\n  {again}")
+    format!("Once it is fixed, inspect it again with:\n\n  {again}")
 }
 
 /// The first option that a message names, with its value.
@@ -192,7 +193,7 @@ fn headline(report: &Report, name: &str) -> String {
     if report.can_be_counted {
         format!("{name} holds {what} and can be counted as it is: {sums}.")
     } else {
-        format!("{name} holds {what}, but cannot be counted as it is. With everything counted it would be {sums}.")
+        format!("{name} holds {what}, but cannot be counted as it is. Counting everything would give {sums}.")
     }
 }
 
@@ -209,7 +210,7 @@ fn written(found: &Found) -> String {
 fn layout_words(report: &Report) -> String {
     match LAYOUTS.iter().find(|layout| layout.name == report.layout) {
         Some(layout) => format!("{}: {}", layout.name, layout.about),
-        None if report.layout.is_empty() => "as the options say".into(),
+        None if report.layout.is_empty() => "from the options".into(),
         None => escaped(&report.layout).into_owned(),
     }
 }
@@ -218,13 +219,13 @@ fn rows(report: &Report, out: &mut String) {
     if let Some(rows) = report.rows {
         let passed_over = match report.rows_passed_over {
             0 => String::new(),
-            rows => format!(", {} more are passed over by the layout", grouped(rows as i64)),
+            rows => format!(", {} more skipped by the layout", grouped(rows as i64)),
         };
         let _ = writeln!(out, "rows        {}{passed_over}", grouped(rows as i64));
     }
 }
 
-/// More than these of a kind are not listed in the text; JSON has all.
+/// How many items of a kind the text lists; JSON has all.
 const LISTED: usize = 20;
 
 fn columns(report: &Report, out: &mut String) {
@@ -245,7 +246,7 @@ fn columns(report: &Report, out: &mut String) {
         let more = left_out.len().saturating_sub(LISTED);
         left_out.truncate(LISTED);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let _ = writeln!(out, "  left out: {}{more}", escaped(&left_out.join(", ")));
+        let _ = writeln!(out, "  ignored: {}{more}", escaped(&left_out.join(", ")));
     }
 }
 

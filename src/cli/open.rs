@@ -1,4 +1,4 @@
-//! Opens what the settings name: the log, and a PostgreSQL, given or private.
+//! Opens what the settings name: the log, and a PostgreSQL server, given or private.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use tokio_postgres::Client;
 use super::table::say;
 use crate::config::{LogSettings, Settings, read_secret};
 
-/// The database to use, and the server behind it if it is a private one.
+/// The database to use, and its server if it is a private one.
 pub(super) struct Store {
     pub database: Database,
     cluster: Option<Cluster>,
 }
 
 impl Store {
-    /// The given database, or the private one, started if need be.
+    /// Opens the given database, or the private one, starting its server if necessary.
     pub async fn open(settings: &Settings) -> Result<Store> {
         match &settings.database_url {
             Some(url) => {
@@ -39,18 +39,19 @@ impl Store {
         }
     }
 
-    /// The database to use, which must have been set up by this version of the program.
+    /// [`Store::open`], for a database that this version of the program must have set up.
     pub async fn open_ready(settings: &Settings) -> Result<Store> {
         let store = Store::open(settings).await?;
         migrate::verify(&store.database).await?;
         Ok(store)
     }
 
-    /// [`Store::open`] for commands that only look: a data folder that is not there is not made.
+    /// [`Store::open`] for commands that only read: a missing data folder is an error.
     pub async fn open_existing(settings: &Settings) -> Result<Store> {
         if settings.database_url.is_none() && !settings.data_dir.exists() {
             anyhow::bail!(
-                "there is no data folder {}; `scrutin demo` or `scrutin setup` makes one, --data-dir names another",
+                "there is no data folder {}; create one with `scrutin demo` or `scrutin setup`, or name another with \
+                 --data-dir",
                 settings.data_dir.display()
             );
         }
@@ -65,7 +66,7 @@ impl Store {
         Ok(self.database.connect(role).await?)
     }
 
-    /// Stops the private server, if there is one and nobody else uses it.
+    /// Stops the private server, if there is one and no other process uses it.
     pub async fn close(self) -> Result<()> {
         match self.cluster {
             Some(cluster) => cluster.stop().await.context("stop the private PostgreSQL"),
@@ -74,7 +75,7 @@ impl Store {
     }
 }
 
-/// The log, made if need be.
+/// Opens the log, creating it if necessary.
 pub(super) async fn open_log(settings: &Settings) -> Result<Arc<dyn VoteLog>> {
     let partitions = settings.partitions;
     Ok(match &settings.log {
@@ -89,7 +90,7 @@ pub(super) async fn open_log(settings: &Settings) -> Result<Arc<dyn VoteLog>> {
     })
 }
 
-/// The log, which must be there.
+/// Opens the log, which must exist.
 pub(super) async fn open_existing_log(settings: &Settings) -> Result<Arc<dyn VoteLog>> {
     Ok(match &settings.log {
         LogSettings::Embedded(dir) => Arc::new(EmbeddedLog::open_existing(dir)?),
@@ -97,7 +98,7 @@ pub(super) async fn open_existing_log(settings: &Settings) -> Result<Arc<dyn Vot
     })
 }
 
-/// The log, which must be there, for a process that counts it.
+/// Opens the log, which must exist, for a process that counts it.
 pub(super) async fn open_log_to_count(settings: &Settings) -> Result<Arc<dyn VoteLog>> {
     let LogSettings::Kafka { address, client, .. } = &settings.log else {
         return open_existing_log(settings).await;
@@ -107,7 +108,7 @@ pub(super) async fn open_log_to_count(settings: &Settings) -> Result<Arc<dyn Vot
         Ok(instance) => log.as_instance(instance),
         Err(error) => {
             tracing::info!(
-                "{} cannot keep this counter's name ({error}); after a kill it waits until its session has ended",
+                "{} cannot store this counter's name ({error}); after a kill, it waits until its session expires",
                 settings.data_dir.display()
             );
             log
@@ -115,10 +116,10 @@ pub(super) async fn open_log_to_count(settings: &Settings) -> Result<Arc<dyn Vot
     }))
 }
 
-/// The exit code after a stop that waited for nothing, as shells have it.
+/// Exit code after an immediate stop, as shells report SIGINT.
 const INTERRUPTED: u8 = 130;
 
-/// Ctrl-C and SIGTERM, one after the other.
+/// A stream of Ctrl-C and SIGTERM.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -140,8 +141,8 @@ impl Signals {
     }
 }
 
-/// Runs a command that nothing is lost with when a signal ends it. What it holds is dropped then, so that a private
-/// PostgreSQL does not stay behind.
+/// Runs a command that a signal may end at any point without loss. On a signal the command is dropped, so that its
+/// private PostgreSQL stops too.
 pub(super) async fn unless_interrupted(command: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
     tokio::select! {
@@ -150,18 +151,18 @@ pub(super) async fn unless_interrupted(command: impl Future<Output = Result<Exit
     }
 }
 
-/// Asks for a stop at Ctrl-C or SIGTERM; a second one ends the process at once.
+/// Requests a stop on Ctrl-C or SIGTERM; a second signal ends the process at once.
 pub(super) fn stop_at_signal() -> Result<Arc<Stop>> {
     let stop = Arc::new(Stop::default());
     let mut signals = Signals::listen()?;
     let asked = Arc::clone(&stop);
     tokio::spawn(async move {
         signals.next().await;
-        say("\nscrutin: stopping when what is in hand is done; Ctrl-C again stops at once");
+        say("\nscrutin: stopping after the current work; press Ctrl-C again to stop at once");
         asked.ask();
         signals.next().await;
-        say("\nscrutin: stopped at once; run again, it goes on where it was");
-        #[expect(clippy::disallowed_methods, reason = "asked for twice; the next start adopts the private PostgreSQL")]
+        say("\nscrutin: stopped at once; run it again to resume");
+        #[expect(clippy::disallowed_methods, reason = "requested twice; the next start adopts the private PostgreSQL")]
         std::process::exit(INTERRUPTED.into());
     });
     Ok(stop)

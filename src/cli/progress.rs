@@ -1,4 +1,4 @@
-//! The live line: how fast, how much, how far behind.
+//! The live progress line: throughput, totals and lag.
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
@@ -14,21 +14,21 @@ use tokio::task::JoinHandle;
 
 use super::table::{grouped, percent};
 
-/// How often the line is written anew on a terminal; elsewhere a line is added every so often.
+/// How often the line is rewritten on a terminal, and how often a line is added elsewhere.
 const ON_TERMINAL: Duration = Duration::from_millis(250);
 const ELSEWHERE: Duration = Duration::from_secs(10);
 
-/// What an engine has to tell beside the count, part by part.
+/// An engine's own figures besides the count's, part by part.
 pub(super) type EngineProgress = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
-/// What the line shows.
+/// The sources of the line.
 #[derive(Clone, Default)]
 pub(super) struct View {
     pub count: Option<Arc<CountProgress>>,
     pub votes: Option<Arc<VotesProgress>>,
     pub of_engine: Option<EngineProgress>,
     pub telemetry: Option<Arc<Telemetry>>,
-    /// Registered voters, for the turnout.
+    /// Number of registered voters, for the turnout.
     pub registered: Option<u64>,
 }
 
@@ -60,7 +60,7 @@ async fn write(view: View, mut ended: oneshot::Receiver<()>) {
         let text = view.text(meter.rate(view.moved()));
         let text = escaped(&text);
         let mut stderr = std::io::stderr().lock();
-        // A terminal that is gone is no reason to stop counting.
+        // A closed terminal must not stop the count.
         let _ = match (is_terminal, last) {
             (true, false) => write!(stderr, "\r\x1b[2K{text}"),
             (true, true) => writeln!(stderr, "\r\x1b[2K{text}"),
@@ -133,7 +133,7 @@ impl Meter {
     }
 }
 
-/// What a count did, in a sentence.
+/// Summarizes a count in one sentence.
 pub(super) fn summary(count: &CountProgress, took: Duration) -> String {
     let received = count.received() - count.received_before.load(Ordering::Relaxed);
     format!(

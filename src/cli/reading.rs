@@ -1,4 +1,4 @@
-//! How a file of results or ballots is read: the options, and what `replay` and `demo` say of it.
+//! How a file of results or ballots is read: the options, and the notices of `replay` and `demo`.
 
 use std::path::Path;
 
@@ -14,33 +14,33 @@ use super::UsageError;
 use super::table::say;
 
 const FILE: &str = "How the file is written";
-const COLUMNS: &str = "Columns of the file, by name or, as #3, by place; given several times, joined";
-const ANSWERS: &str = "What the file leaves open";
+const COLUMNS: &str = "Columns of the file, by name, or by position as #3; several for one option are joined";
+const ANSWERS: &str = "Answers to ambiguities in the file";
 
 #[derive(clap::Args, Clone, Debug, Default)]
 pub(super) struct ReadingArgs {
     /// A layout that `scrutin layouts` lists, or a file of your own [default: the project's own form]
     #[arg(long, value_name = "NAME|FILE", help_heading = FILE)]
     layout: Option<String>,
-    /// utf-8, utf-16le, utf-16be, windows-1252 or latin-1 [default: UTF-8, or as a byte order mark says]
+    /// utf-8, utf-16le, utf-16be, windows-1252 or latin-1 [default: UTF-8, or from the byte order mark]
     #[arg(long, value_name = "NAME", help_heading = FILE)]
     encoding: Option<Encoding>,
-    /// What separates fields: one character, or comma, semicolon, tab or bar [default: found, where it is certain]
+    /// Field separator: one character, or comma, semicolon, tab or bar [default: detected, if unambiguous]
     #[arg(long, value_name = "CHARACTER", help_heading = FILE)]
     separator: Option<Separator>,
-    /// On which line the header begins [default: where the columns are found]
+    /// Line on which the header begins [default: where the columns are found]
     #[arg(long, value_name = "N", help_heading = FILE)]
     header_line: Option<u64>,
-    /// Over how many lines the header goes
+    /// Number of header lines
     #[arg(long, value_name = "N", help_heading = FILE, value_parser = clap::value_parser!(u8).range(1..=9))]
     header_rows: Option<u8>,
-    /// Which sheet of a spreadsheet
+    /// Sheet of a spreadsheet
     #[arg(long, value_name = "NAME", help_heading = FILE)]
     sheet: Option<String>,
-    /// Quotes are characters as any other
+    /// Treat quotes as plain characters
     #[arg(long, help_heading = FILE)]
     no_quotes: bool,
-    /// What groups the thousands of numbers
+    /// Thousands separator of numbers
     #[arg(long, value_name = "WHAT", help_heading = FILE)]
     thousands: Option<Thousands>,
 
@@ -53,60 +53,60 @@ pub(super) struct ReadingArgs {
     /// Registered voters of the region
     #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
     registered_column: Vec<String>,
-    /// How many of them did not vote
+    /// Registered voters of the region who did not vote
     #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
     abstentions_column: Vec<String>,
-    /// Blank ballots of the region; for ballots, what says `blank` of a blank one, `null` of a spoilt one, `vote` or
-    /// nothing of others [default: ballots without a candidate are blank]
+    /// Blank ballots of the region; in a file of ballots, a column with `blank` for a blank ballot, `null` for a spoilt
+    /// one, `vote` or nothing for others [default: ballots without a candidate are blank]
     #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
     blank_column: Vec<String>,
     /// Spoilt ballots of the region
     #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
     null_column: Vec<String>,
-    /// The candidate; on a ballot, an empty one is blank
+    /// The candidate; in a file of ballots, empty means blank
     #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
     choice_column: Vec<String>,
-    /// What tells candidates of one name apart
+    /// An id that tells candidates with the same name apart
     #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
     choice_id_column: Vec<String>,
     /// The candidate's votes
     #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
     votes_column: Vec<String>,
-    /// The office or contest; none: all rows are of one
+    /// The office or contest; none: all rows belong to one contest
     #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
     contest_column: Vec<String>,
-    /// A way of voting, over which a candidate's rows are added up
+    /// The way of voting; a candidate's rows are added up over it
     #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
     part_column: Vec<String>,
-    /// What tells the voters, or the ballots, apart
+    /// An id of the voter, or of the ballot
     #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
     voter_column: Vec<String>,
-    /// The channel by which a ballot was cast [default: all at the booth]
+    /// The channel by which a ballot was cast [default: booth for all]
     #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
     channel_column: Vec<String>,
-    /// A column that is a candidate, and holds the votes; one for each
+    /// A column with the votes of one candidate, named after the candidate; repeat for each
     #[arg(long, value_name = "COLUMN", help_heading = COLUMNS)]
     candidate_column: Vec<String>,
-    /// Columns that are candidates, by a pattern with {choice}, and maybe {contest} and {any}
+    /// Candidate columns, by a pattern with {choice}, and optionally {contest} and {any}
     #[arg(long, value_name = "PATTERN", help_heading = COLUMNS)]
     candidate_columns: Option<String>,
 
-    /// Which contest, of several
+    /// The contest to count, if there are several
     #[arg(long, value_name = "NAME", help_heading = ANSWERS)]
     contest: Option<String>,
-    /// Rows that are sums of others
+    /// What to do with rows that are sums of others
     #[arg(long, value_name = "WHAT", help_heading = ANSWERS)]
     totals: Option<Totals>,
-    /// Words as undervote, blank or overvote among the candidates
+    /// How to read words such as undervote, blank or overvote among the candidates
     #[arg(long, value_name = "WHAT", help_heading = ANSWERS)]
     marks: Option<Marks>,
-    /// Several rows of one name in one region
+    /// Whether several rows with one name in a region are one candidate
     #[arg(long, value_name = "WHO", help_heading = ANSWERS)]
     same_name: Option<SameName>,
-    /// Names that differ in case or spaces only
+    /// What to do with names that differ only in case or spaces
     #[arg(long, value_name = "WHAT", help_heading = ANSWERS)]
     spelling: Option<Spelling>,
-    /// Regions with more ballots than registered voters
+    /// What to do with regions that have more ballots than registered voters
     #[arg(long, value_name = "WHAT", help_heading = ANSWERS)]
     over_registered: Option<OverRegistered>,
 }
@@ -124,12 +124,12 @@ impl ReadingArgs {
         !self.candidate_column.is_empty() || self.candidate_columns.is_some()
     }
 
-    /// Whether they are columns of ballots.
+    /// Whether the options name columns of a file of ballots.
     pub fn is_of_ballots(&self) -> bool {
         !self.voter_column.is_empty()
     }
 
-    /// The names of columns, by the key in a layout.
+    /// The column options, by their key in a layout.
     fn columns(&self) -> [(&'static str, &Vec<String>); 13] {
         [
             ("region", &self.region_column),
@@ -148,7 +148,7 @@ impl ReadingArgs {
         ]
     }
 
-    /// The layout that was named, or the usual one, with all that was said besides.
+    /// The named layout, or the default one, overridden by the other options.
     pub fn layout(&self, kind: Kind) -> Result<Layout> {
         let base = match (&self.layout, kind) {
             (Some(name), _) => Layout::named(name)?,
@@ -157,7 +157,7 @@ impl ReadingArgs {
         };
         if (base.kind == Kind::Ballots) != (kind == Kind::Ballots) {
             let (is, other) = if kind == Kind::Ballots { ("results", "--results") } else { ("ballots", "--ballots") };
-            return Err(UsageError(format!("the layout `{}` is one of {is}; it goes with {other}", base.name)).into());
+            return Err(UsageError(format!("the layout `{}` is for {is}; use it with {other}", base.name)).into());
         }
         let layout = self.lay_over(base);
         if kind == Kind::Ballots && self.layout.is_none() {
@@ -185,7 +185,7 @@ impl ReadingArgs {
         }
     }
 
-    /// What was said, over what a layout says.
+    /// Overrides a layout with the options.
     pub fn lay_over(&self, mut layout: Layout) -> Layout {
         let form = &mut layout.file;
         form.encoding = self.encoding.or(form.encoding);
@@ -219,7 +219,7 @@ impl ReadingArgs {
         layout
     }
 
-    /// The options as they are written on a command line, to be shown.
+    /// The options as written on a command line, for display.
     pub fn words(&self) -> Vec<String> {
         let mut words = Vec::new();
         let mut add = |flag: &str, value: Option<String>| {
@@ -256,7 +256,7 @@ fn name_of(value: &impl clap::ValueEnum) -> String {
     value.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned())
 }
 
-/// A word as a shell takes it for one.
+/// Quotes a word for a shell.
 pub(super) fn quoted(word: &str) -> String {
     let is_plain = |letter: char| letter.is_alphanumeric() || "-_./:,+@".contains(letter);
     if !word.is_empty() && word.chars().all(is_plain) {
@@ -266,17 +266,17 @@ pub(super) fn quoted(word: &str) -> String {
     }
 }
 
-/// How many findings are told before a count; `inspect` tells all.
-const TOLD: usize = 8;
+/// How many findings are shown before a count; `inspect` shows all.
+const SHOWN: usize = 8;
 
-/// Tells the file's hash, and what was odd in it and how it is read.
-pub(super) fn told_findings(file: &Path, sha256: &str, layout: &Layout, findings: &[Finding]) {
+/// Prints the file's hash, its layout and what looked wrong in it.
+pub(super) fn print_findings(file: &Path, sha256: &str, layout: &Layout, findings: &[Finding]) {
     let by = if layout.name.is_empty() { String::new() } else { format!(", by the layout `{}`", layout.name) };
     say(&format!("{}: sha256 {sha256}{by}", escaped(&file.display().to_string())));
-    for finding in findings.iter().take(TOLD) {
+    for finding in findings.iter().take(SHOWN) {
         say(&format!("  {}", escaped(&finding.text())));
     }
-    if findings.len() > TOLD {
-        say(&format!("  and {} more; `scrutin inspect` tells all", findings.len() - TOLD));
+    if findings.len() > SHOWN {
+        say(&format!("  and {} more; `scrutin inspect` lists all", findings.len() - SHOWN));
     }
 }

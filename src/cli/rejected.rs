@@ -15,17 +15,17 @@ use crate::config::Settings;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Only those rejected for this reason
+    /// List only votes rejected for this reason
     #[arg(long, value_name = "REASON")]
     reason: Option<Reason>,
-    /// Only those of this partition
+    /// List only votes of this partition
     #[arg(long, value_name = "N")]
     partition: Option<u32>,
-    /// List at most so many [default: 20 in a table, all in csv and json]
+    /// List at most this many [default: 20 in a table, all in csv and json]
     #[arg(long, value_name = "N")]
     limit: Option<i64>,
-    /// csv and json have the whole record; what is not printable text is in base64, in a column of its own. In csv an
-    /// apostrophe stands before what a spreadsheet would take for a formula
+    /// Output format. csv and json have the whole record; anything but printable text is in base64, in a column of its
+    /// own. In csv, an apostrophe precedes text that a spreadsheet would take for a formula
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
 }
@@ -33,7 +33,7 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     let store = Store::open_existing(&settings).await?;
     migrate::verify(&store.database).await?;
-    // The evidence is not for the reader's role: it holds whole votes.
+    // The reader's role may not read the evidence: it holds whole votes.
     let client = store.client(Role::Counter).await?;
     let is_known = client
         .query_opt("SELECT FROM counters WHERE counter = $1", &[&settings.counter])
@@ -41,7 +41,7 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
         .context("read the counters")?
         .is_some();
     if !is_known {
-        anyhow::bail!("there is no counter `{}`; `scrutin status` lists those there are", settings.counter);
+        anyhow::bail!("there is no counter `{}`; `scrutin status` lists the counters", settings.counter);
     }
     let limit = args.limit.unwrap_or(if args.format == Format::Table { 20 } else { i64::MAX });
     let found = client

@@ -15,12 +15,12 @@ use crate::config::Settings;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// What to add up by
+    /// Group the results by
     #[arg(long, value_enum, default_value = "choice")]
     by: By,
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
-    /// Of which election; needed where the counter counts several
+    /// The election; required if the counter counts several
     #[arg(long, value_name = "ID")]
     election: Option<String>,
 }
@@ -55,7 +55,7 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The election asked for, or the only one that the counter counts.
+/// The requested election, or the only one that the counter counts.
 pub(super) async fn pick_election(client: &Client, counter: &str, asked: Option<&str>) -> Result<String> {
     let rows = client
         .query("SELECT election FROM turnout WHERE counter = $1 ORDER BY election", &[&counter])
@@ -65,11 +65,11 @@ pub(super) async fn pick_election(client: &Client, counter: &str, asked: Option<
     let list = elections.join(", ");
     match (asked, elections.as_slice()) {
         (_, []) => anyhow::bail!(
-            "counter `{counter}` has counted nothing yet; `scrutin count` counts, --counter names another"
+            "counter `{counter}` has counted nothing yet; run `scrutin count`, or name another counter with --counter"
         ),
         (Some(asked), _) if elections.iter().any(|election| election == asked) => Ok(asked.to_owned()),
         (Some(asked), _) => {
-            Err(UsageError(format!("counter `{counter}` does not count election `{asked}`, but: {list}")).into())
+            Err(UsageError(format!("counter `{counter}` does not count election `{asked}`; it counts: {list}")).into())
         }
         (None, [one]) => Ok(one.clone()),
         (None, _) => {
@@ -87,13 +87,13 @@ async fn read(client: &Client, counter: &str, election: &str, by: By) -> Result<
     Ok(Rows { columns: by.columns().to_vec(), rows: rows.context("read the results")? })
 }
 
-/// With how many digits the shares of the first two are not shown as the same, unless they are.
+/// The number of digits that tells the first two shares apart, unless they are equal.
 fn digits(shares: &[Option<f64>]) -> usize {
     let [Some(first), Some(second), ..] = shares else { return 2 };
     (2..8).find(|digits| first == second || share_of(*first, *digits) != share_of(*second, *digits)).unwrap_or(8)
 }
 
-/// Prints the result as people read it: by choice, with shares, and the turnout.
+/// Prints the result for people: by choice, with shares, and the turnout.
 pub(super) async fn print_result(client: &Client, counter: &str, election: &str) -> Result<()> {
     let found = client
         .query(

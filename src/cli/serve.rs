@@ -1,4 +1,4 @@
-//! `scrutin serve`, and the page beside other commands.
+//! `scrutin serve`, and the page served by other commands.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,17 +19,17 @@ use super::render_error;
 use super::table::print;
 use crate::config::{LogSettings, Settings};
 
-/// More than the page lets connect.
+/// Open files to allow: more than the page's limit on connections.
 const OPEN_FILES: u64 = 1 << 15;
 
-/// How soon brokers that were away are asked again.
+/// How long to wait before asking unreachable brokers again.
 const LOG_RETRY: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(settings: Settings) -> Result<ExitCode> {
     let stop = stop_at_signal()?;
     let store = Store::open_existing(&settings).await?;
     match migrate::verify(&store.database).await {
-        // While PostgreSQL is away the page says so.
+        // While PostgreSQL is away, the page reports it.
         Err(error) if error.is_transient() => {}
         verified => verified?,
     }
@@ -45,8 +45,8 @@ pub(super) async fn run(settings: Settings) -> Result<ExitCode> {
     ended
 }
 
-/// Tells whether a log of brokers answers, for as long as it is awaited. The page needs nothing of them, and says that it is
-/// not ready while they are away. Fails where the log cannot be used as the settings have it.
+/// Watches whether the brokers of the log answer, until dropped. The page works without them, but reports that it is not
+/// ready while they are away. Fails if the log cannot be used with these settings.
 async fn watch_log(settings: &Settings, database: &Database, telemetry: &Arc<Telemetry>) -> Result<()> {
     if let LogSettings::Embedded(_) = settings.log {
         return Ok(());
@@ -63,13 +63,13 @@ async fn watch_log(settings: &Settings, database: &Database, telemetry: &Arc<Tel
     };
     telemetry.set_ready(LOG);
     let ends = (0..log.partitions()).map(|partition| (partition, 0)).collect();
-    // Whatever becomes of the log from here on, the page goes on and says so.
+    // From here on the page keeps running and reports any trouble with the log.
     let watched = EndOffsets::watch(Arc::clone(&log), ends, Arc::clone(telemetry), Arc::default());
     witness::note(&watched, log.id(), database.clone(), Role::Witness);
     std::future::pending().await
 }
 
-/// A page that is being served.
+/// A running page server.
 pub(super) struct Page {
     pub address: String,
     end: oneshot::Sender<()>,
@@ -112,7 +112,7 @@ impl Page {
     }
 }
 
-/// Each viewer is an open file, and many systems let a program have a thousand unless it asks for more.
+/// Raises the limit on open files: each viewer needs one, and many systems allow only a thousand by default.
 fn allow_open_files() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
@@ -124,7 +124,7 @@ fn allow_open_files() {
     }
 }
 
-/// What the system says, without its number.
+/// The system's error message, without its number.
 fn io_reason(error: &std::io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()

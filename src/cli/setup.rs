@@ -18,44 +18,44 @@ use crate::config::{Settings, read_secret};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Folder with election.toml, regions.csv and choices.csv [default: what is there, else the built-in presidential
-    /// election]
+    /// Folder with election.toml, regions.csv and choices.csv [default: what is already loaded, else the built-in
+    /// presidential election]
     #[arg(long, value_name = "DIR")]
     election: Option<PathBuf>,
-    /// File of real results, whose election is loaded instead; `replay results` with the same file casts its votes
+    /// File of real results to load the election from; `replay results` with the same file casts its votes
     #[arg(long, value_name = "FILE", conflicts_with_all = ["election", "voters"])]
     results: Option<PathBuf>,
     #[command(flatten)]
     reading: Box<ReadingArgs>,
-    /// Scale the registered voters to so many in all
+    /// Scale the registered voters to this total
     #[arg(long, value_name = "N")]
     voters: Option<u64>,
     #[command(flatten)]
     day: DayArgs,
-    /// Leave an election as it is that is there already, on the day on which it was laid
+    /// Keep an election that is already loaded as it is, with its day
     #[arg(long)]
     keep_election: bool,
-    /// Make database, roles and log ready, but load no election
+    /// Prepare database, roles and log, but load no election
     #[arg(long, conflicts_with_all = ["election", "results", "voters", "day", "opens_at", "keep_election"])]
     no_election: bool,
-    /// Let the role scrutin_counter, which may count, log in by itself with the password in this file
+    /// Let the role scrutin_counter, which may count, log in with the password in this file
     #[arg(long, env = "SCRUTIN_COUNTER_PASSWORD_FILE", hide_env = true, value_name = "FILE")]
     counter_password_file: Option<PathBuf>,
     /// Let the role scrutin_reader, which may read the views and nothing else, log in with the password in this file
     #[arg(long, env = "SCRUTIN_READER_PASSWORD_FILE", hide_env = true, value_name = "FILE")]
     reader_password_file: Option<PathBuf>,
-    /// Let the role scrutin_witness, which may read the views and record how far the log goes, log in with the password in
-    /// this file; meant for the server of the page
+    /// Let the role scrutin_witness, which may read the views and record the end offsets of the log, log in with the
+    /// password in this file; meant for the page's server
     #[arg(long, env = "SCRUTIN_WITNESS_PASSWORD_FILE", hide_env = true, value_name = "FILE")]
     witness_password_file: Option<PathBuf>,
-    /// Let the role scrutin_auditor, which may read all that is counted and record what an audit found, log in with the
+    /// Let the role scrutin_auditor, which may read the whole count and record what an audit found, log in with the
     /// password in this file
     #[arg(long, env = "SCRUTIN_AUDITOR_PASSWORD_FILE", hide_env = true, value_name = "FILE")]
     auditor_password_file: Option<PathBuf>,
 }
 
 impl Args {
-    /// Without these there is nothing to load beside an election that is there already.
+    /// Whether the options ask for an election; otherwise one that is already loaded is kept.
     fn names_election(&self) -> bool {
         let DayArgs { day, opens_at } = &self.day;
         self.election.is_some()
@@ -66,9 +66,9 @@ impl Args {
     }
 }
 
-/// Can be run again at any time: it changes only what is not as asked for.
+/// Can be run again at any time: it changes only what differs from the options.
 pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
-    // What is wrong with the folder is said before anything is made.
+    // Report errors in the folder before creating anything.
     let asked = match args.no_election {
         true => None,
         false => Some(election(&args, &settings.data_dir)?),
@@ -127,11 +127,11 @@ fn election(args: &Args, data_dir: &Path) -> Result<Election> {
     if let Some(file) = &args.results {
         let layout = Box::new(args.reading.layout(Kind::Results)?);
         let source = Source::Results { file: file.clone(), layout };
-        // What is not said of the votes changes nothing of the election.
+        // The seed does not affect the election.
         return Ok(source.open(1, &args.day.of_replay(), data_dir)?.0.election().clone());
     }
     if args.reading.is_given() {
-        let what = "how a file is read (--layout, --region-column and so on) goes with --results";
+        let what = "options for reading a file (--layout, --region-column and so on) need --results";
         return Err(UsageError(what.into()).into());
     }
     let mut election = super::votes::base_election(args.election.as_deref(), args.voters)?;

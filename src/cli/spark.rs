@@ -14,19 +14,19 @@ pub(super) use present::Count;
 #[derive(clap::Args)]
 #[command(next_help_heading = "Options of --engine spark")]
 pub(super) struct SparkArgs {
-    /// Spark Connect server, as sc://host:port, and maybe /;use_ssl=true behind it
+    /// Spark Connect server, as sc://host:port, optionally followed by /;use_ssl=true
     #[arg(long, env = "SCRUTIN_SPARK", hide_env = true, value_name = "URL")]
     spark: Option<String>,
-    /// Token that the server wants; better in SCRUTIN_SPARK_TOKEN than on the command line
+    /// Token for the server; prefer SCRUTIN_SPARK_TOKEN to the command line
     #[arg(long, env = "SCRUTIN_SPARK_TOKEN", hide_env = true, hide_env_values = true, value_name = "TOKEN")]
     spark_token: Option<String>,
-    /// Folder that Spark reaches, where it keeps how far it is and who has voted: a path, or a URL of any Hadoop file system
+    /// Folder where Spark keeps its progress and who has voted: a path that Spark can reach, or a Hadoop file system URL
     #[arg(long, env = "SCRUTIN_CHECKPOINT", hide_env = true, value_name = "PATH")]
     checkpoint: Option<String>,
-    /// Topic for the running totals, at the brokers of the log; made if it is not there
+    /// Topic for the running totals, on the log's brokers; created if missing
     #[arg(long, env = "SCRUTIN_TALLIES", hide_env = true, value_name = "TOPIC", default_value = "tallies")]
     tallies: String,
-    /// Votes in a batch of Spark's, at most: of a backlog, more are counted faster, and fewer are seen sooner
+    /// Maximum votes in a Spark batch: larger batches count a backlog faster, smaller ones show votes sooner
     #[arg(
         long,
         env = "SCRUTIN_BATCH_VOTES", hide_env = true,
@@ -35,7 +35,7 @@ pub(super) struct SparkArgs {
         value_parser = clap::value_parser!(u64).range(1..),
     )]
     batch_votes: u64,
-    /// A setting of Spark's for its session, as spark.sql.shuffle.partitions=8; can be given more than once
+    /// A setting for the Spark session, such as spark.sql.shuffle.partitions=8; can be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
     spark_conf: Vec<(String, String)>,
 }

@@ -15,7 +15,7 @@ use super::render_error;
 use super::table::{Format, Rows, grouped, print, so_many};
 use crate::config::Settings;
 
-/// Exits with 1 where a count does not add up, or is not of the log as it is now.
+/// Prints the status; exits with 1 if a count does not add up, or does not match the log as it is now.
 pub(super) async fn run(settings: Settings) -> Result<ExitCode> {
     let log = open_existing_log(&settings).await?;
     let mut votes = 0;
@@ -37,7 +37,7 @@ pub(super) async fn run(settings: Settings) -> Result<ExitCode> {
     print(&format!("postgresql  {}\n", store.database.name()))?;
     let mut is_sound = true;
     for (counter, counted_log) in counters(&client).await? {
-        // The end of another log says nothing of its lag.
+        // The end offsets of another log say nothing about its lag.
         let log = (counted_log == log.id()).then_some(&*log);
         is_sound &= print_counter(&client, log, &counter).await?;
     }
@@ -47,7 +47,7 @@ pub(super) async fn run(settings: Settings) -> Result<ExitCode> {
     Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-/// A count waits for what passes. A wrong password does not.
+/// Reports an outage that a count would wait for. Other errors, such as a wrong password, are returned.
 fn waiting(error: anyhow::Error) -> Result<ExitCode> {
     if !error.downcast_ref::<StoreError>().is_some_and(StoreError::is_transient) {
         return Err(error);
@@ -59,14 +59,15 @@ fn waiting(error: anyhow::Error) -> Result<ExitCode> {
     Ok(ExitCode::from(4))
 }
 
-/// The counters, each with the id of the log that it counts.
+/// The counters, each with the id of the log it counts.
 async fn counters(client: &Client) -> Result<Vec<(String, String)>> {
     let sql = "SELECT counter, log FROM accounting JOIN counters USING (counter) ORDER BY counter";
     let rows = client.query(sql, &[]).await.context("read the counters")?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// Whether its figures add up and can be those of the log. `log`: none if the counter counts another one than is looked at.
+/// Prints a counter; returns whether its figures add up and match the log. `log` is none if the counter counts another
+/// log.
 async fn print_counter(client: &Client, log: Option<&dyn VoteLog>, counter: &str) -> Result<bool> {
     let row = client
         .query_one("SELECT received, counted, rejected, holds FROM accounting WHERE counter = $1", &[&counter])
@@ -76,13 +77,14 @@ async fn print_counter(client: &Client, log: Option<&dyn VoteLog>, counter: &str
     let positions = positions(client, log, counter).await?;
     let mut faults: Vec<String> = positions.iter().filter_map(|position| position.fault(log)).collect();
     if let Some(log) = log {
-        let missing = (0..log.partitions() as i32).filter(|number| positions.iter().all(|it| it.partition != *number));
+        let missing = (0..log.partitions() as i32)
+            .filter(|number| positions.iter().all(|position| position.partition != *number));
         faults.extend(missing.map(|number| format!("partition {number} has no position")));
     }
     let adds_up: bool = row.get(3);
     let verdict = match (adds_up, faults.is_empty()) {
         (false, _) => "DOES NOT ADD UP; run `scrutin audit`",
-        (true, false) => "adds up, but IS NOT OF THIS LOG as it is now",
+        (true, false) => "adds up, but DOES NOT MATCH THIS LOG as it is now",
         (true, true) => "all adds up",
     };
     print(&format!(
@@ -106,21 +108,21 @@ async fn print_counter(client: &Client, log: Option<&dyn VoteLog>, counter: &str
     }
     print_over_registered(client, counter).await?;
     if log.is_none() {
-        print("            it counts another log; the end is where it saw that one last\n")?;
+        print("            it counts another log; these are the last end offsets it recorded there\n")?;
     }
     let mut table =
         Rows { columns: vec!["partition", "position", "end of log", "lag", "last commit"], rows: Vec::new() };
     let mut held = Vec::new();
-    for it in positions {
-        if let (Some(log), Some(offset)) = (log, it.held_back) {
-            held.push(held_back::describe(log, it.partition.unsigned_abs(), offset));
+    for position in positions {
+        if let (Some(log), Some(offset)) = (log, position.held_back) {
+            held.push(held_back::describe(log, position.partition.unsigned_abs(), offset));
         }
         table.rows.push(vec![
-            it.partition.into(),
-            it.next_offset.into(),
-            it.end_offset.into(),
-            (it.end_offset - it.next_offset).into(),
-            Value::from(it.updated_at),
+            position.partition.into(),
+            position.next_offset.into(),
+            position.end_offset.into(),
+            (position.end_offset - position.next_offset).into(),
+            Value::from(position.updated_at),
         ]);
     }
     table.print(Format::Table)?;
@@ -130,10 +132,10 @@ async fn print_counter(client: &Client, log: Option<&dyn VoteLog>, counter: &str
     Ok(adds_up && faults.is_empty())
 }
 
-/// So many regions are named.
+/// How many regions a warning names.
 const REGIONS_NAMED: i64 = 5;
 
-/// Warns of regions with more votes than registered voters: one of the two figures must be wrong.
+/// Warns about regions with more votes than registered voters: one of the two figures must be wrong.
 async fn print_over_registered(client: &Client, counter: &str) -> Result<()> {
     let sql = "SELECT region_name, votes, registered, count(*) OVER () FROM over_registered
                 WHERE counter = $1 ORDER BY votes - registered DESC, region LIMIT $2";
@@ -153,33 +155,33 @@ async fn print_over_registered(client: &Client, counter: &str) -> Result<()> {
     Ok(())
 }
 
-/// Where a counter stands in a partition.
+/// A counter's position in a partition.
 struct Position {
     partition: i32,
     first_offset: i64,
     next_offset: i64,
-    /// As the log says, so that a counter that has stopped cannot hide its lag; or as it saw another log last.
+    /// From the log itself, so that a stopped counter cannot hide its lag; for another log, the last one recorded.
     end_offset: i64,
-    /// Where the log starts, as it says.
+    /// The log's first offset, if it is the counter's log.
     log_start: Option<i64>,
-    /// From where on an open transaction holds votes back.
+    /// The offset from which an open transaction holds votes back.
     held_back: Option<u64>,
     updated_at: String,
 }
 
 impl Position {
-    /// What it cannot be if it is a position in the log.
+    /// Why this cannot be a position in the log.
     fn fault(&self, log: Option<&dyn VoteLog>) -> Option<String> {
         let Position { partition, first_offset, next_offset, end_offset, .. } = self;
         let log = log?;
         if *partition < 0 || *partition >= log.partitions() as i32 {
-            Some(format!("partition {partition} is counted, and the log has {}", log.partitions()))
+            Some(format!("partition {partition} is counted, but the log has only {} partitions", log.partitions()))
         } else if next_offset > end_offset {
             Some(format!(
-                "partition {partition} is counted up to {next_offset}, and ends at {end_offset}: votes were lost"
+                "partition {partition} is counted up to {next_offset}, but ends at {end_offset}: votes were lost"
             ))
         } else if self.log_start.is_some_and(|start| *first_offset > start) {
-            Some(format!("partition {partition} is counted from {first_offset}, and has votes before"))
+            Some(format!("partition {partition} is counted from {first_offset}, but has earlier votes"))
         } else {
             None
         }
@@ -214,7 +216,7 @@ async fn positions(client: &Client, log: Option<&dyn VoteLog>, counter: &str) ->
     Ok(positions)
 }
 
-/// Whether no two counters differ.
+/// Prints how counters compare; returns whether no two of them differ.
 async fn print_agreement(client: &Client) -> Result<bool> {
     let rows = client
         .query(

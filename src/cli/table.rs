@@ -1,4 +1,5 @@
-//! Rows for people and for programs: a table, CSV or JSON; and the one place that writes to a terminal, which obeys nothing in it.
+//! Output for people and programs, as a table, CSV or JSON. Everything for a terminal goes through here, so that control
+//! characters are escaped.
 
 use std::io::Write;
 
@@ -17,25 +18,25 @@ pub(super) enum Format {
     Json,
 }
 
-/// Columns and rows to be printed. Numbers stay numbers in JSON.
+/// Columns and rows to print. Numbers stay numbers in JSON.
 pub(super) struct Rows {
     pub columns: Vec<&'static str>,
     pub rows: Vec<Vec<Value>>,
 }
 
-/// Where texts in rows come from.
+/// The source of the texts in rows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Texts {
-    /// The election, or the program itself.
+    /// The election's files, or the program itself.
     Ours,
-    /// Votes, which anybody may write.
+    /// Votes, which anyone may write.
     OfVotes,
 }
 
-/// A line under the header and nothing else: easy to read, and to copy.
+/// Only a line under the header: easy to read and to copy.
 const PLAIN: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
-/// How many are registered, in words.
+/// The number of registered voters, in words.
 pub(super) fn registered(election: &Election) -> String {
     match election.registered() {
         Some(registered) => format!("{} registered", grouped(registered as i64)),
@@ -43,7 +44,7 @@ pub(super) fn registered(election: &Election) -> String {
     }
 }
 
-/// So many of something, as `1 region`, `2 regions`.
+/// A number with its noun: `1 region`, `2 regions`.
 pub(super) fn so_many(number: usize, what: &str) -> String {
     format!("{} {what}{}", grouped(number as i64), if number == 1 { "" } else { "s" })
 }
@@ -53,7 +54,7 @@ pub(super) fn percent(share: f64) -> String {
     share_of(share, 2)
 }
 
-/// The same with so many digits.
+/// [`percent`] with a given number of digits.
 pub(super) fn share_of(share: f64, digits: usize) -> String {
     let step = 10_f64.powi(-(digits as i32));
     let rounded = (share * 100.0 / step).round() * step;
@@ -112,7 +113,7 @@ impl Rows {
             self.columns.iter().map(|column| (*column).to_owned()).zip(row.iter().cloned()).collect()
         };
         let text = serde_json::to_string_pretty(&self.rows.iter().map(object).collect::<Vec<_>>())?;
-        // JSON itself has only the first 32 escaped.
+        // JSON itself escapes only the first 32 characters.
         let escape = |text: &mut String, c: char| match c != '\n' && is_unprintable(c) {
             true => text.push_str(&format!("\\u{:04x}", u32::from(c))),
             false => text.push(c),
@@ -124,13 +125,12 @@ impl Rows {
     }
 }
 
-/// Prints lines to stdout. What is unprintable in them is escaped; a name that must not end its line has to be
-/// [`escaped`] before.
+/// Prints lines to stdout, with unprintable characters escaped. Line breaks stay, so names must be [`escaped`] first.
 pub(super) fn print(text: &str) -> Result<()> {
     write_out(&escaped_lines(text))
 }
 
-/// A reader that has seen enough and left is no error.
+/// Writes to stdout. A closed pipe is not an error.
 fn write_out(text: &str) -> Result<()> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -138,12 +138,12 @@ fn write_out(text: &str) -> Result<()> {
     }
 }
 
-/// A line on stderr. Nobody there to read it is no error.
+/// Prints a line to stderr, ignoring errors.
 pub(super) fn say(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", escaped_lines(text));
 }
 
-/// A number with its thousands apart by narrow no-break spaces: 35 923 707.
+/// A number with its thousands separated by narrow no-break spaces: 35 923 707.
 pub(super) fn grouped(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();
     let mut text = String::from(if number < 0 { "-" } else { "" });

@@ -1,4 +1,4 @@
-//! `scrutin simulate` and `scrutin replay`, and what the demo shares with them: where the votes come from.
+//! `scrutin simulate` and `scrutin replay`, and the sources of votes that they share with the demo.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,19 +21,19 @@ use serde::{Deserialize, Serialize};
 use super::UsageError;
 use super::open::{Store, open_existing_log, open_log, stop_at_signal};
 use super::progress::{Line, View};
-use super::reading::{ReadingArgs, told_findings};
+use super::reading::{ReadingArgs, print_findings};
 use super::table::{grouped, print, say};
 use crate::config::Settings;
 
-/// Headings in the help.
+/// A heading in the help.
 const FAULTS: &str = "Faults";
 
-/// Threads that make votes; each makes those of its own partitions.
+/// Threads that produce votes, each for its own partitions.
 const THREADS: usize = 2;
 
 #[derive(clap::Args)]
 pub(super) struct SimulateArgs {
-    /// Of which election in the database; needed where there are several
+    /// The election in the database; required if there are several
     #[arg(long, value_name = "ID")]
     election: Option<String>,
     #[command(flatten)]
@@ -49,7 +49,7 @@ pub(super) struct ReplayArgs {
 #[derive(clap::Subcommand)]
 enum Replay {
     /// Real results by region: a table with the columns region_code, region_name, registered, abstentions, blank, null,
-    /// candidate, votes, and maybe candidate_id, or as a layout or the options below say
+    /// candidate, votes, and optionally candidate_id, or as described by a layout or the options below
     Results {
         /// The file: CSV, maybe packed, or a spreadsheet; `scrutin inspect` shows how it is read
         file: PathBuf,
@@ -63,7 +63,7 @@ enum Replay {
         #[command(flatten)]
         how: HowArgs,
     },
-    /// Real ballots: a table with a row a ballot
+    /// Real ballots: a table with one row per ballot
     Ballots {
         /// The file: CSV, maybe packed, or a spreadsheet; `scrutin inspect` shows how it is read
         file: PathBuf,
@@ -79,24 +79,24 @@ enum Replay {
     },
 }
 
-/// How votes are made and sent.
+/// How votes are produced and sent.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct HowArgs {
-    /// The same seed makes the same votes
+    /// Seed: the same seed produces the same votes
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// How many times as fast as the election's own day passes; max writes all votes at once
+    /// Speed as a multiple of the election's own day; max writes all votes at once
     #[arg(long, value_name = "X", default_value = "max", value_parser = parse_speed)]
     pub speed: Speed,
     #[command(flatten)]
     pub faults: FaultArgs,
-    /// Where to write the ground truth, what a count must come to: `audit --truth` compares [default:
+    /// Where to write the ground truth, the result that a count must reach, for `audit --truth` [default:
     /// DATA_DIR/truth.json]
     #[arg(long, value_name = "FILE")]
     pub truth: Option<PathBuf>,
 }
 
-/// [`HowArgs`], settled.
+/// [`HowArgs`], checked and completed.
 struct How {
     seed: u64,
     speed: Speed,
@@ -105,7 +105,7 @@ struct How {
 }
 
 impl HowArgs {
-    /// What is wrong is said before the first vote is written.
+    /// Checks the options before the first vote is written.
     fn settle(self, demo_faults: bool, settings: &Settings) -> Result<How> {
         let truth = self.truth.unwrap_or_else(|| settings.data_dir.join("truth.json"));
         let folder = truth.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -122,7 +122,7 @@ pub(super) struct FaultArgs {
     /// Faults to inject: none, or a few of each kind [default: demo for simulated votes, none for real ones]
     #[arg(long, value_name = "PRESET", help_heading = FAULTS, value_parser = PossibleValuesParser::new(["none", "demo"]).map(|name| name == "demo"))]
     faults: Option<bool>,
-    /// The rate of one kind, as a share of the ballots: redelivery=0.01. Can be given several times. Kinds: redelivery,
+    /// The rate of one kind, as a share of the ballots: redelivery=0.01. Can be repeated. Kinds: redelivery,
     /// double_vote, malformed, misrouted, unknown_election, unknown_region, unknown_choice, unknown_channel,
     /// too_early, too_late, delay
     #[arg(long = "fault", value_name = "KIND=RATE", help_heading = FAULTS)]
@@ -134,7 +134,7 @@ impl FaultArgs {
         self.faults.is_some() || !self.rates.is_empty()
     }
 
-    /// The rates; `demo` says what holds where no preset was asked for.
+    /// The rates; `demo` selects the preset if none is given.
     pub fn rates(&self, demo: bool) -> Result<FaultRates> {
         let preset = if self.faults.unwrap_or(demo) { FaultRates::demo() } else { FaultRates::none() };
         let mut kinds = match serde_json::to_value(preset)? {
@@ -145,7 +145,7 @@ impl FaultArgs {
             let wrong = |what: &str| UsageError(format!("--fault {text}: {what}"));
             let (kind, rate) = text.split_once('=').ok_or_else(|| wrong("expected KIND=RATE"))?;
             let rate = rate.parse().ok().filter(|rate| (0.0..=1.0).contains(rate));
-            let rate: f64 = rate.ok_or_else(|| wrong("expected a number from 0 to 1 behind the ="))?;
+            let rate: f64 = rate.ok_or_else(|| wrong("expected a number from 0 to 1 after the ="))?;
             if kinds.insert(kind.to_owned(), rate.into()).is_none() {
                 return Err(wrong("no such kind; `scrutin help simulate` lists them").into());
             }
@@ -159,17 +159,17 @@ impl FaultArgs {
 /// When the votes are cast.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub(super) struct DayArgs {
-    /// Lay the voting day on the clock: it opens now and lasts so long, as 5m or 12h
+    /// Let the voting day open now and last this long, such as 5m or 12h
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub day: Option<Duration>,
-    /// When the voting day opens, as 2027-04-11T08:00:00+02:00 [default: as the election says; for a replay, 08:00
-    /// UTC of yesterday]
+    /// When the voting day opens, such as 2027-04-11T08:00:00+02:00 [default: from the election; for a replay, 08:00
+    /// UTC yesterday]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub opens_at: Option<i64>,
 }
 
 impl DayArgs {
-    /// The day asked for; none where nothing was asked.
+    /// The requested day; none if no option was given.
     pub fn day(&self, length_ms: i64) -> Option<Day> {
         if self.day.is_none() && self.opens_at.is_none() {
             return None;
@@ -178,7 +178,7 @@ impl DayArgs {
         Some(Day::laid(opens_at_ms, self.day.map_or(length_ms, |day| day.as_millis() as i64)))
     }
 
-    /// The day of a replay; yesterday where nothing was asked.
+    /// The day of a replay; yesterday if no option was given.
     pub fn of_replay(&self) -> Day {
         self.day(TWELVE_HOURS_MS).unwrap_or_else(|| Day::laid(yesterday_ms() + 8 * HOUR_MS, TWELVE_HOURS_MS))
     }
@@ -195,7 +195,7 @@ pub(super) fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
-/// How many times as fast a day may pass.
+/// The allowed speeds of a day.
 const SPEEDS: std::ops::RangeInclusive<f64> = 0.0001..=1_000_000.0;
 
 pub(super) fn parse_speed(text: &str) -> Result<Speed, String> {
@@ -219,7 +219,7 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     };
     match digits.parse::<f64>().map(|number| number * unit) {
         Ok(seconds) if (1.0..=366.0 * 86_400.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
-        _ => Err("expected a duration from 1s to 366d, as 90s, 5m or 12h".into()),
+        _ => Err("expected a duration from 1s to 366d, such as 90s, 5m or 12h".into()),
     }
 }
 
@@ -229,7 +229,7 @@ fn parse_time(text: &str) -> Result<i64, String> {
         .map_err(|_| "expected a date, a time and an offset, as 2027-04-11T08:00:00+02:00".into())
 }
 
-/// The election of a folder, or the built-in one, with so many registered voters.
+/// The election of a folder, or the built-in one, scaled to a number of registered voters if given.
 pub(super) fn base_election(folder: Option<&Path>, voters: Option<u64>) -> Result<Election> {
     let election = match folder {
         Some(folder) => Election::load(folder)?,
@@ -249,13 +249,13 @@ pub(super) enum Source {
     Ballots { file: PathBuf, layout: Box<Layout> },
 }
 
-/// Votes ready to be sent.
+/// Votes ready to send.
 pub(super) enum Votes {
     Plan(Box<Plan>),
     Ballots(Box<BallotFile>),
 }
 
-/// When the votes of a source are cast, in milliseconds since 1970 UTC, and what the election is called.
+/// When the votes of a source are cast, in milliseconds since 1970 UTC, and the election's title.
 #[derive(Clone, Debug)]
 pub(super) struct Day {
     pub opens_at_ms: i64,
@@ -265,7 +265,7 @@ pub(super) struct Day {
 }
 
 impl Day {
-    /// A day laid on the clock, with buckets that suit its length: up to 150 of them, of a minute at most.
+    /// A day with timeline buckets that suit its length: up to 150 of them, of a minute at most.
     pub fn laid(opens_at_ms: i64, length_ms: i64) -> Day {
         const BUCKETS: i64 = 150;
         let fits =
@@ -291,18 +291,18 @@ impl Day {
     }
 }
 
-/// Names the layout that would fit, where the project's own form does not.
+/// Adds the layout that would fit to an error about the project's own form.
 fn with_layout(file: &Path, layout: &Layout, error: FileError) -> anyhow::Error {
     let is_plain = layout.name == OWN && layout.required.is_empty();
     let found =
         replay::inspect::fitting(file, &layout.file).ok().flatten().filter(|found| is_plain && found.name != OWN);
     match found {
         Some(found) if found.kind == Kind::Ballots => {
-            let what = format!("this looks like the layout `{0}`: --ballots with --layout {0} reads it", found.name);
+            let what = format!("this looks like the layout `{0}`: read it with --ballots and --layout {0}", found.name);
             anyhow::Error::new(error).context(what)
         }
         Some(found) => {
-            let what = format!("this looks like the layout `{0}`: --layout {0} reads it", found.name);
+            let what = format!("this looks like the layout `{0}`: read it with --layout {0}", found.name);
             anyhow::Error::new(error).context(what)
         }
         None => error.into(),
@@ -310,7 +310,7 @@ fn with_layout(file: &Path, layout: &Layout, error: FileError) -> anyhow::Error 
 }
 
 impl Source {
-    /// The file that votes are read from.
+    /// The file with the votes, if any.
     pub fn file(&self) -> Option<&Path> {
         match self {
             Source::Simulation { .. } => None,
@@ -318,7 +318,7 @@ impl Source {
         }
     }
 
-    /// The id of the election that a file brings.
+    /// The id of the election in a file.
     fn election_id(&self) -> String {
         match self {
             Source::Simulation { .. } => String::new(),
@@ -326,15 +326,15 @@ impl Source {
         }
     }
 
-    /// Reads what is needed to send the votes, and tells what is odd in the file; also the file's hash.
+    /// Reads what is needed to send the votes, and prints what looks wrong in the file. Also returns the file's hash.
     pub fn open(&self, seed: u64, day: &Day, data_dir: &Path) -> Result<(Votes, Option<String>)> {
         let Some(file) = self.file().map(Path::to_owned) else { return Ok((self.read(seed, day, data_dir)?.0, None)) };
-        // Beside the reading, which takes longer.
+        // In parallel with reading, which takes longer.
         let hash = std::thread::spawn(move || replay::inspect::hash(&file));
         let (votes, findings) = self.read(seed, day, data_dir)?;
-        let (sha256, _) = hash.join().map_err(|_| anyhow!("the file's hash was not made"))??;
+        let (sha256, _) = hash.join().map_err(|_| anyhow!("the thread that hashes the file panicked"))??;
         if let Source::Results { file, layout } | Source::Ballots { file, layout } = self {
-            told_findings(file, &sha256, layout, &findings);
+            print_findings(file, &sha256, layout, &findings);
         }
         Ok((votes, Some(sha256)))
     }
@@ -361,16 +361,16 @@ impl Source {
     }
 }
 
-/// The secret that turns the ids in a file of ballots into pseudonyms; made at the first need.
+/// The secret key that turns the ids in a file of ballots into pseudonyms; created on first use.
 fn voter_key(data_dir: &Path) -> Result<[u8; 32]> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let path = data_dir.join("voter.key");
     let error = || format!("read or write {}", path.display());
     match std::fs::read(&path) {
-        Ok(bytes) => {
-            bytes.try_into().map_err(|_| anyhow!("{} has not 32 bytes; put the right one back", path.display()))
-        }
+        Ok(bytes) => bytes
+            .try_into()
+            .map_err(|_| anyhow!("{} does not have 32 bytes; restore the original file", path.display())),
         Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => {
             let mut key = [0; 32];
             getrandom::fill(&mut key).map_err(|error| anyhow!("the system gives no random numbers: {error}"))?;
@@ -403,7 +403,7 @@ impl Votes {
         }
     }
 
-    /// Sends the votes in threads of their own; what a count must come to, or none after a stop.
+    /// Sends the votes from their own threads. Returns the truth that a count must match, or none after a stop.
     pub async fn send(
         self,
         faults: FaultRates,
@@ -439,7 +439,7 @@ pub(super) async fn simulate(args: SimulateArgs, settings: Settings) -> Result<E
         }
         (Some(id), _) => match elections.iter().find(|election| election.id == *id) {
             Some(election) => election.clone(),
-            None => return Err(UsageError(format!("there is no election `{id}` in the database, but: {list}")).into()),
+            None => return Err(UsageError(format!("there is no election `{id}`; the database has: {list}")).into()),
         },
     };
     store.close().await?;
@@ -467,7 +467,7 @@ pub(super) async fn replay(args: ReplayArgs, settings: Settings) -> Result<ExitC
     let known = elections::load_all(&client).await?;
     let known = known.iter().find(|known| known.id == source.election_id());
     let mut when = match known {
-        // Run again, it goes on where it was, on the day on which it was laid then.
+        // A repeated run resumes, on the day of the first run.
         Some(known) => Day {
             opens_at_ms: known.opens_at_ms,
             closes_at_ms: known.closes_at_ms,
@@ -478,7 +478,7 @@ pub(super) async fn replay(args: ReplayArgs, settings: Settings) -> Result<ExitC
     };
     when.title = title.or(when.title);
     let (votes, _) = source.open(how.seed, &when, &settings.data_dir)?;
-    // Whoever has loaded it with `setup` may do without the owner's rights from then on.
+    // If `setup` has loaded the election, no owner privileges are needed.
     if known != Some(votes.election()) {
         elections::save(&mut client, votes.election()).await?;
     }
@@ -500,25 +500,25 @@ async fn send(votes: Votes, how: How, log: Arc<dyn VoteLog>, stop: Arc<Stop>) ->
             truth.write(&how.truth)?;
             warn_of_others(&*log, truth.records)?;
             print(&format!(
-                "{} records are in the log, of which {} votes count; {} says what a count must come to\n",
+                "{} records are in the log, of which {} votes count; {} has the result that a count must reach\n",
                 grouped(truth.records as i64),
                 grouped(truth.counted as i64),
                 how.truth.display()
             ))?;
         }
-        None => print("Stopped; run again, it goes on where it was.\n")?,
+        None => print("Stopped; run it again to resume.\n")?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Kafka lets others write too, and the truth knows of this run's votes only.
+/// Warns about other producers' records on Kafka: the truth includes only this run's votes.
 fn warn_of_others(log: &dyn VoteLog, records: u64) -> Result<()> {
     let ends = (0..log.partitions()).map(|partition| log.offsets(partition).map(|offsets| offsets.end));
     let held = ends.sum::<Result<u64, _>>()?;
     if held > records {
         say(&format!(
-            "scrutin: {} more are in the log at {}, written by others; the truth does not know them, and an audit against it \
-             will say so",
+            "scrutin: {} more records are in the log at {}, written by others; the truth does not include them, and \
+             an audit against it will report them",
             grouped((held - records) as i64),
             log.name()
         ));

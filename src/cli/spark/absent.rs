@@ -1,4 +1,4 @@
-//! What a program built without Spark has to say.
+//! The count on Spark in a program built without it: an error.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use crate::cli::UsageError;
 use crate::cli::progress::EngineProgress;
 use crate::config::Settings;
 
-/// There is none.
+/// Cannot be constructed: [`Count::new`] always fails.
 pub(in crate::cli) struct Count(Infallible);
 
 impl Count {
     pub async fn new(_: &SparkArgs, _: &Settings, _: bool) -> Result<Count> {
-        let what = "this program is built without Spark; build it with `cargo build --release --features spark`";
+        let what = "this program was built without Spark; build it with `cargo build --release --features spark`";
         Err(UsageError(what.to_owned()).into())
     }
 

@@ -1,4 +1,4 @@
-//! A count on Spark, from the command line.
+//! Starts a count on Spark from the command line.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -33,7 +33,7 @@ impl Count {
             args.spark.as_ref().ok_or_else(|| missing("--spark sc://host:port, where Spark Connect listens"))?;
         let server: SparkAddress = server.parse().map_err(|what| UsageError(format!("--spark: {what}")))?;
         let checkpoint =
-            args.checkpoint.clone().ok_or_else(|| missing("--checkpoint PATH, a folder that Spark reaches"))?;
+            args.checkpoint.clone().ok_or_else(|| missing("--checkpoint PATH, a folder that Spark can reach"))?;
         let options = SparkCountOptions {
             counter: if settings.is_counter_given { settings.counter.clone() } else { "spark".to_owned() },
             address: server.with_token(args.spark_token.clone()).map_err(UsageError)?,
@@ -48,7 +48,7 @@ impl Count {
         Ok(Count { log, options, progress: Arc::default() })
     }
 
-    /// How long a batch takes, and how much Spark remembers.
+    /// The duration of a batch, and the size of Spark's state.
     pub fn progress(&self) -> EngineProgress {
         let progress = Arc::clone(&self.progress);
         Arc::new(move || {

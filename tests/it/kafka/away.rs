@@ -89,7 +89,10 @@ async fn the_message_for_a_missing_topic_names_setup() {
 #[test]
 fn the_demo_refuses_a_log_on_kafka() {
     let said = Place::bare().fails("demo --log kafka://127.0.0.1:1/votes", 2);
-    assert!(said.contains("the demo keeps its votes in a folder; with Kafka run its parts: `scrutin setup`"), "{said}");
+    assert!(
+        said.contains("the demo keeps its votes in a folder; to use Kafka, run its parts: `scrutin setup`"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -58,7 +58,7 @@ async fn a_deleted_and_recreated_topic_is_another_log() {
     // `native` has counted all ten votes of the old topic; the new topic's end offset adds no lag.
     let status = stage.place.ok("status");
     let (anew, native) = status.split_at(status.find("counter     native").unwrap());
-    assert!(native.contains("it counts another log; the end is where it saw that one last"), "{status}");
+    assert!(native.contains("it counts another log; these are the last end offsets it recorded there"), "{status}");
     assert!(!anew.contains("another log"), "{status}");
     for counter in ["anew", "native"] {
         assert_eq!(stage.figure(&format!("SELECT sum(lag)::bigint FROM lag WHERE counter = '{counter}'")).await, 0);

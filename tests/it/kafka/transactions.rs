@@ -77,7 +77,7 @@ async fn aborted_votes_do_not_count_and_markers_are_gaps() {
     assert_eq!(end, 5 + 1 + 7 + 1 + 2 + 2 + 1);
 
     let out = stage.place.ok("count --drain");
-    assert!(out.contains("now 8 counted, 1 refused, 0 left in the log"), "{out}");
+    assert!(out.contains("now 8 counted, 1 rejected, 0 left in the log"), "{out}");
     assert_eq!(stage.positions("native").await[&0], end);
     let gaps = stage.figure("SELECT gaps FROM accounting WHERE holds").await;
     assert_eq!(gaps, 1 + 7 + 1 + 1);

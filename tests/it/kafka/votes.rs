@@ -10,7 +10,7 @@ async fn a_stopped_simulation_resumes_where_the_log_ends() {
     let simulate = stage.place.start("simulate --speed 1000 --seed 7");
     while (0..3).map(|partition| stage.topic.offsets(partition).1).sum::<i64>() < 2_000 {}
     let done = simulate.interrupted();
-    assert!(done.ok().contains("Stopped; run again, it goes on where it was."));
+    assert!(done.ok().contains("Stopped; run it again to resume."));
     let before: i64 = (0..3).map(|partition| stage.topic.offsets(partition).1).sum();
 
     let other = stage.place.fails("simulate --seed 8", 4);

@@ -109,7 +109,7 @@ async fn a_counter_stopped_during_a_rebalance_ends() {
     until("the group has rebalanced", async || (members(&broker) == 2).then_some(())).await;
     counter.signal(Signal::SIGINT);
     let counter = tokio::task::spawn_blocking(move || {
-        counter.says("stopping when what is in hand is done");
+        counter.says("stopping after the current work");
         counter
     });
     let counter = counter.await.unwrap();

@@ -43,12 +43,15 @@ async fn an_interrupted_demo_resumes() {
     until_counting(demo.page());
 
     let message = place.fails("demo --data-dir data", 4);
-    assert_eq!(message, "scrutin: another demo runs on data; stop it, or choose another folder with --data-dir\n");
+    assert_eq!(
+        message,
+        "scrutin: another demo is running on data; stop it, or choose another folder with --data-dir\n"
+    );
     assert_eq!(place.fails("demo --fresh --data-dir data", 4), message, "nothing is deleted while a demo runs");
 
     let done = demo.interrupted();
     assert!(done.err.contains("Ctrl-C again"), "{done}");
-    assert!(done.ok().ends_with("Stopped; run again, it goes on where it was.\n"));
+    assert!(done.ok().ends_with("Stopped; run it again to resume.\n"));
     assert!(!place.path("data/truth.json").exists());
 
     let opened = place.json("data/run.json")["opens_at_ms"].clone();

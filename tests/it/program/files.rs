@@ -86,7 +86,7 @@ async fn unknown_figures_are_shown_as_unknown() {
         "region_code,registered,candidate,votes\nN,1000,Eva,31\nN,1000,Finn,20\nS,,Eva,10\nS,,Finn,41\n",
     );
     let error = place.fails("demo --exit --data-dir data", 3);
-    assert!(error.contains("has changed since this run was begun") && error.contains("--fresh"), "{error}");
+    assert!(error.contains("has changed since this run began") && error.contains("--fresh"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -103,17 +103,17 @@ async fn status_reports_impossible_figures() {
         (
             "UPDATE position SET next_offset = next_offset + 70, gaps = gaps + 70 WHERE partition = 1",
             "UPDATE position SET next_offset = next_offset - 70, gaps = gaps - 70 WHERE partition = 1",
-            format!("partition 1 is counted up to {}, and ends at {end}", end + 70),
+            format!("partition 1 is counted up to {}, but ends at {end}", end + 70),
         ),
         (
             "INSERT INTO position (counter, partition, first_offset, next_offset, end_offset) VALUES ('native', 6, 0, 0, 0)",
             "DELETE FROM position WHERE partition = 6",
-            "partition 6 is counted, and the log has 4".into(),
+            "partition 6 is counted, but the log has only 4 partitions".into(),
         ),
         (
             "UPDATE position SET first_offset = 500, gaps = gaps - 500 WHERE partition = 0",
             "UPDATE position SET first_offset = 0, gaps = gaps + 500 WHERE partition = 0",
-            "partition 0 is counted from 500, and has votes before".into(),
+            "partition 0 is counted from 500, but has earlier votes".into(),
         ),
         ("UPDATE tally SET votes = votes + 1", "UPDATE tally SET votes = votes - 1", "DOES NOT ADD UP".into()),
     ] {

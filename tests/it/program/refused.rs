@@ -49,7 +49,7 @@ fn a_wrong_command_line_exits_with_2() {
         "demo --voter-column id",
         2,
         expect![[r#"
-        scrutin: how a file is read (--layout, --voter-column and so on) goes with --results or --ballots
+        scrutin: options for reading a file (--layout, --voter-column and so on) need --results or --ballots
     "#]],
     );
     check(
@@ -73,7 +73,7 @@ fn a_wrong_command_line_exits_with_2() {
         "demo --fault delay=2",
         2,
         expect![[r#"
-        scrutin: --fault delay=2: expected a number from 0 to 1 behind the =
+        scrutin: --fault delay=2: expected a number from 0 to 1 after the =
     "#]],
     );
     check(
@@ -347,8 +347,8 @@ async fn a_missing_log_schema_or_election_exits_with_4() {
     for line in ["results", "rejected", "serve"] {
         assert_eq!(
             place.fails(line, 4),
-            "scrutin: there is no data folder scrutin-data; `scrutin demo` or `scrutin setup` makes one, \
-             --data-dir names another\n",
+            "scrutin: there is no data folder scrutin-data; create one with `scrutin demo` or `scrutin setup`, \
+             or name another with --data-dir\n",
             "{line}"
         );
     }
@@ -367,7 +367,7 @@ async fn a_missing_log_schema_or_election_exits_with_4() {
     for (line, words) in [
         ("count --drain", "there is no election in the database; `scrutin setup"),
         ("simulate", "there is no election in the database; `scrutin setup"),
-        ("results", "counter `native` has counted nothing yet; `scrutin count` counts"),
+        ("results", "counter `native` has counted nothing yet; run `scrutin count`"),
         ("audit", "native"),
     ] {
         let message = place.fails(line, 4);
