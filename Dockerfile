@@ -1,9 +1,9 @@
-# The program, with TLS and Spark, in an image of its own: no root, no compiler, nothing to write to.
+# The image of the program, with TLS and Spark: no root, no compiler, nothing writable.
 #
 #   docker build -t scrutin .
 #   docker buildx build --platform linux/amd64,linux/arm64 -t scrutin .
 
-# The manifests without the code: they change when the list of what others have written does, and hardly ever else.
+# The manifests without the code, so that the layer with the dependencies is rebuilt only when these change.
 FROM docker.io/library/rust:1.95-slim-bookworm AS manifests
 WORKDIR /src
 COPY Cargo.toml Cargo.lock build.rs ./
@@ -42,12 +42,12 @@ RUN apt-get update \
 COPY --from=build /src/target/release/scrutin /usr/local/bin/scrutin
 COPY deploy/scrutin/ /usr/local/lib/scrutin/
 COPY LICENSE /usr/share/doc/scrutin/
-# A clone made with umask 077 keeps everyone else out, in the image too.
+# With umask 077, a clone's files would be unreadable to others in the image too.
 RUN chmod -R a+rX /usr/local/lib/scrutin /usr/share/doc/scrutin
 ENV SCRUTIN_DATA_DIR=/data SCRUTIN_LISTEN=0.0.0.0:8080
 USER 10001:10001
 EXPOSE 8080
-# For what serves the page: `serve`, and `count --serve`.
+# For commands that serve the page: `serve`, and `count --serve`.
 HEALTHCHECK --interval=5s --timeout=6s --start-period=60s --retries=6 CMD ["scrutin", "health"]
 ENTRYPOINT ["scrutin"]
 CMD ["serve"]

@@ -1,28 +1,28 @@
-# `make` lists what there is.
+# `make` lists the targets.
 
-# Where rustup puts Rust, for a shell that was opened before.
+# Where rustup installs Rust, for a shell opened before that.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 MAKEFLAGS += --no-print-directory
 
-# For the command: make demo ARGS="--voters 5000000"
+# Options for the command: make demo ARGS="--voters 5000000"
 ARGS ?=
 
 .PHONY: help setup demo test times soak fuzz bench lint clean
 
-help: ## List what make can do
+help: ## List the targets
 	@echo 'make TARGET, with one of'
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 10
 
-setup: ## Check what is needed; on Debian and Ubuntu, as root, install it
+setup: ## Check the requirements; on Debian and Ubuntu, as root, install them
 	@tools/setup
 
-demo: ## Run it all: votes, count, page, audit; options of `scrutin demo` in ARGS="--voters 5000000 …"
+demo: ## Run everything: votes, count, page, audit; options of `scrutin demo` in ARGS="--voters 5000000 …"
 	@tools/setup demo
 	@cargo build --release --locked
-# exec: no shell between make and the program has to understand Ctrl-C too.
+# exec: no shell between make and the program, which would have to handle Ctrl-C too.
 	@exec cargo run --release --locked --quiet -- demo $(ARGS)
 
-# The benches run small here. Real results and ballots are replayed if they are in SCRUTIN_TEST_DATA.
+# The benches run at a small size here. Real results and ballots are replayed if SCRUTIN_TEST_DATA has them.
 test: ## Run all tests, on a PostgreSQL, Kafka brokers and a Spark of their own
 	@tools/test $(ARGS)
 
@@ -34,7 +34,7 @@ soak: ## Run the long tests: kills, outages, whole elections, and builds without
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo test --release --locked --all-features --test it -- --ignored --nocapture --test-threads 1 $(ARGS)
 
-fuzz: ## Damage files, and compare the two parsers on 200 million inputs, or SCRUTIN_FUZZ_INPUTS, other ones each time
+fuzz: ## Damage files, and compare the two parsers on 200 million (SCRUTIN_FUZZ_INPUTS) inputs, new ones each time
 	@tools/setup
 	@seed=$${SCRUTIN_FUZZ_SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')} && echo "SCRUTIN_FUZZ_SEED=$$seed" && \
 	SCRUTIN_FUZZ_SEED=$$seed SCRUTIN_FUZZ_FILES=$${SCRUTIN_FUZZ_FILES:-100000} \
@@ -46,14 +46,14 @@ bench: ## Measure at full size (forty minutes once built, 10 GB of disk) into be
 	@tools/setup
 	cargo bench --locked --all-features --bench throughput --bench kafka --bench spark --bench page
 
-lint: ## Check form, lints, docs, and the dependencies' licences
+lint: ## Check formatting, lints, docs, and the dependencies' licences
 	cargo fmt --check
 	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
-# The program as it is without Spark.
+# The program without Spark.
 	cargo clippy --locked --lib --bins --profile test --features tls -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --workspace --all-features --no-deps --document-private-items
 	tools/check-dependencies
 	tools/check-dashboards
 
-clean: ## Delete what was built; the demo's votes and count in scrutin-data stay
+clean: ## Delete build output; keeps the demo's votes and count in scrutin-data
 	cargo clean
