@@ -1,10 +1,10 @@
 # shellcheck shell=sh
 # shellcheck disable=SC2034,SC2154 # the scripts that read this file set and use the rest
 # shellcheck disable=SC2030,SC2031,SC2153 # what the subshell sets is meant for it alone
-# What tools/kafka and tools/spark have in common: Java, processes that outlive the script, their ports and folders.
+# Shared by tools/kafka and tools/spark: Java, processes that outlive the script, their ports and folders.
 #
-# The script that reads it has the functions that are used and not defined here, the folder for what is fetched in
-# `home`, the folder that it works on in `dir`, and options of the JVM in `JVM_OPTS` and `jvm_opts`.
+# The script that sources this file defines the functions that are used but not defined here, and sets `home` to the
+# folder for downloads, `dir` to the folder it works on, and `JVM_OPTS` and `jvm_opts` to options for the JVM.
 
 program=$(basename "$0")
 JAVA_MIN=17
@@ -34,7 +34,7 @@ count_to() {
     done
 }
 
-# == Java and what Maven brings
+# == Java and Maven
 
 # Sets `java` and `java_version`.
 find_java() {
@@ -49,14 +49,14 @@ find_java() {
     return 1
 }
 
-# Sees to it that what the script stands on is in a folder, which has its name only once all is in it, and sets
-# `archive` to a file with its classes.
+# Downloads the script's dependencies into a folder if necessary, and sets `archive` to a file with their classes. The
+# folder gets its final name only once it is complete.
 fetch_once() { # FOLDER
-    # It fits the Java that made it, and no other.
+    # An archive only works with the Java that created it.
     archive=$1.$(printf '%s\n' "$java" "$java_version" | cksum | cut -d ' ' -f 1).jsa
     if [ ! -d "$1" ] || [ ! -e "$archive" ]; then
         mkdir -p "$home"
-        # One at a time. macOS has no flock: there, two at the same time are on their own.
+        # One download at a time. macOS has no flock, so there is no protection from simultaneous downloads there.
         (
             exec 8>"$home/lock"
             if there flock; then flock 8; fi
@@ -70,10 +70,10 @@ fetch_once() { # FOLDER
     fi
 }
 
-# The classes of one that has started, as they are in memory, for the next ones to begin with: they start in half the
-# time or less. Nothing rests on it, so a failure is said, remembered by an empty file, and that is all.
+# Archives the loaded classes of a started process, so that later starts take half the time or less. It is only an
+# optimization: a failure is reported, and remembered by an empty file.
 archive_classes() {
-    printf '%s: making its starts quicker, once\n' "$program" >&2
+    printf '%s: archiving classes once, for faster starts\n' "$program" >&2
     rm -f "$home/training.jsa"
     (
         prepare_training
@@ -85,24 +85,24 @@ archive_classes() {
         down delete
     ) || true
     if [ ! -s "$home/training.jsa" ]; then
-        printf '%s: that did not work; it goes without\n' "$program" >&2
+        printf '%s: the class archive failed; continuing without it\n' "$program" >&2
         : >"$home/training.jsa"
     fi
     mv "$home/training.jsa" "$archive"
 }
 
-# Copies what a pom names into a folder.
+# Copies the dependencies in a pom into a folder.
 maven() { # POM FOLDER
     mvn --batch-mode --quiet -Dstyle.color=never --file "$1" dependency:copy-dependencies \
         -DoutputDirectory="$2" </dev/null >"$home/maven.log" 2>&1 || {
         cat "$home/maven.log" >&2
-        fail 'Maven could not get it; what it said is above'
+        fail 'Maven could not download it; see its output above'
     }
 }
 
 # == Processes
 
-# Of a process: its command line; nothing if there is none, or it is about to be gone.
+# Prints the command line of a process; nothing if the process is gone or about to be.
 command_line() {
     if [ -d /proc/self ]; then
         { tr '\0' ' ' <"/proc/$1/cmdline"; } 2>/dev/null || true
@@ -111,16 +111,16 @@ command_line() {
     fi
 }
 
-# Whether a process that was killed still holds files and ports.
+# Whether a killed process still holds files and ports.
 lingers() {
     kill -0 "$1" 2>/dev/null || return 1
     [ -d /proc/self ] || return 0
-    # Nobody may have asked yet how it ended; without a thread beside the first it holds nothing.
+    # It may be a zombie that nobody has waited for; without other threads than the first it holds nothing.
     ! grep -q '^State:[^A-Za-z]*Z' "/proc/$1/status" 2>/dev/null || [ -n "$(find "/proc/$1/task" -mindepth 1 -maxdepth 1 ! -name "$1" 2>/dev/null)" ]
 }
 
-# Sets `pid` and `state` of what was started: running; leaving, when it has been told to end or been killed; or gone.
-# It is known by words of its command line, that it leaves by words in its log.
+# Sets `pid` and `state` of a started process: running; leaving, if it has been asked to end or was killed; or gone. Words
+# in its command line identify it, and words in its log show that it is leaving.
 look_at_process() { # FILE-OF-PID WORDS LOG LAST-WORDS
     state=gone
     pid=$(cat "$1" 2>/dev/null) || pid=
@@ -138,7 +138,7 @@ look_at_process() { # FILE-OF-PID WORDS LOG LAST-WORDS
     esac
 }
 
-# Waits until something is gone, if it is leaving, for at most that many seconds; then fails.
+# Waits until a process is gone, and fails after the given number of seconds.
 await_end() { # SECONDS WHAT-LOOK_AT-TAKES…
     seconds=$1
     shift
@@ -151,8 +151,8 @@ await_end() { # SECONDS WHAT-LOOK_AT-TAKES…
     done
 }
 
-# Starts a command with nothing of the caller's terminal, pipes or locks, so that nobody waits for it, and Ctrl-C does
-# not end it. The log of the one before is kept.
+# Starts a command detached from the caller's terminal, pipes and locks, so that nobody waits for it and Ctrl-C does not
+# end it. The previous log is kept.
 start_detached() { # FILE-OF-PID LOG COMMAND…
     file=$1 log=$2
     shift 2
@@ -165,17 +165,17 @@ start_detached() { # FILE-OF-PID LOG COMMAND…
 
 # == Folders
 
-# Only one at a time works on a folder. macOS has no flock: there, two at the same time are on their own.
+# Locks the folder. macOS has no flock, so there is no protection from simultaneous use there.
 hold() {
     exec 9>"$dir/lock"
     if there flock; then flock 9; fi
 }
 
-# Ports that are taken stay so while the folder of what has them is there, so that one that is down finds its own free.
-# They are below those that systems give out by themselves.
+# A port stays reserved for as long as its owner's folder exists, so that a stopped process finds its port free. All ports
+# are below the range that systems assign automatically.
 ports=${TMPDIR:-/tmp}/scrutin-ports-$(id -u)
 
-# Sets `port` to one that nobody else has taken.
+# Reserves a free port and sets `port` to it.
 take_port() {
     mkdir -m 700 "$ports" 2>/dev/null || true
     tries=0
@@ -185,7 +185,7 @@ take_port() {
     done
 }
 
-# Gives back the ports of this folder, and of those that are gone.
+# Releases the ports of this folder, and of folders that no longer exist.
 free_ports() {
     for link in "$ports"/*; do
         if [ -L "$link" ]; then

@@ -1,5 +1,5 @@
-// Holds each dashboard against the types of @grafana/schema: the dashboard, its variables, annotations and panels, and the
-// options of each kind of panel. As a literal of TypeScript, a field that the type does not have is an error too.
+// Checks each dashboard against the types of @grafana/schema: the dashboard, its variables, annotations and panels, and the
+// options of each kind of panel. Since it is checked as a TypeScript literal, an unknown field is an error too.
 //
 // node check.mjs DASHBOARD.json…      run by tools/check-dashboards, in a folder that has the packages
 import fs from 'node:fs';
@@ -17,22 +17,22 @@ const kinds = {
   timeseries: 'timeseries/panelcfg/x/TimeSeriesPanelCfg',
 };
 const name = (kind) => kind.replace('-', '');
-// What these set of a field is not in the schema: nothing, and of a map what it is hidden from.
+// Field options missing from the schema: these panels have none, except that a map can hide a field.
 const ownFields = { bargauge: '{}', geomap: 'HideableFieldConfig', stat: '{}' };
 
 const types = `
 ${Object.entries(kinds).map(([kind, file]) => `import type * as ${name(kind)} from '@grafana/schema/dist/types/raw/composable/${file}_types.gen.d.ts';`).join('\n')}
 import type { AnnotationQuery, Dashboard, DataQuery, FieldConfig, HideableFieldConfig, MatcherConfig, Panel, RowPanel } from '@grafana/schema';
 
-// JSON has the words of an enum, and not its names.
+// JSON has the values of an enum, not its names.
 type Plain<T> = T extends string ? \`\${T}\`
   : T extends number | boolean | null | undefined ? T
   : T extends (infer U)[] ? Plain<U>[]
   : T extends object ? { [K in keyof T]: Plain<T[K]> } : T;
 
-// What the data source for PostgreSQL takes; it is not in the schema.
+// A query of the PostgreSQL data source; it is not in the schema.
 interface Query extends DataQuery { editorMode: 'code'; format: 'table' | 'time_series'; rawQuery: true; rawSql: string }
-// What an override sets; in the schema it may be anything.
+// A property set by an override; the schema allows anything.
 type Property<Config, Before extends string = ''> = { [Id in keyof Config & string]-?: { id: \`\${Before}\${Id}\`; value: NonNullable<Config[Id]> } }[keyof Config & string];
 type Fields<Custom> = {
   defaults: FieldConfig<Custom>;
@@ -40,7 +40,7 @@ type Fields<Custom> = {
 };
 type Typed<Kind extends string, Options, Custom = {}> =
   Omit<Panel<Record<string, unknown>, Custom>, 'type' | 'options' | 'targets' | 'fieldConfig'> & { type: Kind; options: Options; fieldConfig: Fields<Custom>; targets: Query[] };
-// In Grafana's own code: what its list of alerts takes. It asks nothing, and sets no fields.
+// The options of the alert list, from Grafana's own code. It has no queries and sets no fields.
 interface AlertList {
   viewMode: 'list' | 'stat'; groupMode: 'default' | 'custom'; groupBy: string[]; maxItems: number; sortOrder: 1 | 2 | 3 | 4 | 5; dashboardAlerts: boolean;
   alertName: string; alertInstanceLabelFilter: string; datasource: string; showInstances: boolean; showInactiveAlerts: boolean;

@@ -1,5 +1,5 @@
-// Whether each panel of each dashboard can be drawn, by what Grafana's library makes of the answers to its queries. Then
-// the same with mistakes made on purpose, each of which must be found.
+// Checks that each panel of each dashboard can be drawn, by running the results of its queries through Grafana's library.
+// Then checks that deliberate mistakes are all found.
 //
 // node drawing.mjs ANSWERS.json DASHBOARD.json…      run by tools/check-dashboards, in a folder that has the packages
 import fs from 'node:fs';
@@ -7,10 +7,10 @@ import path from 'node:path';
 import { drawn, grafana, known, looks } from './grafana.mjs';
 import { mistakes } from './mistakes.mjs';
 
-// Pixels: of a window of 1500 beside Grafana's menu, beside a table, of a column.
+// In pixels: a 1500-pixel window without Grafana's menu, the padding of a table, and the widths of a column.
 const TABLE = { width: 1200, padding: 40, column: 150, least: 50 };
 
-/** What is wrong with a panel, whatever the answers. */
+/** The faults of a panel that do not depend on query results. */
 function wrongAsWritten(panel) {
   const wrong = [];
   const check = (good, what) => good || wrong.push(what);
@@ -34,11 +34,11 @@ function wrongAsWritten(panel) {
 
 const mapped = (mappings) => mappings.flatMap((it) => (it.type === 'value' ? Object.values(it.options) : [it.options.result]));
 
-/** What is wrong with what a panel is given to draw. */
+/** The faults in what a panel is given to draw. */
 function wrongAsDrawn(panel, answers) {
   const wrong = [];
   const frames = answers.filter((frame) => frame.fields.length > 0);
-  // It says that there are no data; only this kind calls it an error.
+  // A panel without data says so; only this kind reports an error.
   if (frames.length === 0 && panel.type !== 'state-timeline') return wrong;
   const check = (good, what) => good || wrong.push(what);
   const numbers = (frame) => frame.fields.filter((field) => field.type === 'number');
@@ -95,7 +95,7 @@ function wrongAsDrawn(panel, answers) {
   return wrong;
 }
 
-/** All that is wrong with the dashboards, by their names, in all views. */
+/** All faults of the dashboards, by name, in all views. */
 async function wrong(boards, views) {
   const found = new Set();
   for (const [name, board] of Object.entries(boards)) {
@@ -129,9 +129,9 @@ for (const { board, title, mistake, change, found: expected } of mistakes) {
   const panel = structuredClone(boards[board].panels.find((it) => it.title === title));
   change(panel);
   const all = await wrong({ [board]: { panels: [panel] } }, views);
-  if (!all.some((what) => expected.test(what))) missed.push(`${mistake} was not found, but: ${all.join('; ') || 'nothing'}`);
+  if (!all.some((what) => expected.test(what))) missed.push(`${mistake} was not found; found instead: ${all.join('; ') || 'nothing'}`);
 }
 missed.forEach((what) => console.error(what));
 const panels = Object.values(boards).flatMap((board) => board.panels).length;
-console.log(`${panels} panels in ${views.length} views: ${found.length} faults; ${mistakes.length - missed.length} of ${mistakes.length} mistakes made on purpose were found`);
+console.log(`${panels} panels in ${views.length} views: ${found.length} faults; ${mistakes.length - missed.length} of ${mistakes.length} deliberate mistakes were found`);
 process.exitCode = panels > 0 && views.length > 0 && found.length === 0 && missed.length === 0 ? 0 : 1;

@@ -1,9 +1,10 @@
-// What Grafana makes of the answers to a panel's queries, by its own library: frames, transformed, with the configuration of
-// each field. What is not in the library stands here as it is documented: the wide form that the data source for PostgreSQL
-// gives time series, the transformations "Rows to fields" and "Config from query results", and which properties there are.
+// Turns the results of a panel's queries into what Grafana draws, with Grafana's own library: transformed frames with the
+// configuration of each field. What the library lacks is implemented here from the documentation: the wide format of the
+// PostgreSQL data source for time series, the transformations "Rows to fields" and "Config from query results", and the list
+// of properties.
 import { createRequire } from 'node:module';
 
-// The library wants a window and its navigator. What it stands on takes these for a browser, and so has to be there before.
+// The library needs a window and a navigator. Its dependencies would take these for a browser, so they are loaded first.
 const require = createRequire(import.meta.url);
 require('react-use');
 globalThis.window ??= { addEventListener() {} };
@@ -15,7 +16,7 @@ const { lastValueFrom, map } = require('rxjs');
 
 const values = { time: (text) => (isNaN(text) ? Date.parse(text) : 1000 * Number(text)), number: Number, string: String };
 
-/** The frame of an answer: { format, columns: [{ name, type }], rows: [[text or null]] }. Without rows it has no fields either. */
+/** The frame of a result: { format, columns: [{ name, type }], rows: [[text or null]] }. Without rows it has no fields. */
 function frame(refId, { format, columns, rows }) {
   if (rows.length === 0) return { refId, fields: [], length: 0 };
   const isSeries = format === 'time_series';
@@ -27,14 +28,14 @@ function frame(refId, { format, columns, rows }) {
   return isSeries ? wide(long) : long;
 }
 
-/** A row for each time, and a field for each column of figures and each value of the words beside it. */
+/** One row for each time, and one field for each numeric column and each value of the text columns. */
 function wide({ refId, fields, length }) {
   const time = fields.find((field) => field.type === 'time');
   const words = fields.filter((field) => field.type === 'string');
   const figures = fields.filter((field) => field.type === 'number');
   const times = [...new Set(time.values)];
   const rows = new Map(times.map((at, row) => [at, row]));
-  // Where there is one figure beside `metric`, the metric is the name; else it is a label.
+  // With a single numeric column next to `metric`, the metric is the name; otherwise it is a label.
   const isNamed = figures.length === 1 && words.length === 1 && words[0].name === 'metric';
   const series = new Map();
   for (let n = 0; n < length; n++) {
@@ -50,13 +51,13 @@ function wide({ refId, fields, length }) {
 
 // == Transformations of Grafana's application
 
-/** How a value of an answer becomes a part of a field's configuration. */
+/** How a value of a result becomes part of a field's configuration. */
 const handlers = {
   color: (color) => ({ color: { mode: 'fixed', fixedColor: color } }),
   displayName: (name) => ({ displayName: name }),
 };
 
-/** The column that a transformation takes for something. */
+/** The column that a transformation maps to a key. */
 function column(frame, mappings, key) {
   const name = mappings.find((it) => it.handlerKey === key)?.fieldName;
   const field = frame.fields.find((it) => it.name === name);
@@ -101,7 +102,7 @@ const ours = { rowsToFields, configFromData };
 const theirs = new Map(Object.values(grafana.standardTransformers).map((it) => [it.id, it]));
 grafana.standardTransformersRegistry.setInit(() => [...theirs].map(([id, transformation]) => ({ id, name: id, transformation })));
 
-/** Whether a field is one that is meant; says so if any of the frames has one. */
+/** A matcher of fields; calls `matched` if any of the frames has a matching field. */
 function matcher(options, frames, matched) {
   const matches = grafana.getFieldMatcher(options);
   if (frames.some((frame) => frame.fields.some((field) => matches(field, frame, frames)))) matched(JSON.stringify(options));
@@ -117,7 +118,7 @@ const standard = {
   thresholds: grafana.thresholdsOverrideProcessor, links: grafana.dataLinksOverrideProcessor,
 };
 
-/** Those that a panel sets. Which ones of its own it may set is in the schema, see check.mjs. */
+/** The properties that a panel sets. The schema says which custom ones it may set, see check.mjs. */
 function properties({ fieldConfig: { defaults, overrides } }) {
   const own = [...Object.keys(defaults.custom ?? {}).map((id) => `custom.${id}`), ...overrides.flatMap((it) => it.properties.map(({ id }) => id))];
   const item = (id, path, process, isCustom) => ({ id, path, process, isCustom, name: id, shouldApply: () => true });
@@ -141,7 +142,7 @@ export const known = {
 
 // == A panel
 
-/** The frames that a panel is given to draw. `matched` is told each matcher that finds a field. */
+/** The frames that a panel is given to draw. Calls `matched` with each matcher that finds a field. */
 export async function drawn(panel, answers, matched) {
   const frames = Object.entries(answers).map(([refId, answer]) => frame(refId, answer));
   const steps = (panel.transformations ?? []).map((it) => (it.id in ours ? () => ours[it.id](it.options, matched) : it));
@@ -153,7 +154,7 @@ export async function drawn(panel, answers, matched) {
   });
 }
 
-/** The values that a panel shows large, or as bars or parts. */
+/** The values that a panel shows as large numbers, bars or slices. */
 export const looks = (panel, frames) => grafana.getFieldDisplayValues({
   data: frames, fieldConfig: panel.fieldConfig, reduceOptions: panel.options.reduceOptions, replaceVariables: (text) => text, theme, timeZone: 'utc',
 });

@@ -1,4 +1,4 @@
-// Mistakes in a dashboard that drawing.mjs must find, each with what it has to say of it.
+// Mistakes in a dashboard that drawing.mjs must find, each with the message it must give.
 
 const override = (panel, field) => panel.fieldConfig.overrides.find((it) => it.matcher.options === field);
 const property = (panel, field, id) => override(panel, field).properties.find((it) => it.id === id);
