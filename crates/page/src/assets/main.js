@@ -17,7 +17,7 @@
 //   #equation[data-holds], #partitions tr[data-partition], #rejections li[data-reason][data-votes], #double li[data-region][data-votes]
 //   #agreement li[data-agree], #audit[data-differences]
 //   [data-failed]                      a part that could not be shown; there must be none
-//   #rate, #lag[data-value], #poll_book[data-value], #lags tr[data-partition], #parts tr[data-part][data-ready]
+//   #rate, #lag[data-value], #poll-book[data-value], #lags tr[data-partition], #parts tr[data-part][data-ready]
 
 import { html, nothing, render } from "./vendor/lit-html/lit-html.js";
 import { announce } from "./announce.js";

@@ -34,7 +34,7 @@ function gauges(state, columns) {
         ${gauge(t("pipe.lag"), "lag", lag, count(lag), state.lag?.updated_at ? second(Date.parse(state.lag.updated_at)) : "–")}
         ${gauge(t("pipe.latency"), "latency", worst(columns.p99) ?? "", `${millis(lately(columns.p50))} / ${millis(worst(columns.p99))}`, t("pipe.recent"))}
         ${gauge(t("pipe.batches"), "batches", batches, decimal(batches), t("pipe.recent"))}
-        ${gauge(t("pipe.poll_book"), "poll_book", book?.voters ?? "", count(book?.voters), book ? t("pipe.poll_book.bytes", { bytes: bytes(book.bytes), n: book.chunks }) : t("pipe.poll_book.none"))}
+        ${gauge(t("pipe.poll_book"), "poll-book", book?.voters ?? "", count(book?.voters), book ? t("pipe.poll_book.bytes", { bytes: bytes(book.bytes), n: book.chunks }) : t("pipe.poll_book.none"))}
       </dl>
     </section>`;
 }
