@@ -1,8 +1,8 @@
-//! An answer's body, with what is made of it only once: its name for caches, and its form in gzip.
+//! A response body whose ETag and gzip form are computed once.
 //!
-//! A name (ETag) is strong: it stands for the bytes that are sent, so the two forms have one each, and a cache or a
-//! browser that holds either is told that it is still right. There is nothing secret in any answer that what is
-//! compressed beside it could give away. Brotli would cost a library of its own.
+//! ETags are strong: each identifies the bytes sent, so the plain and the gzip form have one each, and a request with
+//! either is answered 304. Compression cannot leak secrets here, since no response contains any. Brotli would need
+//! another library.
 
 use std::io::Write;
 
@@ -14,24 +14,24 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 
-/// Shorter bodies are not compressed: they fit into a packet or two as they are.
+/// Shorter bodies are not compressed: they fit into a packet or two anyway.
 const GZIP_BYTES_MIN: usize = 1024;
 
-/// Longer ones are compressed where that holds nobody up.
+/// Longer bodies are compressed on a blocking thread, to not hold up other tasks.
 const GZIP_AT_ONCE_BYTES_MAX: usize = 64 << 10;
 
-/// A body that may be sent many times. Whoever sends it shares its bytes.
+/// A body that may be sent many times; all sends share its bytes.
 pub struct Body {
     bytes: Bytes,
     kind: &'static str,
-    /// Of the bytes, in hexadecimal digits.
+    /// Hash of the bytes, in hexadecimal.
     hash: String,
     gzip: OnceCell<Bytes>,
     effort: Compression,
     disposition: Option<HeaderValue>,
 }
 
-/// Bytes, and the room that they take while anybody has them.
+/// A text and the memory permits it holds while anyone uses it.
 struct Held {
     text: String,
     _room: OwnedSemaphorePermit,
@@ -44,12 +44,12 @@ impl AsRef<[u8]> for Held {
 }
 
 impl Body {
-    /// One that is in the program; `kind` is its media type.
+    /// A body compiled into the program; `kind` is its media type.
     pub fn fixed(text: &'static str, kind: &'static str) -> Body {
         Body::of(Bytes::from_static(text.as_bytes()), kind, Compression::best())
     }
 
-    /// One that takes `room` until the last who sends it is done.
+    /// A body that holds `room` until its last sender is done.
     pub fn held(text: String, kind: &'static str, room: OwnedSemaphorePermit) -> Body {
         Body::of(Bytes::from_owner(Held { text, _room: room }), kind, Compression::fast())
     }
@@ -60,7 +60,7 @@ impl Body {
         Body { bytes, kind, hash, gzip: OnceCell::new(), effort, disposition: None }
     }
 
-    /// To be saved by a browser, under a name of ASCII letters, digits, dots, dashes and underscores.
+    /// Makes browsers save the body under this name, of ASCII letters, digits, dots, dashes and underscores.
     pub fn named(mut self, file: &str) -> Body {
         self.disposition = HeaderValue::from_str(&format!("attachment; filename=\"{file}\"")).ok();
         self
@@ -74,7 +74,7 @@ impl Body {
         self.bytes.len()
     }
 
-    /// The answer to a request with these headers: the body in the form that it accepts, or that it has it already.
+    /// The response to a request with these headers: the body in an accepted form, or 304 if the client has it.
     pub async fn answer(&self, asked: &HeaderMap, caching: &'static str) -> Response {
         let has_gzip = self.len() >= GZIP_BYTES_MIN;
         let wants_gzip = has_gzip && accepts_gzip(asked);
@@ -108,7 +108,7 @@ impl Body {
         HeaderValue::from_str(&tag).expect("hexadecimal digits in quotes make a header")
     }
 
-    /// Whether the client has one of the forms, by RFC 9110, section 13.1.2.
+    /// Whether If-None-Match names either form (RFC 9110, section 13.1.2).
     fn is_known(&self, asked: &HeaderMap) -> bool {
         let tags = asked.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
         tags.flat_map(|value| value.split(',')).map(str::trim).any(|tag| {
@@ -118,7 +118,7 @@ impl Body {
         })
     }
 
-    /// None only where the program is about to end.
+    /// None only while the program is shutting down.
     async fn gzip(&self) -> Option<Bytes> {
         let (bytes, effort) = (self.bytes.clone(), self.effort);
         let zipped = self.gzip.get_or_try_init(async || {
@@ -134,10 +134,10 @@ impl Body {
 fn compressed(bytes: &[u8], effort: Compression) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), effort);
     let written = encoder.write_all(bytes).and_then(|()| encoder.finish());
-    written.expect("memory takes what is written").into()
+    written.expect("writing to memory cannot fail").into()
 }
 
-/// Whether `Accept-Encoding` has gzip, or anything, with a weight above 0.
+/// Whether `Accept-Encoding` accepts gzip or `*` with a weight above 0.
 fn accepts_gzip(asked: &HeaderMap) -> bool {
     let values = asked.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     let mut any = false;
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_goes_only_to_who_accepts_it() {
+    fn gzip_is_sent_only_to_clients_that_accept_it() {
         for (value, accepted) in [
             ("gzip", true),
             ("br, GZIP;q=0.5", true),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_known_by_either_of_its_names() {
+    fn either_etag_of_a_body_is_recognised() {
         let body = Body::fixed("votes", "text/plain");
         let hash = &blake3::hash(b"votes").to_hex()[..32];
         for (value, known) in [

@@ -1,6 +1,6 @@
-//! The JSON API, as `schema/api.v1.openapi.json` describes it, and the answers for machines.
+//! The JSON API described by `schema/api.v1.openapi.json`, plus metrics and probes.
 //!
-//! The results are JSON as PostgreSQL builds it: numbers are numbers, times are RFC 3339 in UTC with milliseconds.
+//! PostgreSQL builds the JSON: numbers are numbers, times are RFC 3339 in UTC with milliseconds.
 
 mod asked;
 mod files;
@@ -26,10 +26,10 @@ use super::{App, limit::per_client, queries, security};
 
 const JSON: &str = "application/json";
 
-/// For the browser's cache and those on the way: the count moves on.
+/// For the browser's cache and shared caches: the count keeps changing.
 const FOR_A_SECOND: &str = "public, max-age=1";
 
-/// Points of a timeline, unless asked for fewer or more.
+/// Points of a timeline.
 const POINTS_DEFAULT: i32 = 1440;
 const POINTS_MAX: i32 = 10_000;
 
@@ -64,7 +64,9 @@ pub(super) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
     let v1 = asks_the_database
         .route("/openapi.json", get(async |headers: HeaderMap| DOCUMENT.answer(&headers, "no-cache").await))
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "no such resource; see GET /api/v1/openapi.json"))
-        .method_not_allowed_fallback(async || ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered"))
+        .method_not_allowed_fallback(async || {
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed")
+        })
         .layer(from_fn(security::open_to_all));
     Router::new()
         .nest("/api/v1", v1)
@@ -78,7 +80,7 @@ impl App {
         text(asked).unwrap_or(&self.counter)
     }
 
-    /// What a query gives, as a body of JSON.
+    /// A query's result as a JSON body.
     async fn ask(&self, sql: &'static str, params: Params<'_>) -> Outcome {
         match self.answers.reader().await?.json(sql, params).await? {
             Some(text) => Ok(Some(Arc::new(self.cache.hold(text, JSON)?))),
@@ -86,7 +88,7 @@ impl App {
         }
     }
 
-    /// The same from the cache, if it has it; `named` are the parameters as texts.
+    /// The same, from the cache if possible; `named` are the parameters as texts.
     async fn ask_once<const N: usize>(
         &self,
         sql: &'static str,
@@ -98,7 +100,7 @@ impl App {
     }
 }
 
-/// The answer that a second of cache has, or PostgreSQL.
+/// A query about one count, cached for a second.
 async fn about(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
@@ -125,8 +127,8 @@ async fn timeline(
     some(&app, &headers, &asked, points(limit, buckets), &queries::timeline::BY_CHOICE).await
 }
 
-/// How many points a timeline of so many buckets gets, in steps of whole buckets. Limits that come to the same are one
-/// question, and so cost one query.
+/// How many points a timeline of `buckets` gets, in steps of whole buckets. Limits with the same result share one cache
+/// entry, and so one query.
 fn points(limit: i32, buckets: i32) -> i32 {
     let div_ceil = |n: i32, by: i32| (n + by - 1) / by;
     div_ceil(buckets, div_ceil(buckets, limit))
@@ -142,7 +144,7 @@ async fn audits(
     some(&app, &headers, &asked, limit, &queries::trust::AUDITS).await
 }
 
-/// As [`about`], with a limit as the query's third parameter.
+/// Like [`about`], with a limit as the query's third parameter.
 async fn some(
     app: &App,
     headers: &HeaderMap,
@@ -157,7 +159,7 @@ async fn some(
     Ok(found.ok_or_else(ApiError::no_election)?.answer(headers, FOR_A_SECOND).await)
 }
 
-/// How all counters are doing, with an election or without.
+/// Health of all counters, with or without an election.
 async fn health(State(app): State<Arc<App>>, headers: HeaderMap, asked: Asked<Nothing>) -> Result<Response, ApiError> {
     asked?;
     let found = app.ask_once(&queries::trust::HEALTH, &[], [], SECOND).await?;
@@ -177,7 +179,7 @@ mod tests {
     use super::points;
 
     #[test]
-    fn limits_that_come_to_the_same_are_one_question() {
+    fn equivalent_limits_share_one_query() {
         for buckets in [1, 2, 10, 719, 720, 10_000] {
             for limit in 1..=super::POINTS_MAX {
                 let steps = |limit: i32| (buckets + limit - 1) / limit;

@@ -1,4 +1,4 @@
-//! The page itself, its widgets for other sites, and the libraries that they use: files held in the program.
+//! The page, its widgets for other sites, and the libraries they use, all compiled into the program.
 
 use std::sync::{Arc, LazyLock};
 
@@ -16,7 +16,7 @@ struct Asset {
 }
 
 impl Asset {
-    /// The media type, by the end of the file's name; a licence has none.
+    /// The media type, by file extension; licences have none.
     fn kind(&self) -> &'static str {
         match self.file.rsplit_once('.') {
             Some((_, "html")) => "text/html; charset=utf-8",
@@ -103,14 +103,14 @@ static FILES: [Asset; 57] = files![
     "vendor/uplot/uPlot.min.css",
 ];
 
-/// What is sent: each file with a name for browsers, and in gzip once somebody has asked for it.
+/// The body of each file, with its ETag and, once requested, its gzip form.
 static BODIES: LazyLock<Vec<(&str, Body)>> = LazyLock::new(|| {
     PAGES.iter().chain(&FILES).map(|asset| (asset.path, Body::fixed(asset.text, asset.kind()))).collect()
 });
 
 pub(super) fn routes() -> Router<Arc<App>> {
     BODIES.iter().fold(Router::new(), |router, (path, body)| {
-        // A browser keeps the files but asks each time; it gets one again only if it is another.
+        // Browsers cache the files but revalidate each time; only changed files are sent again.
         let send = async move |headers: HeaderMap| body.answer(&headers, "no-cache").await;
         router.route(path, get(send))
     })

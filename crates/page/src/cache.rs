@@ -1,9 +1,9 @@
-//! The answers of the last second, so that many who ask the same cost PostgreSQL one query.
+//! Caches responses for a second, so that many identical requests cost PostgreSQL one query.
 //!
-//! Whoever asks first asks PostgreSQL; whoever asks meanwhile, or up to a second later, gets the same answer. If the first
-//! goes away, the next takes over. Failures are told to all who waited, and not kept.
+//! The first request runs the query; requests made meanwhile, or up to a second later, share its result. If the first
+//! client goes away, the next one takes over. A failure is returned to everyone who waited, but is not cached.
 //!
-//! What is kept no more is dropped at once, so that the bytes that answers take stay bounded. The well-known caches drop it
+//! Evicted responses are dropped at once, so that the memory they take stays bounded. The well-known caches drop them
 //! some time later (moka was tried).
 
 use std::collections::HashMap;
@@ -17,19 +17,19 @@ use tokio::sync::{OnceCell, Semaphore};
 use super::answer::Body;
 use super::error::ApiError;
 
-/// How long an answer about the count is given again.
+/// How long a response about the count is reused.
 pub const SECOND: Duration = Duration::from_secs(1);
 
-/// Answers that are kept or waited for.
+/// Entries, cached or in progress.
 const ENTRIES_MAX: usize = 256;
 
-/// Bytes of the answers that are kept; one that does not fit goes only to those who wait for it.
+/// Bytes of all cached responses; one that does not fit goes only to the requests waiting for it.
 const KEPT_BYTES_MAX: usize = 32 << 20;
 
-/// Bytes of all answers that anybody still reads, the kept ones among them, in KiB.
+/// KiB of all responses in use, cached ones included.
 const HELD_KIB_MAX: usize = 128 << 10;
 
-/// What is asked: which query, with which parameters.
+/// The cache key: a query and its parameters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Question {
     query: &'static str,
@@ -42,31 +42,31 @@ impl Question {
     }
 }
 
-/// None: PostgreSQL has nothing of that name.
+/// None: no such election or region.
 pub type Outcome = Result<Option<Arc<Body>>, ApiError>;
 
-struct Told {
+struct Answered {
     at: Instant,
     outcome: Outcome,
 }
 
 struct Entry {
-    told: Arc<OnceCell<Told>>,
+    answered: Arc<OnceCell<Answered>>,
     keep: Duration,
 }
 
 impl Entry {
-    /// Whether it can be given, or is still waited for.
+    /// Whether the entry is fresh, or still being waited for.
     fn is_current(&self) -> bool {
-        match self.told.get() {
-            Some(told) => told.outcome.is_ok() && told.at.elapsed() < self.keep,
-            None => Arc::strong_count(&self.told) > 1,
+        match self.answered.get() {
+            Some(answered) => answered.outcome.is_ok() && answered.at.elapsed() < self.keep,
+            None => Arc::strong_count(&self.answered) > 1,
         }
     }
 
     fn bytes(&self) -> usize {
-        match self.told.get() {
-            Some(Told { outcome: Ok(Some(body)), .. }) => body.len(),
+        match self.answered.get() {
+            Some(Answered { outcome: Ok(Some(body)), .. }) => body.len(),
             _ => 0,
         }
     }
@@ -82,23 +82,23 @@ impl Cache {
         Cache { entries: Mutex::default(), room: Arc::new(Semaphore::new(HELD_KIB_MAX)) }
     }
 
-    /// The answer that is kept, or the one that is on its way, or else what `ask` gives; that is kept for so long. With
-    /// a `keep` of zero only those who ask at the same time share an answer.
+    /// Returns the cached response or the one in progress, or else runs `ask` and caches its result for `keep`. With a
+    /// `keep` of zero, only concurrent requests share a response.
     pub async fn get(&self, question: Question, keep: Duration, ask: impl Future<Output = Outcome> + Send) -> Outcome {
-        let told = self.entry(&question, keep)?;
-        let told = told
+        let answered = self.entry(&question, keep)?;
+        let answered = answered
             .get_or_init(async || {
                 let outcome = ask.await;
                 if let Ok(Some(body)) = &outcome {
                     self.make_room(&question, keep, body.len());
                 }
-                Told { at: Instant::now(), outcome }
+                Answered { at: Instant::now(), outcome }
             })
             .await;
-        told.outcome.clone()
+        answered.outcome.clone()
     }
 
-    /// A body of this text, or an error if all the answers that are being read take too much memory already.
+    /// A body of this text, or an error if the responses in use already take too much memory.
     pub fn hold(&self, text: String, kind: &'static str) -> Result<Body, ApiError> {
         let kib = (text.len() >> 10) as u32 + 1;
         match self.room.clone().try_acquire_many_owned(kib) {
@@ -107,27 +107,27 @@ impl Cache {
         }
     }
 
-    fn entry(&self, question: &Question, keep: Duration) -> Result<Arc<OnceCell<Told>>, ApiError> {
+    fn entry(&self, question: &Question, keep: Duration) -> Result<Arc<OnceCell<Answered>>, ApiError> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = entries.get(question).filter(|entry| entry.is_current()) {
-            return Ok(entry.told.clone());
+            return Ok(entry.answered.clone());
         }
         if entries.len() >= ENTRIES_MAX {
             entries.retain(|_, entry| entry.is_current());
         }
         if entries.len() >= ENTRIES_MAX {
-            let oldest = entries.iter().filter_map(|(question, entry)| Some((entry.told.get()?.at, question)));
+            let oldest = entries.iter().filter_map(|(question, entry)| Some((entry.answered.get()?.at, question)));
             let oldest = oldest.min_by_key(|(at, _)| *at).map(|(_, question)| question.clone());
-            // Nothing to make way: all of them are being asked just now.
+            // Fails if nothing can be evicted: every entry is still in progress.
             entries.remove(&oldest.ok_or_else(busy)?);
         }
-        let told = Arc::new(OnceCell::new());
-        entries.insert(question.clone(), Entry { told: told.clone(), keep });
-        Ok(told)
+        let answered = Arc::new(OnceCell::new());
+        entries.insert(question.clone(), Entry { answered: answered.clone(), keep });
+        Ok(answered)
     }
 
-    /// Forgets what is old, and the new one too if it is not to be kept or too large; those who wait for it get it all
-    /// the same.
+    /// Evicts stale entries, and the new one too if it must not be kept or is too large; those waiting for it still get
+    /// it.
     fn make_room(&self, question: &Question, keep: Duration, bytes: usize) {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.retain(|_, entry| entry.is_current());
@@ -138,9 +138,9 @@ impl Cache {
     }
 }
 
-/// There is no room for what is asked.
+/// The error when there is no room for another request.
 pub fn busy() -> ApiError {
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too much is asked at the same time; try again later")
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too many concurrent requests; try again later")
 }
 
 #[cfg(test)]
@@ -155,7 +155,7 @@ mod tests {
         Question::new("SELECT", [Some(n.to_string().as_str())])
     }
 
-    /// An answer, and how often it was asked for.
+    /// A source of answers that counts how often it is asked.
     struct Asked<'a> {
         cache: &'a Cache,
         times: AtomicUsize,
@@ -172,7 +172,7 @@ mod tests {
         }
     }
 
-    /// Lets it go as far as it gets.
+    /// Polls once; true if it is still pending.
     fn waits(asked: &mut (impl Future + Unpin)) -> bool {
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         std::pin::Pin::new(asked).poll(&mut context).is_pending()
@@ -181,7 +181,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(3600);
 
     #[tokio::test]
-    async fn those_who_ask_at_the_same_time_share_one_answer() {
+    async fn concurrent_requests_share_one_answer() {
         let cache = Cache::new();
         let asked = Asked { cache: &cache, times: AtomicUsize::new(0) };
         let go = Notify::new();
@@ -191,18 +191,18 @@ mod tests {
                 asked.ask("a").await
             })
         };
-        let told = async { tokio::join!(ask(), ask(), ask(), async { go.notify_one() }) };
-        let (first, second, third, ()) = told.await;
-        assert!([first, second, third].iter().all(|told| told.as_ref().is_ok_and(Option::is_some)));
+        let answered = async { tokio::join!(ask(), ask(), ask(), async { go.notify_one() }) };
+        let (first, second, third, ()) = answered.await;
+        assert!([first, second, third].iter().all(|answered| answered.as_ref().is_ok_and(Option::is_some)));
         assert_eq!(asked.times(), 1);
-        // Later ones ask anew.
+        // A later request runs the query again.
         go.notify_one();
         ask().await.ok().unwrap();
         assert_eq!(asked.times(), 2);
     }
 
     #[tokio::test]
-    async fn when_the_first_goes_away_the_next_asks() {
+    async fn if_the_first_client_goes_away_the_next_takes_over() {
         let cache = Cache::new();
         let asked = Asked { cache: &cache, times: AtomicUsize::new(0) };
         let mut first = Box::pin(cache.get(question(1), LONG, std::future::pending()));
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_kept_answer_is_given_again_and_a_failure_is_not() {
+    async fn answers_are_cached_and_failures_are_not() {
         let cache = Cache::new();
         let asked = Asked { cache: &cache, times: AtomicUsize::new(0) };
         for _ in 0..3 {
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn so_many_are_kept_and_no_more() {
+    async fn the_number_of_entries_is_bounded() {
         let cache = Cache::new();
         let asked = Asked { cache: &cache, times: AtomicUsize::new(0) };
         for n in 0..2 * ENTRIES_MAX {
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn too_much_at_the_same_time_is_refused() {
+    async fn too_many_concurrent_queries_are_refused() {
         let cache = Cache::new();
         let mut waiting = Vec::new();
         for n in 0..ENTRIES_MAX {
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_too_large_is_given_and_not_kept() {
+    async fn too_large_an_answer_is_given_but_not_cached() {
         let cache = Cache::new();
         let asked = Asked { cache: &cache, times: AtomicUsize::new(0) };
         let large = "a".repeat(KEPT_BYTES_MAX / 2 + 1);
@@ -265,7 +265,7 @@ mod tests {
             cache.get(question(n), LONG, asked.ask(&large)).await.ok().unwrap();
         }
         assert_eq!(asked.times(), 3, "there is room for one of the two");
-        // Whoever still reads it takes room.
+        // A response in use takes room.
         let room = || cache.room.available_permits();
         let before = room();
         let read = cache.get(question(3), Duration::ZERO, asked.ask("b")).await.ok().flatten().unwrap();

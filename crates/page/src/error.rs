@@ -1,4 +1,4 @@
-//! Answers of the API that are not the ones asked for: `{"error": …}`.
+//! The API's error responses: `{"error": …}`.
 
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -11,14 +11,14 @@ use crate::reader::ReadError;
 #[derive(Clone, Debug)]
 pub struct ApiError {
     status: StatusCode,
-    /// For people, in English.
+    /// What is wrong, in English, for humans.
     pub what: String,
     retry_after_seconds: Option<u32>,
 }
 
 impl ApiError {
     pub fn new(status: StatusCode, what: impl Into<String>) -> ApiError {
-        // Whatever cannot be served now can be asked for again soon.
+        // A request that cannot be served now may be retried soon.
         let retry_after_seconds = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
         ApiError { status, what: what.into(), retry_after_seconds }
     }

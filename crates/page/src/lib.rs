@@ -1,6 +1,6 @@
 //! The election-night page, the JSON API under `/api/v1`, `/metrics`, `/healthz` and `/readyz`.
 //!
-//! Reads the views of PostgreSQL as the reader; writes nothing and counts nothing.
+//! Reads PostgreSQL's views as the reader role; writes nothing and counts nothing.
 
 mod answer;
 mod api;
@@ -39,20 +39,21 @@ use self::poll::Poller;
 use self::pool::Pool;
 use self::reader::{Plans, Reader};
 
-/// What the page is called among the parts whose readiness is told.
+/// The page's name among the parts that report readiness.
 const PART: &str = "page";
 
-/// Queries of the API that PostgreSQL works on at the same time.
+/// Concurrent API queries to PostgreSQL.
 const ANSWERS_AT_ONCE: usize = 4;
-/// How long PostgreSQL may take for one of them, and for what takes longer.
+/// How long PostgreSQL may take for one of them.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
+/// The same for files and the poller's queries, which take longer.
 const FILE_WAIT: Duration = Duration::from_secs(10);
 
 /// What the page needs.
 pub struct PageState {
     pub database: Database,
     pub telemetry: Arc<Telemetry>,
-    /// Whose count is shown.
+    /// The counter whose count is shown.
     pub counter: String,
     pub options: PageOptions,
 }
@@ -60,9 +61,9 @@ pub struct PageState {
 /// How the page is served.
 #[derive(Clone, Debug)]
 pub struct PageOptions {
-    /// How often a client may ask the API in a second, and four times as often at once after a pause; 0: as it likes.
+    /// API requests per second and client, with bursts of four times as many after a pause; 0: no limit.
     pub requests_per_second: u32,
-    /// Whether clients are told apart by what a proxy says of them. Without a proxy each could say what it likes.
+    /// Whether to identify clients by the proxy's X-Forwarded-For. Without a proxy any client could forge it.
     pub behind_proxy: bool,
     pub path_prefix: PathPrefix,
 }
@@ -73,15 +74,15 @@ impl Default for PageOptions {
     }
 }
 
-/// What the handlers share.
+/// State shared by the handlers.
 struct App {
     telemetry: Arc<Telemetry>,
     counter: String,
-    /// For the API; the live page has sessions of its own.
+    /// Sessions for the API; the live page has its own.
     answers: Pool,
-    /// For files, which take longer.
+    /// Sessions for files, which take longer.
     files: Pool,
-    /// For whoever asks whether the page is well, however much is asked otherwise.
+    /// A session for health checks, so that load on the API cannot delay them.
     probe: Reader,
     cache: Cache,
     limiter: Arc<Limiter>,
@@ -89,7 +90,11 @@ struct App {
     stop: watch::Receiver<bool>,
 }
 
-/// Serves until `shutdown` is done; live streams are then ended, and answers in progress given.
+/// Serves until `shutdown` completes, then ends live streams and finishes responses in progress.
+///
+/// # Errors
+///
+/// If the system has no random numbers, or the poller panics.
 pub async fn serve(
     listener: TcpListener,
     state: PageState,

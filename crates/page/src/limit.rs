@@ -1,8 +1,8 @@
-//! How often one client may ask for what may cost PostgreSQL a query.
+//! Per-client rate limits on requests that may cost PostgreSQL a query.
 //!
-//! A client is an address, or with IPv6 the 64 bits that a network gives out as a whole. Each may ask so many times a
-//! second, and four times as often at once after a pause, and two of its requests are worked on at the same time. Files, health
-//! checks and metrics are not counted.
+//! A client is an IPv4 address, or an IPv6 /64, which networks assign as a whole. Each client has a rate per second,
+//! may burst to four times that after a pause, and has at most two requests in progress. Assets, health checks and
+//! metrics are not limited.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -26,8 +26,8 @@ use super::error::ApiError;
 
 const BURST_SECONDS: u32 = 4;
 
-/// Clients that are remembered one by one. One that has rested for the length of a burst is forgotten; if so many do not
-/// rest, further ones share [`SHARED_QUOTAS`].
+/// Clients tracked one by one. A client idle for the length of a burst is forgotten; beyond this many active clients,
+/// new ones share [`SHARED_QUOTAS`].
 const CLIENTS_MAX: usize = 1 << 16;
 const SHARED_QUOTAS: u8 = u8::MAX;
 
@@ -59,20 +59,20 @@ impl Client {
     }
 }
 
-/// Requests of one client that are worked on at the same time. Its others wait, and nobody else does.
+/// Concurrent requests of one client. Its further requests wait without delaying other clients.
 const AT_ONCE: usize = 2;
 
-/// How long one waits for its turn.
+/// How long a request waits for its turn.
 const TURN_WAIT: Duration = Duration::from_secs(5);
 
 pub struct Limiter {
-    /// Of those who ask just now.
+    /// Clients with requests in progress or waiting.
     turns: Mutex<HashMap<Client, Arc<Semaphore>>>,
     /// None: no limit.
     quotas: Option<RateLimiter<Client, HashMapStateStore<Client>, MonotonicClock>>,
     clients_max: usize,
     started: Instant,
-    /// Seconds since `started` at the last time that those who rest were forgotten.
+    /// Seconds since `started` when idle clients were last forgotten.
     tidied: AtomicU64,
     behind_proxy: bool,
 }
@@ -93,12 +93,12 @@ impl Limiter {
         }
     }
 
-    /// Counts a request, or says how long it is too early.
+    /// Admits a request, or returns how long to wait.
     fn admit(&self, address: IpAddr) -> Result<(), Duration> {
         let Some(quotas) = &self.quotas else { return Ok(()) };
         let mut client = Client::from(address);
         if quotas.len() >= self.clients_max {
-            // Looking at all of them takes a while, so it is done once a second.
+            // Scanning all clients takes a while, so do it at most once a second.
             let second = self.started.elapsed().as_secs() + 1;
             if self.tidied.swap(second, Ordering::Relaxed) != second {
                 quotas.retain_recent();
@@ -110,7 +110,7 @@ impl Limiter {
         quotas.check_key(&client).map_err(|early| early.wait_time_from(MonotonicClock.now()))
     }
 
-    /// Waits until fewer of the client's requests are worked on; none if that takes too long.
+    /// Waits until fewer of the client's requests are in progress; none if that takes too long.
     async fn turn(&self, address: IpAddr) -> Option<Turn<'_>> {
         let client = Client::from(address);
         let turns = {
@@ -122,8 +122,8 @@ impl Limiter {
         Some(turn)
     }
 
-    /// Who asks: the peer, or whom the proxy before this server names. Only the last entry of X-Forwarded-For is the
-    /// proxy's own; those before it are what the client says of itself.
+    /// The client's address: the peer, or the one the proxy names. Only the last entry of X-Forwarded-For is the
+    /// proxy's own; earlier entries come from the client and can be forged.
     fn address(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
         const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
         if !self.behind_proxy {
@@ -133,14 +133,14 @@ impl Limiter {
         let last = line.and_then(|line| line.rsplit(',').next()).map(str::trim);
         let named = last.and_then(|text| {
             let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-            // Some proxies tell the port too.
+            // Some proxies include the port.
             bare.parse().ok().or_else(|| text.parse().ok().map(|address: SocketAddr| address.ip()))
         });
         named.unwrap_or(peer.ip())
     }
 }
 
-/// A request that is being worked on, or waits for that.
+/// A request in progress, or waiting for its turn.
 struct Turn<'a> {
     limiter: &'a Limiter,
     client: Client,
@@ -157,11 +157,11 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// From where a connection comes.
+/// The remote end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
-/// Answers 429 to who asks too often.
+/// Responds with 429 to clients over their quota.
 pub async fn per_client(
     State(limiter): State<Arc<Limiter>>,
     Extension(Peer(peer)): Extension<Peer>,
@@ -180,7 +180,7 @@ pub async fn per_client(
     }
     match limiter.turn(address).await {
         Some(_turn) => next.run(request).await,
-        None => refuse("too many requests at the same time; ask one after the other", 1),
+        None => refuse("too many concurrent requests; send them one at a time", 1),
     }
 }
 
@@ -198,14 +198,14 @@ mod tests {
 
     #[test]
     fn each_client_has_its_own_burst() {
-        // So slow that nothing comes back while this runs.
+        // Slow enough that no quota is restored while this runs.
         let limiter = limiter(1, false);
         for _ in 0..BURST_SECONDS {
             assert_eq!(limiter.admit(ip("192.0.2.1")), Ok(()));
         }
         let early = limiter.admit(ip("192.0.2.1")).unwrap_err();
         assert!(early <= Duration::from_secs(1), "{early:?}");
-        assert!(limiter.admit(ip("::ffff:192.0.2.1")).is_err(), "the same in other words");
+        assert!(limiter.admit(ip("::ffff:192.0.2.1")).is_err(), "the same address in IPv6 notation");
         assert_eq!(limiter.admit(ip("192.0.2.2")), Ok(()));
         assert_eq!(limiter.admit(ip("2001:db8::1")), Ok(()));
     }
@@ -226,11 +226,11 @@ mod tests {
         let third = limiter.turn(ip("192.0.2.1")).await;
         assert!(third.is_some());
         drop((second, other, third));
-        assert!(limiter.turns.lock().unwrap().is_empty(), "nobody is remembered who asks nothing");
+        assert!(limiter.turns.lock().unwrap().is_empty(), "clients without requests are forgotten");
     }
 
     #[test]
-    fn a_network_of_ipv6_is_one_client() {
+    fn an_ipv6_network_is_one_client() {
         let limiter = limiter(1, false);
         let admitted = (0..100u16).filter(|n| limiter.admit(ip(&format!("2001:db8::{n:x}"))).is_ok()).count();
         assert_eq!(admitted, BURST_SECONDS as usize);
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_clients_are_remembered_and_no_more() {
+    fn the_number_of_tracked_clients_is_bounded() {
         let mut limiter = limiter(1, false);
         limiter.clients_max = 1000;
         let all = (0..20_000u32).map(|n| IpAddr::from((0xc000_0000 + n).to_be_bytes()));

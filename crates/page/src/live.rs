@@ -1,8 +1,7 @@
-//! Pushes the count to all who look at the page, as server-sent events.
+//! Pushes the count to all viewers of the page, as server-sent events.
 //!
-//! There is one state and no queue: a viewer gets what has changed since the version it saw last, so a slow one leaves
-//! versions out, and one that comes back goes on. Viewers at the same version share one text. What the state says is
-//! the poller's business.
+//! There is one state and no queue: a viewer gets what changed since the version it saw last, so a slow viewer skips
+//! versions and a reconnecting one resumes. Viewers at the same version share one text. The poller fills the state.
 
 mod state;
 
@@ -22,14 +21,14 @@ use tokio::sync::watch;
 
 use state::State;
 
-/// More viewers are told to come back later.
+/// Further viewers get 503.
 pub const VIEWERS_MAX: usize = 10_000;
 
-/// Texts kept of one version. Nearly all viewers are at the version before.
+/// Texts kept for one version. Nearly all viewers are at the version before it.
 const TEXTS_MAX: usize = 64;
 
 pub struct Live {
-    /// Names this server's versions: those of another mean nothing here.
+    /// Prefix of this server's event ids: versions of another server mean nothing here.
     epoch: String,
     kept: Mutex<Kept>,
     version: watch::Sender<u64>,
@@ -40,9 +39,9 @@ pub struct Live {
 #[derive(Default)]
 struct Kept {
     state: State,
-    /// Nobody has looked for a while, or never: what is known may be old, or a part of it missing.
+    /// Set while there have been no viewers: the state may be old or incomplete.
     is_stale: bool,
-    /// Events up to the newest version, by the version that they begin at; none: the whole state.
+    /// Events up to the newest version, by the version they start from; none: the whole state.
     texts: HashMap<Option<u64>, Bytes>,
 }
 
@@ -59,12 +58,12 @@ impl Live {
         Ok(Live { epoch, kept, version, viewers, telemetry })
     }
 
-    /// Puts the figures, which are what a viewer has to have before all, into the state, and pushes what changed.
+    /// Puts the figures into the state and pushes what changed. A viewer gets nothing before the first figures.
     pub fn put_figures(&self, fields: Map<String, Value>) {
         self.put_all(fields, true);
     }
 
-    /// Puts other fields of the state in the place of those with the same name, and pushes what changed.
+    /// Replaces other fields of the state and pushes what changed.
     pub fn put(&self, fields: Map<String, Value>) {
         self.put_all(fields, false);
     }
@@ -85,19 +84,19 @@ impl Live {
         self.version.send_replace(version);
     }
 
-    /// Returns when there is a viewer, or that time is over.
+    /// Waits until there is a viewer, or for at most this long.
     pub async fn somebody(&self, at_most: Option<Duration>) {
         let mut viewers = self.viewers.subscribe();
         let somebody = viewers.wait_for(|viewers| *viewers > 0);
-        // The sender is ours, so it is there.
+        // The sender is ours, so waiting cannot fail.
         match at_most {
             Some(at_most) => drop(tokio::time::timeout(at_most, somebody).await),
             None => drop(somebody.await),
         }
     }
 
-    /// A viewer's stream of events, until `stop` turns true; none if there are too many viewers. A viewer who names the
-    /// last event it has gets what changed since.
+    /// A viewer's stream of events, until `stop` turns true; none if there are too many viewers. A viewer that sends
+    /// its last event id gets what changed since.
     pub fn events(self: &Arc<Live>, last: Option<&str>, stop: watch::Receiver<bool>) -> Option<Response> {
         let mut before = 0;
         let admitted = self.viewers.send_if_modified(|viewers| {
@@ -119,12 +118,12 @@ impl Live {
         let seen = last.and_then(|last| last.strip_prefix(&*self.epoch)?.strip_prefix('-')?.parse().ok());
         let viewer = Viewer { live: self.clone(), version, stop, seen };
         let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
-        // Proxies that gather answers before they pass them on leave this one alone.
+        // Tells proxies not to buffer this response.
         let unbuffered = [("x-accel-buffering", "no")];
         Some((headers, unbuffered, Body::from_stream(viewer.into_stream())).into_response())
     }
 
-    /// The event that brings a viewer who saw that version to the newest, and which that is.
+    /// The event that takes a viewer from version `seen` to the newest, and the newest version.
     fn text_since(&self, seen: Option<u64>) -> (Bytes, u64) {
         let mut kept = self.kept();
         let version = kept.state.version();
@@ -157,7 +156,7 @@ struct Viewer {
 
 impl Viewer {
     fn into_stream(self) -> impl Stream<Item = Result<Bytes, Infallible>> {
-        // A browser whose connection breaks tries again after a second.
+        // Browsers reconnect after a second.
         let greeting = stream::once(async { Ok(Bytes::from_static(b"retry: 1000\n\n")) });
         greeting.chain(stream::unfold(self, |mut viewer| async {
             let text = viewer.next().await?;

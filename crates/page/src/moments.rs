@@ -1,19 +1,19 @@
-//! Moments worth telling: somebody else is in the lead, a region has passed half or nine tenths of its votes.
+//! Moments worth reporting: the lead changes, or a region passes half or nine tenths of its votes.
 //!
-//! Found by comparing what is counted now with what was a moment ago, so only from this server's start on. What is true
-//! already when it is first seen is no moment.
+//! Found by comparing the count with the previous one, so only from this server's start on. What is already true at the
+//! first look is not a moment.
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-/// So many are kept.
+/// Moments kept; older ones are dropped.
 pub const MOMENTS_MAX: usize = 60;
 
-/// A lead is told once it is at least this share of the valid votes: one that comes and goes by single votes is none.
+/// Minimum lead to report, as a share of the valid votes, so that a lead that flips by single votes is ignored.
 const LEAD: f64 = 0.001;
-/// Before this share of the expected votes is in, who leads says little.
+/// Shares of the expected votes below which the leader means little.
 const EARLY_ELECTION: f64 = 0.01;
 const EARLY_REGION: f64 = 0.1;
 
@@ -24,19 +24,19 @@ const MARKS: [f64; 2] = [0.5, 0.9];
 pub struct Race {
     pub votes: u64,
     pub valid: u64,
-    /// Who is ahead, and who comes next: place in the election's list, and votes.
+    /// Leader and runner-up: place in the election's list, and votes.
     pub first: Option<(u32, u64)>,
     pub second: Option<(u32, u64)>,
     /// None: not known.
     pub registered: Option<u64>,
-    /// Votes expected, if anything is.
+    /// Expected votes; none: not known.
     pub expected: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Moment {
-    /// Somebody else leads the election.
+    /// The lead of the election changed.
     Leader {
         place: u32,
         before: u32,
@@ -46,7 +46,7 @@ pub enum Moment {
         place: u32,
         before: u32,
     },
-    /// A region has passed a share of the votes that are expected of it.
+    /// A region passed a share of its expected votes, or else of its registered voters.
     Turnout {
         region: String,
         share: f64,
@@ -65,12 +65,12 @@ pub enum Of {
 pub struct Moments {
     election: Option<Known>,
     regions: HashMap<String, Known>,
-    /// The newest last, with its number.
-    told: VecDeque<(u64, String, Moment)>,
+    /// Number, time and moment, newest last.
+    reported: VecDeque<(u64, String, Moment)>,
     next: u64,
 }
 
-/// What was seen last.
+/// The last observation of a race.
 #[derive(Clone, Copy)]
 struct Known {
     leader: Option<u32>,
@@ -78,12 +78,12 @@ struct Known {
 }
 
 impl Moments {
-    /// Another election: nothing of the one before is told.
+    /// Forgets everything but the numbering, for another election.
     pub fn forget(&mut self) {
         *self = Moments { next: self.next, ..Moments::default() };
     }
 
-    /// Compares with what was seen before, at that time (RFC 3339).
+    /// Compares with the previous observation; `at` is the current time (RFC 3339).
     pub fn observe(&mut self, at: &str, election: Race, regions: impl IntoIterator<Item = (String, Race)>) {
         let mut found = Vec::new();
         let known = self.election.map(|known| known.leader);
@@ -104,7 +104,7 @@ impl Moments {
                 {
                     found.push(Moment::RegionLeader { region: region.clone(), place, before });
                 }
-                // Whoever jumps over both has passed the higher one.
+                // A race that passes both marks at once reports the higher one.
                 let passed = (0..MARKS.len()).rev().find(|&mark| marks[mark] && !known.marks[mark]);
                 if let Some(mark) = passed {
                     let of = if race.expected.is_some() { Of::Expected } else { Of::Registered };
@@ -114,21 +114,21 @@ impl Moments {
             self.regions.insert(region, Known { leader, marks });
         }
         for moment in found {
-            self.told.push_back((self.next, at.to_owned(), moment));
+            self.reported.push_back((self.next, at.to_owned(), moment));
             self.next += 1;
         }
-        let many = self.told.len().saturating_sub(MOMENTS_MAX);
-        self.told.drain(..many);
+        let many = self.reported.len().saturating_sub(MOMENTS_MAX);
+        self.reported.drain(..many);
     }
 
-    /// The newest ones: number, time, moment.
+    /// The kept moments, oldest first: number, time, moment.
     pub fn reported(&self) -> impl Iterator<Item = &(u64, String, Moment)> {
-        self.told.iter()
+        self.reported.iter()
     }
 }
 
 impl Race {
-    /// Who leads clearly, once enough is counted.
+    /// The place of the clear leader, once enough is counted.
     fn leader(&self, early: f64) -> Option<u32> {
         let (place, votes) = self.first?;
         let lead = votes.saturating_sub(self.second.map_or(0, |(_, votes)| votes));
@@ -136,7 +136,7 @@ impl Race {
         (clear && self.has(early)).then_some(place)
     }
 
-    /// Whether that share of the votes to come is in.
+    /// Whether that share of the expected votes, or else of the registered voters, is counted.
     fn has(&self, share: f64) -> bool {
         let Some(all) = self.expected.or(self.registered) else { return false };
         all > 0 && self.votes as f64 >= share * all as f64
@@ -152,37 +152,37 @@ mod tests {
         Race { votes, valid: votes, first: Some(first), second: Some(second), registered: Some(1000), expected }
     }
 
-    fn told(moments: &Moments) -> Vec<Moment> {
+    fn reported(moments: &Moments) -> Vec<Moment> {
         moments.reported().map(|(_, _, moment)| moment.clone()).collect()
     }
 
     #[test]
-    fn what_is_true_at_the_start_is_not_told() {
+    fn what_is_true_at_the_start_is_not_reported() {
         let mut moments = Moments::default();
         let region = race((0, 600), (1, 300), None);
         moments.observe("t", region, [("N".to_owned(), region)]);
         moments.observe("t", region, [("N".to_owned(), region)]);
-        assert_eq!(told(&moments), []);
+        assert_eq!(reported(&moments), []);
     }
 
     #[test]
-    fn a_change_of_lead_is_told_once_it_is_clear_and_enough_is_counted() {
+    fn a_change_of_lead_is_reported_once_it_is_clear_and_enough_is_counted() {
         let mut moments = Moments::default();
         let mut see = |first, second| {
             let now = race(first, second, None);
             moments.observe("t", Race::default(), [("N".to_owned(), now)]);
-            told(&moments).len()
+            reported(&moments).len()
         };
         assert_eq!(see((0, 2), (1, 1)), 0, "too early to say who leads");
         assert_eq!(see((1, 60), (0, 50)), 0, "the first leader is no change");
         assert_eq!(see((0, 100), (1, 100)), 0, "level");
         assert_eq!(see((0, 150), (1, 100)), 1);
-        assert_eq!(see((0, 160), (1, 100)), 1, "told once");
-        assert_eq!(told(&moments), [Moment::RegionLeader { region: "N".into(), place: 0, before: 1 }]);
+        assert_eq!(see((0, 160), (1, 100)), 1, "reported once");
+        assert_eq!(reported(&moments), [Moment::RegionLeader { region: "N".into(), place: 0, before: 1 }]);
     }
 
     #[test]
-    fn marks_are_of_what_is_expected_or_else_registered() {
+    fn marks_are_shares_of_expected_or_else_registered() {
         let mut moments = Moments::default();
         let mut see = |votes: u64, expected| {
             moments.observe("t", Race::default(), [("N".to_owned(), race((0, votes), (1, 0), expected))]);
@@ -193,11 +193,11 @@ mod tests {
         see(480, None);
         see(990, None);
         let turnout = |share, of| Moment::Turnout { region: "N".into(), share, of };
-        assert_eq!(told(&moments), [turnout(0.5, Of::Expected), turnout(0.9, Of::Registered)]);
+        assert_eq!(reported(&moments), [turnout(0.5, Of::Expected), turnout(0.9, Of::Registered)]);
     }
 
     #[test]
-    fn the_newest_are_kept_and_numbers_go_on() {
+    fn the_newest_are_kept_and_numbering_continues() {
         let mut moments = Moments::default();
         let all = 3 * MOMENTS_MAX as u64;
         for n in 0..=all {

@@ -1,6 +1,6 @@
-//! Asks PostgreSQL what the page shows, once for all viewers, and while nobody looks next to nothing.
+//! Polls PostgreSQL for what the page shows, once for all viewers; with no viewers it asks next to nothing.
 //!
-//! Each topic has a pace of its own: the figures several times a second, the others less often.
+//! Each topic has its own pace: the figures several times a second, the others less often.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -26,11 +26,11 @@ enum Topic {
     Checks,
 }
 
-/// How often a topic is asked for, and which part of the time may go into it however slow PostgreSQL is: 1 in `share`.
+/// How often a topic is polled. Its queries take at most 1 in `share` of the time, however slow PostgreSQL is.
 struct Pace {
     every: Duration,
     share: u32,
-    /// How often while nobody looks; none: not at all.
+    /// How often without viewers; none: not at all.
     alone: Option<Duration>,
 }
 
@@ -44,7 +44,7 @@ impl Topic {
             Topic::Checks => (4000, 20),
         };
         let alone = match self {
-            // Moments are not to be missed because nobody looked.
+            // Moments must not be missed because there were no viewers.
             Topic::Regions => Some(Duration::from_secs(5)),
             _ => None,
         };
@@ -68,7 +68,7 @@ pub struct Poller<'a> {
 }
 
 impl Poller<'_> {
-    /// Polls for ever. What takes long has a session of its own, so that the figures do not wait for it.
+    /// Polls for ever. Slow queries have their own session, so that the figures do not wait for them.
     pub async fn run(&self, quick: &Reader, slow: &Reader) {
         let about = json!({ "version": env!("CARGO_PKG_VERSION"), "started_at": now() });
         self.put(about);
@@ -81,7 +81,7 @@ impl Poller<'_> {
         );
     }
 
-    /// `show` says what is wrong with an answer.
+    /// Polls a topic for ever; `show` publishes each result, and returns its error or one of its own.
     async fn repeat(
         &self,
         topic: Topic,
@@ -107,7 +107,7 @@ impl Poller<'_> {
                 }
                 Err(error) => {
                     if let ReadError::Failed(what) = error {
-                        tracing::warn!("the page's {topic:?} stand still: {what}");
+                        tracing::warn!("the page's {topic:?} cannot be updated: {what}");
                     }
                     let pause = retry;
                     retry = (retry * 2).min(RETRY_MOST);
@@ -118,7 +118,7 @@ impl Poller<'_> {
         }
     }
 
-    /// The figures, and whether PostgreSQL could be asked for them.
+    /// Publishes the figures, and whether PostgreSQL could be queried for them.
     fn figures(&self, read: Result<Option<Value>, ReadError>) -> Result<(), ReadError> {
         let now = now();
         let (mut fields, problem, failed) = match read {
@@ -150,20 +150,20 @@ impl Poller<'_> {
         let found: Regions = shaped(&value)?;
         watch.see(&found);
         let Regions { regions_total, regions, .. } = found;
-        let told = watch.moments.reported().map(|(number, at, moment)| {
-            let mut told = object(json!(moment));
-            told.insert("at".into(), at.as_str().into());
-            (number.to_string(), Value::Object(told))
+        let moments = watch.moments.reported().map(|(number, at, moment)| {
+            let mut fields = object(json!(moment));
+            fields.insert("at".into(), at.as_str().into());
+            (number.to_string(), Value::Object(fields))
         });
-        let told: Map<String, Value> = told.collect();
-        self.put(json!({ "regions_total": regions_total, "regions": regions, "moments": told }));
+        let moments: Map<String, Value> = moments.collect();
+        self.put(json!({ "regions_total": regions_total, "regions": regions, "moments": moments }));
         Ok(())
     }
 
     fn steps(&self, read: Result<Option<Value>, ReadError>) -> Result<(), ReadError> {
         let Some(value) = read? else { return Ok(()) };
         let Steps { first, step_seconds, points, places, cells } = shaped(&value)?;
-        // For each point the votes of each place, of the others, blank and null.
+        // Per point: votes by place, of the other choices, blank and null.
         let mut votes: BTreeMap<i64, (Vec<i64>, i64, i64, i64)> = BTreeMap::new();
         for (point, place, number) in cells {
             let at = votes.entry(point).or_insert_with(|| (vec![0; places.len()], 0, 0, 0));
@@ -201,7 +201,7 @@ fn parsed(text: Option<String>) -> Result<Option<Value>, ReadError> {
 }
 
 fn shaped<'a, T: Deserialize<'a>>(value: &'a Value) -> Result<T, ReadError> {
-    T::deserialize(value).map_err(|error| ReadError::Failed(format!("the answer has another shape: {error}")))
+    T::deserialize(value).map_err(|error| ReadError::Failed(format!("the answer has an unexpected shape: {error}")))
 }
 
 fn object(value: Value) -> Map<String, Value> {
@@ -211,21 +211,21 @@ fn object(value: Value) -> Map<String, Value> {
     }
 }
 
-/// Registered voters and expected votes of a region; none: not known.
+/// Registered voters and expected votes of a region; none: unknown.
 type ToCome = (Option<u64>, Option<u64>);
 
-/// What `queries::live::REGIONS` gives.
+/// The result of `queries::live::REGIONS`.
 #[derive(Deserialize)]
 struct Regions {
     election: String,
-    /// None while there is no counter of that name.
+    /// None while no counter has this name.
     total: Option<Total>,
     ahead: Vec<Ahead>,
-    /// Votes expected of all; none if not known.
+    /// Expected votes of all regions; none: unknown.
     expected_total: Option<u64>,
     regions_total: u64,
     regions: Option<BTreeMap<String, Counted>>,
-    /// Registered, and expected votes.
+    /// By region.
     expected: Option<BTreeMap<String, ToCome>>,
 }
 
@@ -242,11 +242,11 @@ struct Ahead {
     votes: u64,
 }
 
-/// Votes, valid ones, place and votes of the first, place and votes of the second.
+/// Votes, valid votes, place and votes of the first, place and votes of the second.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct Counted(u64, u64, Option<u32>, Option<u64>, Option<u32>, Option<u64>);
 
-/// What `queries::timeline::CELLS` gives.
+/// The result of `queries::timeline::CELLS`.
 #[derive(Deserialize)]
 struct Steps {
     first: String,
@@ -256,7 +256,7 @@ struct Steps {
     cells: Vec<(i64, i64, i64)>,
 }
 
-/// The moments of the election that is being counted.
+/// The moments of the election being counted.
 #[derive(Default)]
 struct Watch {
     election: String,
@@ -289,7 +289,7 @@ impl Counted {
     }
 }
 
-/// How a part of the program is, as the page and the API tell it.
+/// A part's readiness, as the page and the API report it.
 #[derive(Serialize)]
 pub struct PartJson {
     ready: bool,

@@ -1,6 +1,6 @@
-//! Sessions for those who ask the API: some at a time, and for the others a short wait.
+//! A small pool of PostgreSQL sessions for API requests; when all are in use, requests wait briefly.
 //!
-//! Whoever asks gets a session to itself, so that a query that is cancelled is nobody else's.
+//! Each request has a session to itself, so that cancelling its query affects no other request.
 
 use std::ops::Deref;
 use std::sync::{Mutex, PoisonError};
@@ -12,10 +12,10 @@ use super::cache::busy;
 use super::error::ApiError;
 use super::reader::Reader;
 
-/// More who want a session at the same time are sent away at once.
+/// Requests that may wait for a session; further ones fail at once.
 const WAITING_MAX: usize = 64;
 
-/// How long one is waited for. The longest wait of all is this and that of a query.
+/// How long a request waits for a session. Its total wait is at most this plus a query's limit.
 const WAIT: Duration = Duration::from_secs(2);
 
 pub struct Pool {
@@ -31,11 +31,11 @@ impl Pool {
         Pool { free: Mutex::new(free), sessions, places }
     }
 
-    /// A session for as long as it is held.
+    /// Takes a session until the guard is dropped.
     pub async fn reader(&self) -> Result<Held<'_>, ApiError> {
         let place = self.places.try_acquire().map_err(|_| busy())?;
         let session = tokio::time::timeout(WAIT, self.sessions.acquire()).await.map_err(|_| busy())?;
-        let session = session.expect("it is never closed");
+        let session = session.expect("the semaphore is never closed");
         let reader = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         Ok(Held { pool: self, reader, _session: session, _place: place })
     }
@@ -52,13 +52,13 @@ impl Deref for Held<'_> {
     type Target = Reader;
 
     fn deref(&self) -> &Reader {
-        self.reader.as_ref().expect("there are as many as may be held")
+        self.reader.as_ref().expect("there is a session for every permit")
     }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        // Before the permit is given back, which is done when this has ended.
+        // Return the session before the permit, which is dropped after this.
         self.pool.free.lock().unwrap_or_else(PoisonError::into_inner).extend(self.reader.take());
     }
 }

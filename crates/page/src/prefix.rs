@@ -1,4 +1,4 @@
-//! The page below a path, for a proxy that passes requests on as they are: `/night/api/v1/results`.
+//! Serves the page below a path prefix, for proxies that forward paths unchanged: `/night/api/v1/results`.
 
 use std::str::FromStr;
 
@@ -11,10 +11,10 @@ use axum::response::{IntoResponse, Response};
 
 use super::security::secured;
 
-/// Those who look after the process know nothing of the proxy, so these are at their usual place too.
+/// Probes and metrics do not go through the proxy, so these are served without the prefix too.
 const AT_BOTH_PLACES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
-/// What all paths begin with: nothing, or as `/night`.
+/// The prefix of all paths: empty, or for example `/night`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PathPrefix(String);
 
@@ -27,7 +27,7 @@ impl PathPrefix {
 impl FromStr for PathPrefix {
     type Err = String;
 
-    /// Takes `/` for no prefix, and a slash at the end for nothing.
+    /// Parses a prefix: `/` means none, and a trailing slash is ignored.
     fn from_str(text: &str) -> Result<PathPrefix, String> {
         let path = text.strip_suffix('/').unwrap_or(text);
         let is_name = |name: &str| {
@@ -38,18 +38,18 @@ impl FromStr for PathPrefix {
         match fits {
             true => Ok(PathPrefix(path.to_owned())),
             false => Err(format!(
-                "found `{text}`, expected a path as /night, of letters, digits and any of - . _ ~ between the slashes"
+                "found `{text}`, expected a path like /night, of letters, digits and any of - . _ ~ between slashes"
             )),
         }
     }
 }
 
-/// All of `router`, below the prefix.
+/// Serves all of `router` below the prefix.
 pub fn below(prefix: PathPrefix, router: Router) -> Router {
     if prefix.0.is_empty() {
         return router;
     }
-    // A layer around all of the router, so that it sees the path as it is without the prefix.
+    // The layer wraps the whole router, so that routing sees the path without the prefix.
     Router::new().fallback_service(router).layer(from_fn_with_state(prefix, enter))
 }
 

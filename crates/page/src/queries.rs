@@ -1,7 +1,7 @@
-//! What the page and the API ask of PostgreSQL: the views and the reference tables, nothing else.
+//! The queries of the page and the API. They read the views and the reference tables only.
 //!
-//! Every query takes the counter as $1 and the election as $2 (null: the one that is being counted) and gives
-//! one row with one JSON text, so that one statement is one consistent picture; no row: there is no such election.
+//! Every query takes the counter as $1 and the election as $2 (null: the one being counted) and returns one row with
+//! one JSON text, so that one statement is one consistent snapshot; no row: no such election.
 
 pub mod live;
 pub mod regions;
@@ -10,7 +10,7 @@ pub mod trust;
 
 use std::sync::LazyLock;
 
-/// Choices that are shown one by one where there is not room for all; the others are summed.
+/// Choices shown one by one where there is no room for all; the others are summed.
 const CHOICES_SHOWN: usize = 12;
 
 const CHOSEN: &str = "WITH e AS (
@@ -35,8 +35,8 @@ fn row(query: &str) -> String {
 
 const OURS: &str = "counter = $1::text AND election = e.election";
 
-/// The rows of a view that are ours, to join with `e`. OFFSET 0 keeps it a query of its own, in which the planner
-/// looks only at our rows; as a plain join it would first add up every election there is.
+/// A view's rows for our counter and election, to join with `e`. OFFSET 0 keeps it a separate subquery, in which the
+/// planner reads only our rows; a plain join would first aggregate every election.
 fn ours(view: &str) -> String {
     format!("(SELECT * FROM {view} WHERE {OURS} OFFSET 0)")
 }
@@ -60,7 +60,7 @@ pub static ELECTION: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// Fields that open every answer about a count.
+/// The first fields of every response about a count.
 const HEAD: &str = "'counter', $1::text, 'election', election";
 
 fn about_count(fields: &str) -> String {
@@ -108,7 +108,7 @@ fn lag_partitions() -> String {
 pub static LAG: LazyLock<String> =
     LazyLock::new(|| about_count(&format!("'total', {}, 'partitions', {}", row(LAG_ROW), lag_partitions())));
 
-/// One row a second, of the seconds that committed something.
+/// One row per second with commits.
 fn throughput_rows(seconds: u32) -> String {
     array(&format!(
         "SELECT rfc3339(second) AS second, received, counted, rejected, lag AS lag_votes, latency_ms_p50, latency_ms_p99
@@ -120,14 +120,14 @@ fn throughput_rows(seconds: u32) -> String {
 pub static THROUGHPUT: LazyLock<String> =
     LazyLock::new(|| about_count(&format!("'at', rfc3339(now()), 'seconds', {}", throughput_rows(300))));
 
-/// Whether the views can be read at all.
+/// Checks that the views can be read.
 pub const PROBE: &str = "SELECT json_build_object('elections', (SELECT count(*) FROM election),
     'counters', (SELECT count(*) FROM counters))::text";
 
 const AUDIT_ROW: &str = "SELECT rfc3339(audited_at) AS audited_at, recounted, differences, summary
    FROM last_audit WHERE counter = $1::text";
 
-/// Without the timeline, which is too large to be compared for every look; `scrutin status` and the audit do.
+/// Leaves out the timeline, which is too large to compare on every request; `scrutin status` and the audit compare it.
 const AGREEMENT_ROWS: &str = "SELECT counter, other, partitions_apart, votes_apart, rejections_apart,
         partitions_apart = 0 AND votes_apart = 0 AND rejections_apart = 0 AS agree
    FROM agreement WHERE comparable AND $1::text IN (counter, other) ORDER BY counter, other";

@@ -1,6 +1,7 @@
-//! One session of the reader, shared by all who ask and opened anew when it is lost.
+//! One PostgreSQL session of the reader role, shared by its callers and reopened when lost.
 //!
-//! Asks nothing twice but where the session was lost on the way: to read again changes nothing. Cancels what nobody waits for.
+//! A query is retried once if the session was lost on the way, which is safe because it only reads. A query that nobody
+//! waits for any more is cancelled.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,15 +19,15 @@ use tokio_postgres::{Client, NoTls, Row, Statement};
 
 use super::PART;
 
-/// Above a statement's own limit: only a server that is gone without a word takes longer.
+/// Added to a statement's own limit: only an unreachable server takes longer.
 const SILENCE: Duration = Duration::from_secs(5);
 
 pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
-/// The texts are for anyone who looks; the log has the rest.
+/// The messages are public; details go to the log.
 #[derive(Debug)]
 pub enum ReadError {
-    /// PostgreSQL is away, or not set up; asking later may help.
+    /// PostgreSQL is down or not set up; a retry may succeed.
     Unavailable(String),
     /// PostgreSQL refused the query.
     Failed(String),
@@ -50,18 +51,19 @@ pub struct Reader {
 
 struct Session {
     client: Client,
-    /// Nobody is to ask it any more.
+    /// Set when the session must not be used any more.
     is_lost: AtomicBool,
-    /// Planned once a session; there are as many as queries in [`super::queries`].
+    /// Prepared once per session; bounded by the number of queries in [`super::queries`].
     statements: Mutex<HashMap<&'static str, Statement>>,
 }
 
 /// When PostgreSQL plans a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plans {
-    /// A few times, then once for all: for queries that are asked again and again with the same parameters.
+    /// PostgreSQL settles on a generic plan after a few runs: for queries repeated with the same parameters.
     Kept,
-    /// For the parameters, each time. A plan for any number of regions takes a hundred times as long for ten thousand.
+    /// A plan for the actual parameters each time. A generic plan for any number of regions is a hundred times slower
+    /// for ten thousand.
     Fresh,
 }
 
@@ -71,7 +73,11 @@ impl Reader {
         Reader { database, telemetry, plans, statement_wait, session: Mutex::new(None) }
     }
 
-    /// The JSON text that a query gives in its only column, or none if it gives no row.
+    /// The JSON text in the query's only column; none if it returns no row.
+    ///
+    /// # Errors
+    ///
+    /// If PostgreSQL is not available or refuses the query.
     pub async fn json(&self, sql: &'static str, params: Params<'_>) -> Result<Option<String>, ReadError> {
         let ask = async || {
             let session = self.session().await.map_err(|error| Asked::Error(self.explain(error)))?;
@@ -85,7 +91,11 @@ impl Reader {
         }
     }
 
-    /// Reads all rows that a query gives, one after the other, into what `start` gives, until `add` says that it is enough.
+    /// Folds the query's rows, one by one, into the value of `start`, until `add` returns false.
+    ///
+    /// # Errors
+    ///
+    /// If PostgreSQL is not available or refuses the query, or `add` fails.
     pub async fn rows<T: Send>(
         &self,
         sql: &'static str,
@@ -107,7 +117,7 @@ impl Reader {
         }
     }
 
-    /// Takes leave of a session that is lost.
+    /// Marks the session lost if the outcome says so.
     fn settle<T>(
         &self,
         question: Question<'_>,
@@ -116,13 +126,13 @@ impl Reader {
         let Ok(answer) = answer else {
             drop(question);
             self.telemetry.metrics.database_reconnects.inc();
-            self.telemetry.log_waiting(PART, &format!("PostgreSQL at {} is silent", self.database.name()));
-            return Err(Asked::Error(ReadError::Unavailable("PostgreSQL gives no answer".into())));
+            self.telemetry.log_waiting(PART, &format!("PostgreSQL at {} does not respond", self.database.name()));
+            return Err(Asked::Error(ReadError::Unavailable("PostgreSQL does not respond".into())));
         };
         let session = question.answered();
         answer.map_err(|error| {
             let error = StoreError::Query { action: "read the results", source: error };
-            // What took too long would take as long again.
+            // A query that timed out would time out again.
             let is_slow = matches!(error.code(), Some(&SqlState::QUERY_CANCELED | &SqlState::LOCK_NOT_AVAILABLE));
             let is_lost = session.client.is_closed() || error.is_transient() && !is_slow;
             let what = self.explain(error);
@@ -162,7 +172,7 @@ impl Reader {
                 let what = "the database has not been set up for this version; run `scrutin setup`";
                 ReadError::Unavailable(what.into())
             }
-            Some(&SqlState::QUERY_CANCELED) => ReadError::Unavailable("PostgreSQL is too slow".into()),
+            Some(&SqlState::QUERY_CANCELED) => ReadError::Unavailable("PostgreSQL took too long".into()),
             _ if error.is_transient() => ReadError::Unavailable(error.public_message()),
             _ => match error {
                 StoreError::Query { .. } => ReadError::Failed(error.public_message()),
@@ -172,12 +182,12 @@ impl Reader {
     }
 }
 
-/// What a session is being asked. If nobody waits for the answer any more, PostgreSQL is told so, and the session left.
+/// A query in progress. If dropped before the answer, it cancels the query and abandons the session.
 struct Question<'a>(Option<&'a Arc<Session>>);
 
 impl<'a> Question<'a> {
     fn answered(mut self) -> &'a Arc<Session> {
-        self.0.take().expect("it is answered once")
+        self.0.take().expect("a question is answered once")
     }
 }
 
@@ -188,7 +198,7 @@ impl Drop for Question<'_> {
         let cancel = session.client.cancel_token();
         tokio::spawn(async move {
             if let Err(error) = cancel.cancel_query(NoTls).await {
-                tracing::debug!(%error, "cannot cancel a query; it ends by its own limit");
+                tracing::debug!(%error, "cannot cancel a query; it runs until its own limit");
             }
         });
     }

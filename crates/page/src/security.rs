@@ -1,4 +1,4 @@
-//! What browsers may do with what is served.
+//! Security headers: what browsers may do with the responses.
 
 use axum::extract::Request;
 use axum::http::header::{self, HeaderName};
@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-/// Pages for the frames of other sites are below it.
+/// Pages that other sites may frame are below this path.
 const EMBED: &str = "/embed/";
 
 macro_rules! policy {
@@ -19,9 +19,9 @@ macro_rules! policy {
     };
 }
 
-/// Nothing from elsewhere runs or is loaded, nothing stands in the page itself that could be put there by others, and
-/// nobody frames a page but those below `/embed/`, which have nothing in them that a click could do harm with.
-/// Nothing is kept by caches unless an answer says so. No answer sets a cookie.
+/// Blocks scripts and resources from other origins, and inline ones, which an attacker could inject. Only the pages
+/// below `/embed/` may be framed; a hijacked click there can do no harm. Caches keep nothing unless a response says
+/// so. No response sets a cookie.
 pub async fn headers(request: Request, next: Next) -> Response {
     let is_embed = request.uri().path().starts_with(EMBED);
     secured(next.run(request).await, is_embed)
@@ -37,7 +37,7 @@ pub fn secured(mut response: Response, is_embed: bool) -> Response {
     set(HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=(), payment=(), usb=()");
     if is_embed {
         set(header::CONTENT_SECURITY_POLICY, policy!("*"));
-        // Also for sites that are isolated from others and take only what says that they may.
+        // Needed by cross-origin isolated sites, which load only what opts in.
         set(CROSS_ORIGIN_RESOURCE_POLICY, "cross-origin");
     } else {
         set(header::CONTENT_SECURITY_POLICY, policy!("'none'"));
@@ -53,11 +53,11 @@ const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-
 
 /// Lets the scripts of any site read the API.
 ///
-/// That is safe because an answer is the same for all who ask: there are no cookies, passwords or sessions that a browser
-/// would send along, nothing can be changed by asking, and `*` (other than a site's own name) keeps a browser from sending
-/// any. So a script reads nothing that its author could not get by asking. The one who can ask and the author cannot
-/// is a browser inside a network that the author is outside of; there, figures of a count that are not yet public are
-/// to be kept from browsers that visit other sites, or the server behind a proxy with a login.
+/// This is safe because a response is the same for everyone: there are no cookies, passwords or sessions for a
+/// browser to send along, requests change nothing, and `*` (unlike a named origin) keeps browsers from sending
+/// credentials. So a script reads nothing that its author could not request directly, with one exception: a browser
+/// inside a network that the author cannot reach. Where unpublished figures are served in such a network, keep them
+/// from browsers that visit other sites, or put the server behind a proxy with a login.
 pub async fn open_to_all(request: Request, next: Next) -> Response {
     let mut response = match *request.method() {
         Method::OPTIONS => (StatusCode::NO_CONTENT, preflight()).into_response(),
@@ -73,7 +73,7 @@ pub async fn open_to_all(request: Request, next: Next) -> Response {
     response
 }
 
-/// What a browser asks before a script may send a header of its own choice.
+/// The answer to a browser's preflight, sent before a script may set its own headers.
 fn preflight() -> HeaderMap {
     HeaderMap::from_iter([
         (header::ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS")),

@@ -1,7 +1,7 @@
-//! Connections: how many, and how long one may take to say what it wants and to take what it is told.
+//! Accepts connections, with limits on their number and on how slowly a client may send a request or read a response.
 //!
-//! axum's own `serve` bounds none of these, so connections are accepted here and driven by hyper. HTTP/1 only: what speaks
-//! HTTP/2 to browsers is a proxy with TLS.
+//! axum's own `serve` has no such limits, so connections are accepted here and driven by hyper. HTTP/1 only: HTTP/2 to
+//! browsers is left to a TLS proxy.
 
 use std::convert::Infallible;
 use std::io;
@@ -26,31 +26,31 @@ use tokio_io_timeout::TimeoutStream;
 use super::limit::Peer;
 use super::live::VIEWERS_MAX;
 
-/// More wait in the system's queue: the viewers, and as many who ask for something else.
+/// Room for all viewers and as many other clients; further connections wait in the system's queue.
 const CONNECTIONS_MAX: usize = 2 * VIEWERS_MAX;
 
-/// How long a client is waited for.
+/// How long to wait for a client.
 #[derive(Clone, Copy)]
 struct Waits {
-    /// In which a request's head has to be there, from the connection or the answer before it on.
+    /// For a whole request head, from the connection's start or the previous response.
     head: Duration,
-    /// In which a client has to take something of what it is sent.
+    /// For the client to read some of what it was sent.
     write: Duration,
 }
 
 const WAITS: Waits = Waits { head: Duration::from_secs(20), write: Duration::from_secs(30) };
 
-/// Of a request's head, in bytes.
+/// Maximum size of a request head.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 const HEADERS_MAX: usize = 64;
 
-/// After an error that is not the client's: there may be no file descriptors left.
+/// Pause after an accept error that is not the client's: there may be no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long answers in progress may take once the server is to stop.
+/// How long responses in progress may take after a stop is requested.
 const STOP_WAIT: Duration = Duration::from_secs(3);
 
-/// Serves until `stop` turns true, and then finishes the answers in progress.
+/// Serves until `stop` turns true, then finishes responses in progress.
 pub async fn serve(listener: TcpListener, router: Router, stop: watch::Receiver<bool>) {
     serve_waiting(listener, router, stop, WAITS).await;
 }
@@ -62,7 +62,7 @@ async fn serve_waiting(listener: TcpListener, router: Router, mut stop: watch::R
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let accepted = async {
-            let slot = Arc::clone(&slots).acquire_owned().await.expect("it is never closed");
+            let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
             (slot, listener.accept().await)
         };
         let (slot, accepted) = tokio::select! {
@@ -87,7 +87,7 @@ async fn serve_waiting(listener: TcpListener, router: Router, mut stop: watch::R
             async {
                 Ok::<_, Infallible>(match answer {
                     Some(answer) => answer.await.unwrap_or_else(|never| match never {}),
-                    None => (StatusCode::BAD_REQUEST, "one Host is expected\n").into_response(),
+                    None => (StatusCode::BAD_REQUEST, "expected exactly one Host header\n").into_response(),
                 })
             }
         });
@@ -97,19 +97,19 @@ async fn serve_waiting(listener: TcpListener, router: Router, mut stop: watch::R
         let connection = connections.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, %peer, "a connection was broken off");
+                tracing::debug!(%error, %peer, "connection aborted");
             }
             drop(slot);
         });
     }
     drop(listener);
     if tokio::time::timeout(STOP_WAIT, connections.shutdown()).await.is_err() {
-        // A viewer who reads nothing cannot hold the program up.
-        tracing::info!("left some viewers in the middle of an answer");
+        // A viewer that reads nothing must not delay the shutdown.
+        tracing::info!("closed connections with responses still in progress");
     }
 }
 
-/// RFC 9112, section 3.2: a proxy and this server must not see different hosts in a request.
+/// Exactly one valid Host, so that a proxy and this server cannot see different hosts (RFC 9112, section 3.2).
 fn names_one_host(request: &Request<Incoming>) -> bool {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
@@ -121,10 +121,10 @@ fn names_one_host(request: &Request<Incoming>) -> bool {
     }
 }
 
-/// Events are small and must not wait for more.
+/// Disables Nagle's algorithm: events are small and must not wait for more data.
 fn send_at_once(stream: &TcpStream) {
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot send small packets at once");
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
 }
 
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_does_not_say_what_it_wants_is_not_waited_for() {
+    async fn a_client_that_sends_no_request_is_dropped() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop_sender, stop) = watch::channel(false);
@@ -155,7 +155,7 @@ mod tests {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(said.as_bytes()).await.unwrap();
             let mut answer = Vec::new();
-            // Whether it is told or cut off, it is over.
+            // A response or a reset: either ends it.
             let _ = stream.read_to_end(&mut answer).await;
             assert!(!String::from_utf8_lossy(&answer).contains("here"));
         }
@@ -163,23 +163,23 @@ mod tests {
         served.await.unwrap();
     }
 
-    struct Tells(Arc<Notify>);
+    struct NotifyOnDrop(Arc<Notify>);
 
-    impl Drop for Tells {
+    impl Drop for NotifyOnDrop {
         fn drop(&mut self) {
             self.0.notify_one();
         }
     }
 
     #[tokio::test]
-    async fn who_takes_nothing_of_its_answer_is_given_up() {
+    async fn a_client_that_reads_nothing_is_dropped() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (_stop_sender, stop) = watch::channel(false);
         let given_up = Arc::new(Notify::new());
         let tells = Arc::clone(&given_up);
         let endless = move || {
-            let tells = Tells(Arc::clone(&tells));
+            let tells = NotifyOnDrop(Arc::clone(&tells));
             let more = move || {
                 let _held = &tells;
                 Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 4096]))
@@ -191,7 +191,7 @@ mod tests {
         let served = tokio::spawn(serve_waiting(listener, router, stop, waits));
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
-        // The client is still there, and reads nothing.
+        // The client is still connected, and reads nothing.
         given_up.notified().await;
         drop(stream);
         served.abort();

@@ -1,4 +1,4 @@
-//! What a request asks for, read from its address. What is not understood is refused, not passed over.
+//! Query parameters. Unknown or invalid ones are refused, not ignored.
 
 use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
@@ -9,7 +9,7 @@ use crate::error::ApiError;
 
 const CODE_CHARS_MAX: usize = 64;
 
-/// The name of a counter, an election or a region, which need not exist.
+/// The code of a counter, an election or a region, which need not exist.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Code(pub String);
@@ -17,17 +17,17 @@ pub struct Code(pub String);
 impl TryFrom<String> for Code {
     type Error = String;
 
-    /// What no code can be, PostgreSQL is not asked about.
+    /// Refuses impossible codes, so that PostgreSQL is not asked about them.
     fn try_from(text: String) -> Result<Code, String> {
         match text.chars().count() {
             1..=CODE_CHARS_MAX if !text.chars().any(char::is_control) => Ok(Code(text)),
-            1..=CODE_CHARS_MAX => Err("a code has no unprintable characters".into()),
+            1..=CODE_CHARS_MAX => Err("a code has no control characters".into()),
             n => Err(format!("a code has 1 to {CODE_CHARS_MAX} characters, not {n}")),
         }
     }
 }
 
-/// Which count is asked about; by default the page's, of the election that it counts.
+/// Which count to report; by default the page's counter and the election it counts.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct About {
@@ -35,7 +35,7 @@ pub struct About {
     pub election: Option<Code>,
 }
 
-/// A count, and which of its regions: one, or as many as fit on a page.
+/// A count, and one of its regions or a page of them.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AboutRegions {
@@ -46,7 +46,7 @@ pub struct AboutRegions {
     pub after: Option<Code>,
 }
 
-/// A count, and regions by the page.
+/// A count, and a page of its regions.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AboutPage {
@@ -56,7 +56,7 @@ pub struct AboutPage {
     pub after: Option<Code>,
 }
 
-/// A count, and how much of it at most.
+/// A count, and a limit on the rows.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AboutSome {
@@ -65,14 +65,14 @@ pub struct AboutSome {
     pub limit: Option<i32>,
 }
 
-/// Nothing can be asked for.
+/// No parameters.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
 
 pub type Asked<T> = Result<Query<T>, QueryRejection>;
 
-/// How many `what` are wanted: `limit` if it is given, from 1 to `most`.
+/// The limit on `what`: `limit` if given, which must be 1 to `most`.
 pub fn limit(limit: Option<i32>, otherwise: i32, most: i32, what: &str) -> Result<i32, ApiError> {
     let limit = limit.unwrap_or(otherwise);
     match (1..=most).contains(&limit) {

@@ -1,7 +1,7 @@
 //! The results as CSV files, byte for byte what `scrutin results --format csv` prints.
 //!
-//! A file is made in memory, up to a limit, so that many who save it cost one query, and one who saves it slowly holds no
-//! session of PostgreSQL's.
+//! A file is built in memory, up to a limit: many downloads cost one query, and a slow one does not hold a PostgreSQL
+//! session.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::{App, FOR_A_SECOND, queries};
 use crate::cache::{Question, SECOND};
 use crate::error::ApiError;
 
-/// Half a million rows or more, and well within the memory that answers may take.
+/// Half a million rows or more, and well within the memory that responses may take.
 const FILE_BYTES_MAX: usize = 32 << 20;
 
 const CSV: &str = "text/csv; charset=utf-8; header=present";
@@ -51,7 +51,7 @@ async fn file(
     Ok(found.ok_or_else(ApiError::no_election)?.answer(&headers, FOR_A_SECOND).await)
 }
 
-/// Rows that become a file.
+/// Collects rows into a file.
 struct Rows {
     by: By,
     text: Result<CsvText, csv::Error>,
@@ -63,7 +63,7 @@ impl Rows {
         Rows { by, text: CsvText::new(by.columns()), is_too_long: false }
     }
 
-    /// Whether more are wanted.
+    /// Adds a row; false once no more are wanted.
     fn add(&mut self, row: &tokio_postgres::Row) -> Result<bool, tokio_postgres::Error> {
         let values = self.by.values(row)?;
         let Ok(text) = &mut self.text else { return Ok(false) };
@@ -78,19 +78,19 @@ impl Rows {
     fn text(self) -> Result<String, ApiError> {
         if self.is_too_long {
             let what = format!(
-                "the file has more than {} MiB; `scrutin results` writes it, and GET /api/v1/results/regions gives it page by page",
+                "the file is over {} MiB; use `scrutin results`, or GET /api/v1/results/regions page by page",
                 FILE_BYTES_MAX >> 20
             );
             return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, what));
         }
         self.text.and_then(CsvText::finish).map_err(|error| {
-            tracing::error!(%error, "a file cannot be written");
-            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the file cannot be written: {error}"))
+            tracing::error!(%error, "cannot write a CSV file");
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write the file: {error}"))
         })
     }
 }
 
-/// As `pres-2027-results-20270411T083112Z.csv`: plain letters only, whatever the election's id has.
+/// For example `pres-2027-results-20270411T083112Z.csv`. Other than ASCII letters, digits and `-_.` become `-`.
 fn file_name(election: &str, what: &str, at: Timestamp) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
     let election: String = election.chars().map(plain).collect();

@@ -1,4 +1,4 @@
-//! How the program is doing, for whoever looks after it.
+//! Status, probes and metrics, for operators.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +16,7 @@ use crate::cache::{Outcome, Question};
 use crate::error::ApiError;
 use crate::poll::PartJson;
 
-/// All there is to say about how the program is doing, also while PostgreSQL is away. Never from a cache, but those who ask
-/// at the same time are told the same.
+/// The full status, available even while PostgreSQL is down. Never cached, but concurrent requests share one query.
 pub async fn status(State(app): State<Arc<App>>, asked: Asked<About>) -> Result<Response, ApiError> {
     let About { counter, election } = asked?.0;
     let (counter, election) = (app.counter(&counter), text(&election));
@@ -38,12 +37,12 @@ pub async fn status(State(app): State<Arc<App>>, asked: Asked<About>) -> Result<
     Ok((status, [(header::CACHE_CONTROL, "no-cache")], Json(body)).into_response())
 }
 
-/// That the process runs.
+/// Whether the process is alive.
 pub async fn healthz() -> Json<Value> {
     Json(json!({ "alive": true }))
 }
 
-/// Whether every part can do its work now. The page's own part is tried, not remembered.
+/// Whether every part is ready now. Probes the page's own part instead of trusting its last state.
 pub async fn readyz(State(app): State<Arc<App>>) -> Response {
     let ask = async {
         let found = app.probe.json(queries::PROBE, &[]).await?;
@@ -60,7 +59,7 @@ pub async fn metrics(State(app): State<Arc<App>>) -> (HeaderMap, String) {
     (kind, app.telemetry.metrics_text())
 }
 
-/// Takes the page's own readiness from what a query gave.
+/// Updates the page's own readiness from a query's outcome.
 fn note(app: &App, read: &Outcome) {
     match read {
         Ok(_) => app.telemetry.set_ready(crate::PART),

@@ -1,7 +1,7 @@
-//! Figures by region, a page at a time, and all about one region.
+//! Figures by region, a page at a time, and the details of one region.
 //!
-//! A page is a number of regions, not of rows, in the order of the ballot. Each names the address of the next, which says
-//! behind which region it begins; so no region is passed over or told twice, whatever is counted meanwhile.
+//! A page is a number of regions, not of rows, in ballot order. It links to the next one, which starts after its last
+//! region; so no region is skipped or repeated, whatever is counted meanwhile.
 
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ impl From<AboutPage> for AboutRegions {
     }
 }
 
-/// What `queries::regions::PAGE` gives.
+/// The result of `queries::regions::PAGE`.
 #[derive(Deserialize)]
 struct Page {
     election: String,
@@ -95,13 +95,13 @@ async fn page(app: &App, headers: &HeaderMap, asked: &AboutRegions, sql: &'stati
     Ok(found.ok_or_else(ApiError::no_election)?.answer(headers, FOR_A_SECOND).await)
 }
 
-/// The next page's address, relative to that of this one.
+/// The next page's URL, relative to this one's.
 fn address(asked: &AboutRegions, election: &str, last: &str) -> String {
     let mut query = form_urlencoded::Serializer::for_suffix("?".to_owned(), 1);
     if let Some(counter) = text(&asked.counter) {
         query.append_pair("counter", counter);
     }
-    // Named in any case, so that all pages are of the same election.
+    // Always included, so that all pages are of the same election.
     query.append_pair("election", election);
     if let Some(limit) = asked.limit {
         query.append_pair("limit", &limit.to_string());
@@ -110,17 +110,17 @@ fn address(asked: &AboutRegions, election: &str, last: &str) -> String {
     query.finish()
 }
 
-/// The JSON object with a field more, without reading it.
+/// Appends the field `next` to a JSON object without parsing it.
 fn with_next(object: &str, next: Option<&str>) -> Result<String, ApiError> {
     let next = serde_json::to_string(&next).map_err(|error| broken(&error))?;
-    let fields = object.strip_suffix('}').ok_or_else(|| broken(&"it is no object"))?;
+    let fields = object.strip_suffix('}').ok_or_else(|| broken(&"not an object"))?;
     Ok(format!("{fields}, \"next\" : {next}}}"))
 }
 
-/// What PostgreSQL has given cannot be read.
+/// PostgreSQL's result cannot be parsed.
 pub fn broken(what: &dyn std::fmt::Display) -> ApiError {
-    tracing::error!(%what, "PostgreSQL has given something else than JSON");
-    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the figures cannot be read: {what}"))
+    tracing::error!(%what, "PostgreSQL did not return the expected JSON");
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot read the figures: {what}"))
 }
 
 #[cfg(test)]
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_next_page_is_of_the_same_count() {
+    fn the_next_page_keeps_counter_and_election() {
         let code = |text: &str| Some(Code(text.to_owned()));
         let asked = AboutRegions { counter: None, election: None, region: None, limit: None, after: None };
         assert_eq!(address(&asked, "pres", "75"), "?election=pres&after=75");

@@ -1,14 +1,14 @@
-//! What the page shows, as one JSON object, and what changed in it since any version.
+//! The page's state as one JSON object, with what changed in it since any version.
 //!
-//! The object is held leaf by leaf (a leaf is anything but an object), each with the version in which it last
-//! changed. So a viewer at any version gets what changed since then in one JSON Merge Patch (RFC 7396), and a slow one
-//! leaves versions out without missing anything.
+//! The object is stored leaf by leaf (a leaf is anything but an object), each with the version in which it last
+//! changed. So a viewer at any version gets everything that changed since in one JSON Merge Patch (RFC 7396), and a
+//! slow viewer skips versions without missing anything.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-/// So many leaves that are gone are remembered. Who saw an older version gets the whole state.
+/// Deleted leaves that are remembered. A viewer at a version from before the oldest of them gets the whole state.
 const GONE_MAX: usize = 2_000;
 
 #[derive(Debug, Default)]
@@ -16,27 +16,27 @@ pub struct State {
     version: u64,
     leaves: BTreeMap<Path, Leaf>,
     gone: usize,
-    /// Before this version there may have been leaves that nobody remembers.
+    /// Leaves deleted up to this version are no longer remembered.
     forgotten: u64,
 }
 
-/// The names on the way to a leaf.
+/// The field names leading to a leaf.
 type Path = Vec<Box<str>>;
 
 #[derive(Debug)]
 struct Leaf {
     version: u64,
-    /// None: it is gone.
+    /// None: the leaf was deleted.
     value: Option<Value>,
 }
 
 impl State {
-    /// Counts up with each [`State::put`] that changed anything.
+    /// Incremented by each [`State::put`] that changes anything.
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// Puts fields in the place of those with the same name; a null takes a field away. Whether anything changed.
+    /// Replaces fields by name; a null deletes one. Returns whether anything changed.
     pub fn put(&mut self, fields: Map<String, Value>) -> bool {
         let next = self.version + 1;
         let mut changed = false;
@@ -79,7 +79,7 @@ impl State {
         Value::Object(whole)
     }
 
-    /// What turns the state of that version into this one; none if too much has been forgotten since.
+    /// The patch from that version to the current state; none if too much has been forgotten since.
     pub fn since(&self, version: u64) -> Option<Value> {
         if version < self.forgotten || version > self.version {
             return None;
@@ -88,9 +88,9 @@ impl State {
         for (path, leaf) in self.leaves.iter().filter(|(_, leaf)| leaf.version > version) {
             match &leaf.value {
                 Some(value) => set(&mut patch, path, value.clone()),
-                // What was an object is a leaf now, and has been set.
+                // A leaf has replaced the object, and is already in the patch.
                 None if (1..path.len()).any(|depth| self.is_leaf(&path[..depth])) => {}
-                // Nothing is left of an object whose last leaf is gone.
+                // An object whose last leaf is deleted is deleted too.
                 None => {
                     let dead = (1..path.len()).find(|&depth| !self.lives(&path[..depth])).unwrap_or(path.len());
                     set(&mut patch, &path[..dead], Value::Null);
@@ -123,7 +123,7 @@ impl State {
     }
 }
 
-/// The leaves of a value. An empty object and a null have none.
+/// Collects the leaves of a value. Empty objects and nulls have none.
 fn flatten(path: &mut Path, value: Value, leaves: &mut BTreeMap<Path, Value>) {
     match value {
         Value::Null => {}
@@ -147,7 +147,7 @@ fn under_mut<'a>(
     leaves.range_mut(prefix.clone()..).take_while(move |(path, _)| path.starts_with(prefix))
 }
 
-/// Sets what is at the end of the path, and makes objects on the way.
+/// Sets the value at a path, creating objects on the way.
 fn set(object: &mut Map<String, Value>, path: &[Box<str>], value: Value) {
     let [name, rest @ ..] = path else { return };
     if rest.is_empty() {
@@ -171,7 +171,7 @@ mod tests {
 
     use super::*;
 
-    /// RFC 7396, word for word.
+    /// MergePatch as in RFC 7396, section 2.
     fn merge_patch(target: Value, patch: Value) -> Value {
         let Value::Object(patch) = patch else { return patch };
         let mut target = match target {
@@ -189,7 +189,7 @@ mod tests {
         Value::Object(target)
     }
 
-    /// A state has neither nulls nor empty objects.
+    /// Drops nulls and empty objects, which a state does not keep.
     fn bare(value: Value) -> Value {
         match value {
             Value::Object(fields) => {
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_for_long_is_forgotten() {
+    fn old_deletions_are_forgotten() {
         let mut state = State::default();
         for n in 0..GONE_MAX as u64 * 4 {
             state.put(Map::from_iter([("seconds".to_owned(), json!({ n.to_string(): { "votes": n } }))]));
@@ -249,6 +249,6 @@ mod tests {
             Some(json!({"seconds": {(last - 2).to_string(): null, (last - 1).to_string(): {"votes": last - 1}}}))
         );
         assert_eq!(state.since(last), Some(json!({})));
-        assert_eq!(state.since(last + 1), None, "a version that is not ours");
+        assert_eq!(state.since(last + 1), None, "a version from the future");
     }
 }

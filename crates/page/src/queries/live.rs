@@ -1,6 +1,6 @@
-//! What the page shows live, each query at a pace of its own.
+//! The queries of the live page, each polled at its own pace.
 //!
-//! Choices go by their place in the election's list: a code may be somebody else's in another region.
+//! Choices are identified by their place in the election's list: a code may be another choice's in another region.
 
 use std::sync::LazyLock;
 
@@ -8,7 +8,7 @@ use super::{
     ACCOUNTING_ROW, AGREEMENT_ROWS, AUDIT_ROW, CHOICES_SHOWN, HEAD, OURS, REJECTIONS_ROWS, array, object, ours, row,
 };
 
-/// Cheap enough to be asked several times a second.
+/// Cheap enough to run several times a second.
 pub static FIGURES: LazyLock<String> = LazyLock::new(|| {
     let ranked = format!(
         ", ranked AS MATERIALIZED (
@@ -42,7 +42,7 @@ pub static FIGURES: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// The turnout, from rows of results that a query has at hand already; null where there are none.
+/// The turnout, computed from result rows the query already has; null if there are none.
 fn turnout_of(results: &str) -> String {
     let votes = |condition: &str| format!("coalesce(sum(votes) FILTER (WHERE {condition}), 0)::bigint");
     format!(
@@ -54,13 +54,13 @@ fn turnout_of(results: &str) -> String {
     )
 }
 
-/// More regions are not pushed one by one.
+/// With more regions than this, they are not pushed one by one.
 pub const REGIONS_SHOWN: usize = 2_000;
 
-/// Of each region the votes, the valid ones, and the two choices that are ahead: their places in the election's list,
-/// and votes; null where nobody has a vote. And the same of the whole, and the votes that the election expects.
+/// Per region: votes, valid votes, and the places and votes of the two leading choices; null where no choice has votes.
+/// The same for the whole election, and the expected votes.
 pub static REGIONS: LazyLock<String> = LazyLock::new(|| {
-    // Looked at once, for all that is asked.
+    // Read once for all the fields.
     let results =
         format!(", cell AS MATERIALIZED (SELECT r.* FROM e CROSS JOIN LATERAL {} r)", ours("results_by_region"));
     let few = format!("(SELECT count(*) FROM region r WHERE r.election = e.election) <= {REGIONS_SHOWN}");
@@ -93,7 +93,7 @@ pub static REGIONS: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// What changes slowly or costs more: whether counters agree, how each is doing, how many are in the poll book.
+/// Fields that change slowly or cost more: agreement, health of the counters, size of the poll book.
 pub static CHECKS: LazyLock<String> = LazyLock::new(|| {
     let health = "SELECT json_object_agg(counter, json_build_object('counted_by', counted_by, 'holds', holds, 'waiting', waiting,
             'idle_seconds', idle_seconds, 'rejected_share', rejected_share, 'last_commit', rfc3339(last_commit)))

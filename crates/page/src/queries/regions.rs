@@ -1,11 +1,11 @@
-//! Figures by region, in the order of the ballot, as many regions as fit on a page.
+//! Figures by region, in ballot order, a page at a time.
 
 use std::sync::LazyLock;
 
 use super::{CHOSEN, OURS, about_count, array, row, turnout_row};
 
-/// Which regions are on a page. $3: only this region, or null; $4: only those behind this region, or null; $5: how many.
-/// Those asked for by name may be unknown.
+/// The regions on a page. $3: only this region, or null; $4: only those after this region, or null; $5: how many.
+/// `known` is false if $3 or $4 names an unknown region.
 pub static PAGE: LazyLock<String> = LazyLock::new(|| {
     format!(
         "{CHOSEN}, behind AS (
@@ -24,7 +24,7 @@ SELECT json_build_object('election', e.election,
     )
 });
 
-/// The view's rows of these regions. Their codes are a parameter, so that nothing else is added up.
+/// The view's rows for these regions. Their codes are a parameter, so that only those regions are aggregated.
 fn of_page(view: &str) -> String {
     format!("(SELECT * FROM {view} WHERE {OURS} AND region = ANY ($3::text[]) OFFSET 0)")
 }
@@ -51,7 +51,7 @@ pub static LEADERS: LazyLock<String> = LazyLock::new(|| {
     about_count(&format!("'leaders', {rows}"))
 });
 
-/// $3: the regions. The total is of all.
+/// $3: the regions. The total covers all regions.
 pub static TURNOUT: LazyLock<String> = LazyLock::new(|| {
     let rows = array(&format!(
         "SELECT region, region_name, registered, votes, valid, blank, \"null\", turnout FROM {} v ORDER BY place",
@@ -60,7 +60,7 @@ pub static TURNOUT: LazyLock<String> = LazyLock::new(|| {
     about_count(&format!("'total', {}, 'regions', {rows}", turnout_row()))
 });
 
-/// All about the region $3.
+/// The details of the region $3.
 pub static REGION: LazyLock<String> = LazyLock::new(|| {
     let turnout = row(&format!(
         "SELECT registered, votes, valid, blank, \"null\", turnout FROM turnout_by_region WHERE {OURS} AND region = $3::text"
@@ -82,5 +82,5 @@ pub static REGION: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// Which election is meant, by its id alone.
+/// Only the id of the election.
 pub static ELECTION_ID: LazyLock<String> = LazyLock::new(|| format!("{CHOSEN} SELECT election FROM e"));

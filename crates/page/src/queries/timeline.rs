@@ -1,18 +1,18 @@
-//! The count by the time at which votes were cast, in steps of the voting day.
+//! The count by the time votes were cast, in steps of the voting day.
 
 use std::sync::LazyLock;
 
 use super::{CHOICES_SHOWN, CHOSEN, HEAD, object, ours};
 
-/// The voting day, from its first bucket on, with its number of buckets.
+/// The voting day from its first bucket, with its number of buckets.
 const DAY: &str = "
     SELECT *, greatest(1, ceil((date_part('epoch', closes_at) - first) / bucket_seconds))::int AS n
       FROM (SELECT *, floor(date_part('epoch', opens_at) / bucket_seconds) * bucket_seconds AS first FROM e) e1";
 
-/// How many buckets the voting day has.
+/// The number of buckets in the voting day.
 pub static BUCKETS: LazyLock<String> = LazyLock::new(|| format!("{CHOSEN} SELECT n::text FROM ({DAY}) e"));
 
-/// The voting day in at most $3 steps of whole buckets.
+/// Splits the voting day into at most $3 steps of whole buckets.
 static GRID: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT e.*, (n + step - 1) / step AS points
@@ -20,8 +20,8 @@ static GRID: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// Tables of a timeline, in at most $3 steps: `shown`, the places of the choices with most votes in the election's list,
-/// and `cell`, votes by point and place, where place -1 is all other choices, -2 blank and -3 null.
+/// The tables of a timeline in at most $3 steps: `shown`, the places in the election's list of the choices with the
+/// most votes, and `cell`, votes by point and place, where place -1 is all other choices, -2 blank and -3 null.
 fn tables() -> String {
     format!(
         ", grid AS ({grid}),
@@ -45,7 +45,7 @@ cell AS MATERIALIZED (
 const STEPS: &str = "'first', (SELECT rfc3339(to_timestamp(first)) FROM grid),
  'step_seconds', (SELECT step * bucket_seconds FROM grid), 'points', (SELECT points FROM grid)";
 
-/// For the API: a figure for each point, choice by choice; null for all others. $3: points at most.
+/// For the API: one series of points per choice, with null for all other choices. $3: maximum number of points.
 pub static BY_CHOICE: LazyLock<String> = LazyLock::new(|| {
     let series =
         "SELECT coalesce(json_agg(json_build_object('choice', s.choice, 'name', s.name, 'votes', s.votes)), '[]'::json)
@@ -60,11 +60,11 @@ pub static BY_CHOICE: LazyLock<String> = LazyLock::new(|| {
     object(&tables(), &format!("{HEAD}, {STEPS}, 'series', ({series})"))
 });
 
-/// Points of the page's timeline at most.
+/// Maximum number of points on the page's timeline.
 pub const POINTS_SHOWN: i32 = 240;
 
 /// For the page: `places`, those of `shown` in the ballot's order, and `cells`, triples of point, place and votes.
-/// $3: points at most.
+/// $3: maximum number of points.
 pub static CELLS: LazyLock<String> = LazyLock::new(|| {
     let fields = "'places', (SELECT coalesce(json_agg(place ORDER BY place), '[]') FROM shown),
  'cells', (SELECT coalesce(json_agg(json_build_array(point, place, votes) ORDER BY point, place), '[]') FROM cell)";

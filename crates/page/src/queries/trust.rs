@@ -1,14 +1,14 @@
-//! Why the figures can be trusted: the counters compared, the audits, and how each counter is doing.
+//! Why the figures can be trusted: agreement between counters, audits, and the health of each counter.
 
 use std::sync::LazyLock;
 
 use super::{AGREEMENT_ROWS, about_count, array};
 
-/// The counter and those of the same log and the same elections.
+/// Compares the counter with others of the same log and elections.
 pub static AGREEMENT: LazyLock<String> =
     LazyLock::new(|| about_count(&format!("'agreement', {}", array(AGREEMENT_ROWS))));
 
-/// The newest first; $3: how many.
+/// Newest first; $3: how many.
 pub static AUDITS: LazyLock<String> = LazyLock::new(|| {
     let rows = array(
         "SELECT rfc3339(a.audited_at) AS audited_at, a.recounted, a.differences, a.summary
@@ -17,7 +17,7 @@ pub static AUDITS: LazyLock<String> = LazyLock::new(|| {
     about_count(&format!("'audits', {rows}"))
 });
 
-/// All counters, whatever they count. Takes no parameter.
+/// All counters, whatever they count. Takes no parameters.
 pub static HEALTH: LazyLock<String> = LazyLock::new(|| {
     let rows = array(
         "SELECT counter, counted_by, holds, waiting, idle_seconds, rfc3339(last_commit) AS last_commit, lag_growth,
