@@ -1,9 +1,9 @@
-// What a screen reader is told without asking: that somebody else leads, and that the connection is lost or back.
+// Announces lead changes, and a lost or restored connection, to screen readers.
 
 import { moments, sentence } from "./night/feed.js";
 import { t } from "./i18n.js";
 
-let told = null; // the newest moment that was there before
+let announced = null; // the newest moment already known
 let connection = null;
 
 export function announce(state, election, standing) {
@@ -15,9 +15,9 @@ export function announce(state, election, standing) {
   connection = standing;
   if (state && election) {
     const [newest] = moments(state);
-    const fresh = told === null ? [] : moments(state).filter(({ number, kind }) => number > told && kind === "leader");
-    // A server that was started again begins to count anew.
-    told = newest ? newest.number : 0;
+    const fresh = announced === null ? [] : moments(state).filter(({ number, kind }) => number > announced && kind === "leader");
+    // A restarted server numbers its moments from zero.
+    announced = newest ? newest.number : 0;
     if (fresh.length) said.push(sentence(fresh[0], election));
   }
   const text = said.join(" ");

@@ -1,4 +1,4 @@
-// A chart in a template: html`<div ${plot(spec)}></div>`. Drawn by uPlot, which is loaded when the first chart is.
+// A chart in a template: html`<div ${plot(spec)}></div>`. Drawn by uPlot, which is loaded with the first chart.
 
 import { noChange } from "./vendor/lit-html/lit-html.js";
 import { AsyncDirective, directive } from "./vendor/lit-html/async-directive.js";
@@ -10,7 +10,7 @@ const FONT = "12px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
 
 let library = null;
 
-// It is a plain script, and its smallest form: so it comes by an element.
+// The minified uPlot is a plain script, not a module, so it is loaded through a script element.
 function load() {
   library ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
@@ -18,16 +18,16 @@ function load() {
     script.onload = () => resolve(window.uPlot);
     script.onerror = () => {
       library = null;
-      reject(new Error("the chart library could not be loaded"));
+      reject(new Error("could not load the chart library"));
     };
     document.head.append(script);
   });
   return library;
 }
 
-// A spec has: `key`, and a chart is made anew when it changes; `data` as uPlot takes it, drawn again when it is another
-// array; `height` in pixels for a width; `options(width)` for uPlot; `failed(error)`; and
-// `pointed(row)`, called with nothing when the pointer leaves.
+// A spec has: `key`, which recreates the chart when it changes; `data` for uPlot, redrawn when it is a new array;
+// `height(width)` in pixels; `options(width)` for uPlot; `failed(error)`; and `pointed(row)`, called without a row when
+// the pointer leaves.
 class Plot extends AsyncDirective {
   spec = null;
   chart = null;
@@ -89,7 +89,7 @@ class Plot extends AsyncDirective {
 
 export const plot = directive(Plot);
 
-// An axis of figures, written by `write`, which is also told how far apart they are.
+// An axis of figures, formatted by `write`, which also gets the distance between ticks.
 export const axis = (write, more = {}) => ({
   stroke: theme.soft,
   font: FONT,
@@ -102,10 +102,10 @@ export const axis = (write, more = {}) => ({
 
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800, 2592000];
 
-// Steps of shares that are written without rounding.
+// Tick distances for shares that need no rounding.
 export const SHARE_STEPS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2];
 
-// An axis of times in seconds, at round times of the election's zone.
+// An axis of times in seconds, with ticks at round times in the election's zone.
 export function timeAxis() {
   let every = 1;
   const splits = (u, axisIndex, from, to) => {
@@ -120,7 +120,7 @@ export function timeAxis() {
   return axis(write, { splits, size: 30, space: 60 });
 }
 
-// A dashed line at a time, for a chart that goes on beyond it.
+// A dashed vertical line at a time.
 export function drawNow(u, time) {
   const [from, to] = [u.scales.x.min, u.scales.x.max];
   if (!(time > from && time < to)) return;
@@ -137,7 +137,8 @@ export function drawNow(u, time) {
   ctx.restore();
 }
 
-// Names at the end of their lines, so that nobody needs to tell colours apart: each as near to its line as the others let it.
+// Names at the ends of their lines, so that nobody has to tell colours apart: each as close to its line as the others
+// allow.
 export function drawNames(u, names) {
   const { ctx, bbox } = u;
   const gap = 14 * devicePixelRatio;

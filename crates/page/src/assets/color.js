@@ -1,6 +1,6 @@
-// Colours: mixed in OKLab, where equal steps look equal, and measured by WCAG's contrast.
+// Colours: mixed in OKLab, where equal steps look equal; contrast as defined by WCAG.
 
-// Channels 0 to 1 of "#rrggbb" or "rgb(r, g, b)".
+// The channels of "#rrggbb" or "rgb(r, g, b)", each 0 to 1.
 export function parse(color) {
   if (color.startsWith("#")) return [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16) / 255);
   return color.match(/[\d.]+/g).slice(0, 3).map((part) => Number(part) / 255);
@@ -36,7 +36,7 @@ function fromLab([L, a, b]) {
   );
 }
 
-// The colour at `part` (0 to 1) of the way from one to another.
+// The colour `part` (0 to 1) of the way from one colour to another.
 export function mix(from, to, part) {
   const [a, b] = [toLab(from), toLab(to)];
   return fromLab(a.map((x, i) => x + (b[i] - x) * part));
@@ -55,7 +55,7 @@ function contrast(a, b) {
 // Black or white, whichever reads better on the colour: at least 4.5 to 1 on any.
 export const inkOn = (color) => (contrast(color, "#000000") >= contrast(color, "#ffffff") ? "#000000" : "#ffffff");
 
-// The colour, made lighter or darker until it stands out from the ground by that contrast.
+// The colour, made lighter or darker until its contrast with the ground is at least `least`.
 export function standOut(color, ground, least) {
   const isDark = luminance(ground) < 0.18;
   const [lightness, a, b] = toLab(color);

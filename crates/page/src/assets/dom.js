@@ -1,4 +1,4 @@
-// What lit-html lacks here: styles that a strict policy allows.
+// Styles for lit-html that a strict Content-Security-Policy allows.
 
 import { noChange } from "./vendor/lit-html/lit-html.js";
 import { Directive, directive } from "./vendor/lit-html/directive.js";
@@ -25,8 +25,8 @@ export const css = directive(Css);
 
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
-// Rows that change places glide there. To be called while the old order still stands in the document; gives what is to
-// be called when the new one does.
+// Animates rows to their new places. Call it while the old order is in the document, and the function it returns once
+// the new order is.
 export function glide(rows) {
   if (still.matches) return () => {};
   const before = new Map([...rows].map((row) => [row, row.getBoundingClientRect().top]));

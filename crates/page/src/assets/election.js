@@ -11,7 +11,7 @@ export function makeElection(raw) {
   }));
   const byCode = new Map(regions.map((region) => [region.code, region]));
   for (const choice of choices) {
-    // Where each choice stands in one region only, its name alone may mean several.
+    // If each choice stands in one region only, its name alone may be ambiguous.
     const where = isLocal ? byCode.get(choice.region)?.name : null;
     choice.label = where ? `${choice.name} (${where})` : choice.name;
     choice.initials = initials(choice.name);
@@ -29,7 +29,7 @@ export function makeElection(raw) {
     choices,
     regions,
     region: (code) => byCode.get(code),
-    // Nationwide shares and leads mean nothing where everybody stands in one region only.
+    // Nationwide shares and leads mean nothing if every choice stands in one region only.
     isLocal,
     registered,
     basis: isExpected ? "expected" : "registered",
@@ -38,10 +38,10 @@ export function makeElection(raw) {
   };
 }
 
-// With one unknown, the sum is unknown.
+// The sum is unknown if any value is.
 const total = (values) => values.reduce((sum, value) => (sum === null || value === null ? null : sum + value), 0);
 
-// How many votes are expected, and of what: of the expected, or where nobody says, of the registered. Null where not known.
+// How many votes to expect, and the basis: the expected turnout, or without one the registered voters. Null if unknown.
 function expectation(registered, turnout) {
   if (registered === null) return { basis: turnout === null ? "registered" : "expected", expected: null };
   return turnout === null ? { basis: "registered", expected: registered } : { basis: "expected", expected: Math.round(registered * turnout) };

@@ -1,4 +1,4 @@
-// The widgets for other sites' frames, /embed/bars and /embed/map: the race or the map, the time, and a link back.
+// The widgets for frames on other sites, /embed/bars and /embed/map: the race or the map, the time, and a link back.
 
 import { html, nothing, render } from "./vendor/lit-html/lit-html.js";
 import { banner, pill } from "./frame.js";
@@ -17,7 +17,7 @@ import { query } from "./url.js";
 
 const isMap = location.pathname.endsWith("/map");
 
-// A frame's links lead out of it.
+// Links in a frame open outside it.
 const open = (code) => ({ href: address(`?region=${encodeURIComponent(code)}`), click: leaveFrame });
 
 function leaveFrame(event) {

@@ -1,4 +1,4 @@
-// A chart with its alternatives in words: a summary for who cannot see it, and a few of its rows as a table.
+// A chart with text alternatives: a summary for those who cannot see it, and some of its rows as a table.
 
 import { html, nothing } from "./vendor/lit-html/lit-html.js";
 import { css } from "./dom.js";
@@ -9,11 +9,11 @@ import { requestRender } from "./schedule.js";
 const ROWS = 12;
 const opened = new Set();
 const failures = new Set();
-const pointed = new Map(); // the row of each chart that is pointed at
+const pointed = new Map(); // by chart, the row under the pointer
 
-// `name` is the chart's own; `spec` as in chart.js; `table` has `head` (texts), `length` and `row(i)` (texts);
-// `legend` has `name`, `color`, and the text of its value at a row: shown where the chart is pointed at, or else of the
-// last row where `alwaysValues` says so.
+// `name` is the chart's unique name; `spec` as in chart.js; `table` has `head` (texts), `length` and `row(i)` (texts);
+// `legend` has `name`, `color` and the text of its value at a row. Values are shown for the row under the pointer, or
+// with `alwaysValues` for the last row otherwise.
 export function figure({ name, spec, summary, note, legend, table, alwaysValues }) {
   const isPointed = pointed.has(name);
   const at = Math.min(table.length - 1, pointed.get(name) ?? table.length - 1);
@@ -50,7 +50,7 @@ function toggle({ currentTarget }, name) {
   requestRender();
 }
 
-// The last row, and others at equal distances before it.
+// The last row, and earlier ones at equal distances.
 function rows({ head, length, row }) {
   const every = Math.max(1, Math.ceil(length / ROWS));
   const shown = [];

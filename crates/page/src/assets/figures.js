@@ -1,9 +1,9 @@
-// Figures that follow from the state: of a region, of the whole, and how shares have moved.
+// Figures derived from the state: for a region, for the whole election, and how shares have moved.
 
 const known = new WeakMap();
 const NONE = [0, 0, null, null, null, null];
 
-// A region's figures. Computed once for each array that the server sends; `place`s are those of the ballot.
+// A region's figures, computed once for each array the server sends. A `place` is a position on the ballot.
 export function regionFigures(region, regions) {
   const row = regions?.[region.code] ?? NONE;
   const made = row === NONE ? null : known.get(row);
@@ -28,7 +28,7 @@ export function regionFigures(region, regions) {
   return figures;
 }
 
-// `of` has `registered`, and how many votes are `expected`.
+// `of` has `registered` and `expected`, both numbers of votes.
 export function progress(votes, of) {
   return {
     turnout: of.registered > 0 ? votes / of.registered : null,
@@ -37,7 +37,7 @@ export function progress(votes, of) {
   };
 }
 
-// The first candidates, with what they have over the next. Before the first vote is counted: the ballot, with zeros.
+// The leading candidates, each with its margin over the next. Before the first vote is counted: the ballot, with zeros.
 export function standings(state, election) {
   const results = state.results?.length
     ? state.results
@@ -50,11 +50,11 @@ export function standings(state, election) {
   }));
 }
 
-// Choices beyond the standings, and their votes.
+// The choices not in the standings, and their votes.
 export const others = (state, election) =>
   state.results?.length ? (state.others ?? { choices: 0, votes: 0 }) : { choices: Math.max(0, election.choices.length - 12), votes: 0 };
 
-// The timeline as columns: for each place, and for the rest, the votes of each step up to the last one with votes.
+// The timeline as columns: per place, and for the rest, the votes of each step up to the last one with votes.
 let columnsOf = null;
 export function columns(timeline) {
   if (columnsOf?.timeline === timeline) return columnsOf;
@@ -78,8 +78,8 @@ export function running(values) {
   return values.map((value) => (sum += value));
 }
 
-// How each share of the valid votes has moved since an hour of the voting day ago, or a twelfth of a short day: the
-// share of what was cast until now less that of what was cast until then, both as counted so far.
+// How each share of the valid votes has moved over the last hour of the voting day, or a twelfth of a short day: the
+// share of the votes cast until now minus the share of those cast until then, both as counted so far.
 export function movement(state, election, now) {
   const { timeline } = state;
   if (!timeline || election.isLocal) return null;
@@ -94,7 +94,7 @@ export function movement(state, election, now) {
   return { seconds: Math.max(1, Math.round(window / 1000)), moved };
 }
 
-// The regions with the smallest lead, of those with at least a tenth of their votes.
+// The regions with the smallest leads, among those with at least a tenth of their votes.
 export function closest(state, election, most) {
   if (!state.regions) return [];
   return election.regions
@@ -104,7 +104,7 @@ export function closest(state, election, most) {
     .slice(0, most);
 }
 
-// More regions than the live state carries.
+// The most regions that the live state carries.
 const REGIONS_LIVE = 2000;
 export const isMany = (state, election) => !state.regions && (state.regions_total ?? election.regions.length) > REGIONS_LIVE;
 

@@ -1,4 +1,4 @@
-// Figures and times, as the reader's locale writes them, in the election's time zone.
+// Formats figures and times in the reader's locale and the election's time zone.
 
 let locale = "en-GB";
 let timeZone = "UTC";
@@ -10,7 +10,7 @@ export function setLocale(newLocale, newTimeZone = "UTC") {
   made = new Map();
 }
 
-// Formatters are costly to make, so each is made once.
+// Formatters are costly to create, so each is created once.
 function number(options) {
   const key = JSON.stringify(options);
   if (!made.has(key)) made.set(key, new Intl.NumberFormat(locale, options));
@@ -23,7 +23,7 @@ function clock(name, options) {
     try {
       format = new Intl.DateTimeFormat(locale, { ...options, timeZone });
     } catch {
-      // The browser does not know that zone.
+      // The browser does not know the zone.
       format = new Intl.DateTimeFormat(locale, { ...options, timeZone: "UTC" });
     }
     made.set(name, format);
@@ -38,17 +38,17 @@ export const count = (value) => (known(value) ? number({ maximumFractionDigits: 
 export const compact = (value) =>
   !known(value) ? DASH : Math.abs(value) < 10000 ? count(value) : number({ notation: "compact", maximumSignificantDigits: 3 }).format(value);
 export const decimal = (value) => (known(value) ? number({ maximumFractionDigits: 1 }).format(value) : DASH);
-// For the few characters that a tile has room for.
+// Short enough for a tile.
 export const tiny = (value) =>
   !known(value) ? DASH : Math.abs(value) < 1000 ? count(value) : number({ notation: "compact", maximumSignificantDigits: 2 }).format(value).replace(/\s/gu, "");
-// 100 % is only shown for exactly all.
+// 100 % is shown only for exactly all.
 export const percent = (share, digits = 2) => {
   if (!known(share)) return DASH;
   const step = 10 ** -(digits + 2);
   const shown = share < 1 ? Math.min(share, 1 - step) : share > 1 ? Math.max(share, 1 + step) : share;
   return number({ style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits }).format(shown);
 };
-// The difference of two shares, in percentage points and without their unit.
+// The difference of two shares in percentage points, without the unit.
 export const points = (difference, digits = 2) =>
   known(difference) ? number({ minimumFractionDigits: digits, maximumFractionDigits: digits }).format(difference * 100) : DASH;
 export const signedPoints = (difference, digits = 2) =>
@@ -93,7 +93,7 @@ export function ago(millis) {
   return seconds < 120 ? made.get("ago").format(-seconds, "second") : made.get("ago").format(-Math.floor(seconds / 60), "minute");
 }
 
-// The same behind "per" and "in the last": "2 hours", "25 seconds", "hour".
+// The same, to follow "per" or "in the last": "2 hours", "25 seconds", "hour".
 export function every(seconds) {
   const [value, unit] = inUnits(seconds);
   if (value !== 1) return duration(seconds);
@@ -106,7 +106,7 @@ export const minute = (time) => clock("minute", { hour: "2-digit", minute: "2-di
 export const second = (time) => clock("second", { hour: "2-digit", minute: "2-digit", second: "2-digit" }).format(time);
 export const dateTime = (time) => clock("dateTime", { dateStyle: "medium", timeStyle: "medium" }).format(time);
 
-// What the zone is ahead of UTC at a time, in milliseconds.
+// The zone's offset from UTC at a time, in milliseconds.
 export function zoneOffset(time) {
   const format = clock("offset", { timeZoneName: "longOffset" });
   const name = format.formatToParts(time).find(({ type }) => type === "timeZoneName")?.value ?? "";

@@ -1,4 +1,4 @@
-// What stands around the views: navigation, title, state of polls and connection, banner, footer.
+// The frame around the views: navigation, title, state of polls and connection, banner, footer.
 
 import { html, nothing } from "./vendor/lit-html/lit-html.js";
 import { polls } from "./figures.js";
@@ -49,7 +49,7 @@ export function title({ state, election, now }) {
     </div>`;
 }
 
-// Live is only what is live from end to end: the connection, and the database behind it.
+// Live means end to end: the connection, and the database behind it.
 export function standing() {
   if (live.connection !== "live") return live.connection;
   return live.state.connected === false ? "lost" : "live";

@@ -1,4 +1,4 @@
-// All words of the page, in the reader's language.
+// The page's texts in the reader's language.
 
 import en from "./lang/en.js";
 import fr from "./lang/fr.js";
@@ -17,7 +17,7 @@ let plural = new Intl.PluralRules("en");
 export let language = "en";
 let chosen = null;
 
-// The first of the browser's languages that there is; `asked` goes before.
+// Chooses `asked`, or else the first of the browser's languages that the page has.
 export function setLanguage(asked, timeZone) {
   const key = [asked, timeZone, ...navigator.languages].join();
   if (key === chosen) return;
@@ -31,10 +31,10 @@ export function setLanguage(asked, timeZone) {
   document.documentElement.lang = language;
 }
 
-// The text of a key. {name} is replaced; a number is written by the locale, and `n` chooses the plural.
+// The text of a key. {name} is replaced, numbers are formatted by the locale, and `n` selects the plural.
 export const t = (key, values) => parts(key, values).join("");
 
-// The same in pieces, for templates: a value may be anything that can be rendered.
+// The same in pieces, for templates: a value may be anything renderable.
 export function parts(key, values = {}) {
   let text = words[key] ?? key;
   if (typeof text === "object") text = text[plural.select(values.n ?? 0)] ?? text.other;

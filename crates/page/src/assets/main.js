@@ -1,13 +1,13 @@
-// The election-night page. Takes what the server pushes (state.js) and shows one of three views.
+// The election-night page. Shows the state the server pushes (state.js) in one of three views.
 //
-// Tests rely on these marks in the document:
+// Tests rely on these elements and attributes:
 //   html[lang], html[data-theme=light|dark], html[data-mode=projector]
 //   #live[data-state=live|lost|wait]   the connection, from end to end
 //   #polls[data-state=before|open|counting|closed]
 //   #banner[hidden]                    what is wrong, if anything; #announcer says it to screen readers
 //   a[data-view=night|trust|pipeline][aria-current=page], a[data-lang=en|fr], select#theme, a#projector
 //   #counted[data-value], #turnout[data-value], #coming[data-value], #waiting[data-value]   exact figures
-//   #lead[data-place]                  who leads; without it, nobody
+//   #lead[data-place]                  who leads; no attribute if nobody does
 //   #bars > li[data-place][data-votes] in the order of the race
 //   #map[data-mode] a.tile[data-region][data-leader], #map-detail[data-region], a[data-map=leader|turnout|coming]
 //   figure[data-chart], a[data-chart-kind=votes|share|lead]
@@ -16,7 +16,7 @@
 //   dialog#region[data-region] tr[data-choice][data-votes], button[data-close]
 //   #equation[data-holds], #partitions tr[data-partition], #rejections li[data-reason][data-votes], #double li[data-region][data-votes]
 //   #agreement li[data-agree], #audit[data-differences]
-//   [data-failed]                      a part that could not be shown; there must be none
+//   [data-failed]                      a part that failed to render; there must be none
 //   #rate, #lag[data-value], #poll-book[data-value], #lags tr[data-partition], #parts tr[data-part][data-ready]
 
 import { html, nothing, render } from "./vendor/lit-html/lit-html.js";

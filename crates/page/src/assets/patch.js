@@ -1,5 +1,5 @@
-// JSON Merge Patch (RFC 7396). Objects that a patch touches are copied, all others stay the same object, so that whoever
-// shows a part of the state sees by identity whether it has changed.
+// JSON Merge Patch (RFC 7396). Objects that a patch touches are copied and all others are kept, so that views can
+// tell by identity whether a part of the state has changed.
 
 const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
 

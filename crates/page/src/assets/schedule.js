@@ -1,4 +1,5 @@
-// One rendering per animation frame, however many reasons there were. None while the page is hidden: frames then rest.
+// At most one rendering per animation frame, however many were requested. None while the page is hidden, since browsers
+// then pause frames.
 
 let draw = () => {};
 let asked = false;
@@ -18,5 +19,5 @@ export function requestRender() {
   });
 }
 
-// Called once, when what is being rendered now stands in the document.
+// Calls `done` once, when the current rendering is in the document.
 export const afterRender = (done) => after.push(done);

@@ -1,18 +1,18 @@
-// The live state: one EventSource, merge patches, and how good the connection is.
+// The live state: one EventSource, merge patches, and the state of the connection.
 
 import { makeElection } from "./election.js";
 import { merge } from "./patch.js";
 import { address } from "./root.js";
 
-// The server says something each second; a connection that is silent for longer is dead, whatever the browser thinks.
+// The server sends something every second; a connection silent for this long is dead, whatever the browser thinks.
 const SILENCE_MS = 8000;
-// While the browser itself tries to come back it is let, for so long.
+// How long to leave reconnecting to the browser itself.
 const PATIENCE_MS = 30000;
 const BACKOFF_MS = [1000, 2000, 4000, 8000, 15000];
 
 export const live = {
-  state: null, // as the server pushes it, or null before the first event
-  election: null, // see election.js; null until it is loaded
+  state: null, // as pushed by the server; null before the first event
+  election: null, // see election.js; null until loaded
   problem: null, // why the election could not be loaded
   connection: "wait", // wait, live or lost
   lostAt: null, // the server's time when the connection was lost, in milliseconds
@@ -25,7 +25,7 @@ let skew = 0;
 let failures = 0;
 let reopening = null;
 
-// The server's time, in milliseconds, by this machine's clock.
+// The server's time in milliseconds, estimated with the local clock.
 export const now = () => Date.now() + skew;
 
 export function start(onChange) {
@@ -33,10 +33,10 @@ export function start(onChange) {
   open();
   setInterval(watch, 1000);
   addEventListener("online", () => live.connection !== "live" && open());
-  // A page that is left holds no connection, also where the browser keeps it for the way back.
+  // A page that the user left must hold no connection, even if the browser keeps it in its back/forward cache.
   addEventListener("pagehide", () => source?.close());
   addEventListener("pageshow", ({ persisted }) => persisted && open());
-  // A tab that slept does not wait for its timers.
+  // A tab that wakes up must not wait for its timers.
   document.addEventListener("visibilitychange", () => !document.hidden && watch());
 }
 
@@ -65,7 +65,7 @@ function open() {
   source.addEventListener("error", () => {
     if (mine !== source) return;
     lose();
-    // A browser comes back by itself where the connection broke, and gives up where the answer was an error.
+    // Browsers reconnect after a broken connection, but give up after an error response.
     if (mine.readyState === EventSource.CLOSED) reopen();
   });
 }
@@ -75,7 +75,7 @@ function reopen() {
   source = null;
   const wait = BACKOFF_MS[Math.min(failures, BACKOFF_MS.length - 1)];
   failures += 1;
-  // Not all viewers at once.
+  // Jitter, so that not all viewers reconnect at once.
   reopening ??= setTimeout(open, wait * (0.75 + Math.random() / 2));
 }
 
@@ -108,7 +108,7 @@ function lose() {
 let loading = false;
 let loadFailures = 0;
 
-// What does not change while votes are counted; again when another election is counted.
+// Loads what does not change during a count; called again when another election is counted.
 async function load() {
   const { state } = live;
   const isKnown = () => live.election?.id === live.state.election && live.election?.fingerprint === live.state.fingerprint;
@@ -127,10 +127,10 @@ async function load() {
     loadFailures += 1;
     changed();
   }
-  // The next event tries again.
+  // The next event retries.
   setTimeout(() => (loading = false), loadFailures || !isKnown() ? BACKOFF_MS[Math.min(loadFailures, BACKOFF_MS.length - 1)] : 0);
 }
 
-// The figures can be shown: they are of the election that is loaded.
+// Whether the figures can be shown: they must be of the loaded election.
 export const isShowable = () =>
   Boolean(live.state && live.election && live.election.id === live.state.election && live.election.fingerprint === live.state.fingerprint);

@@ -1,11 +1,11 @@
-// Light and dark: as the reader asks, else as the system is. The colours stand in css/base.css; here they are read.
+// Light or dark: as the reader chose, else as the system is set. The colours are defined in css/base.css and read here.
 
 import { standOut } from "./color.js";
 
 const NAMES = ["card", "ink", "soft", "line", "track", "accent", "low", "high", "warn"];
 const system = matchMedia("(prefers-color-scheme: dark)");
 
-// `version` grows whenever the colours are others.
+// `version` grows whenever the colours change.
 export const theme = { version: 0 };
 
 const shown = new Map();
@@ -25,7 +25,7 @@ export function setTheme(asked) {
 
 export const onSystemTheme = (listen) => system.addEventListener("change", listen);
 
-// A choice's own colour, as far from the ground as it takes to be seen there.
+// A choice's own colour, with enough contrast to the ground to be seen.
 export function seen(color) {
   if (!shown.has(color)) shown.set(color, standOut(color, theme.card, theme.isDark ? 2.6 : 1.7));
   return shown.get(color);

@@ -1,10 +1,10 @@
-// What is shown, kept in the query string, so that a view can be linked and the back button works.
+// The page's view state, kept in the query string so that views can be linked and the back button works.
 
 const ALLOWED = {
   view: ["night", "trust", "pipeline"],
   map: ["leader", "turnout", "coming"],
   chart: ["votes", "share", "lead"],
-  lang: [null, "en", "fr"], // null: as the browser prefers
+  lang: [null, "en", "fr"], // null: the browser's preference
   theme: ["auto", "light", "dark"],
   mode: [null, "projector"],
 };
@@ -25,7 +25,7 @@ export function read(search = location.search) {
 
 export let query = read();
 
-// The address of this page with some of its state changed; what is as by default is left out.
+// The page's address with some of its state changed; defaults are left out.
 export function link(changes) {
   const given = new URLSearchParams();
   for (const [name, value] of Object.entries({ ...query, ...changes })) {
@@ -43,7 +43,7 @@ export function go(changes, { replace = false } = {}) {
   take();
 }
 
-// For links: goes there without loading the page again, unless the reader wants another tab.
+// A click handler for links: navigates without reloading the page, unless the reader wants another tab.
 export const follow = (changes, options) => (event) => {
   if (event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
   event.preventDefault();

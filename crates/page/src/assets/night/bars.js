@@ -1,4 +1,4 @@
-// The race: a bar for each of the first candidates.
+// The race: a bar for each leading candidate.
 
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
@@ -32,7 +32,7 @@ export function bars({ state, election, now }) {
     </section>`;
 }
 
-// Enough to tell the shares of the first two apart, unless they are level.
+// Enough digits to tell the shares of the first two apart, unless they are tied.
 function digits([first, second]) {
   const same = (digits) => percent(first.share, digits) === percent(second.share, digits);
   return !second || first.votes === second.votes ? 2 : ([2, 3, 4, 5, 6].find((digits) => !same(digits)) ?? 6);

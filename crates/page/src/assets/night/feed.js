@@ -1,4 +1,4 @@
-// Moments worth telling, newest first, and the closest races now.
+// Key moments, newest first, and the closest races now.
 
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
@@ -11,7 +11,7 @@ import { follow, link } from "../url.js";
 
 const CLOSEST = 5;
 
-// The moments of the state, newest first, each with its number.
+// The state's moments, newest first, each with its number.
 export function moments(state) {
   const all = Object.entries(state.moments ?? {}).map(([number, moment]) => ({ ...moment, number: Number(number) }));
   return all.sort((a, b) => b.number - a.number);

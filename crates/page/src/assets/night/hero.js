@@ -1,4 +1,4 @@
-// What was counted, of how many, and who leads.
+// The headline figures: votes counted, turnout, and who leads.
 
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { css } from "../dom.js";
@@ -49,7 +49,7 @@ function turnout(state, election, votes, now) {
     </div>`;
 }
 
-// More ballots than registered voters: of how many regions that is known, or of the whole.
+// Warns of more ballots than registered voters: in how many regions, or else in the whole election.
 function overWords(state, election, votes = 0) {
   const over = election.regions.filter((region) => overRegistered(region, state)).length;
   if (over > 0) return html`<b class="warning" id="over-registered" data-value=${over}>${t("turnout.over", { n: over })}</b>`;
@@ -58,7 +58,7 @@ function overWords(state, election, votes = 0) {
 
 const overRegistered = ({ code, registered }, state) => registered !== null && (state.regions?.[code]?.[0] ?? 0) > registered;
 
-// Once the polls are closed and all is counted, hardly any of what was expected will still come.
+// Once the polls are closed and everything is counted, hardly any more of the expected votes will come.
 function comingWords(coming, { basis }, phase) {
   if (coming === 0) return t("coming.none");
   return t(phase === "closed" && basis === "expected" ? "coming.short" : `coming.${basis}`, { n: coming });

@@ -1,4 +1,4 @@
-// The map's card: the tiles, what they can show, the region that is pointed at, and the legend.
+// The map's card: the tiles, what they can show, the region under the pointer, and the legend.
 
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { css } from "../dom.js";
@@ -56,7 +56,7 @@ function detail(state, election) {
 
 export function legend(state, election, mode) {
   if (mode !== "leader") return html`<div class="legend">${ramp(SCALES[mode].legend(election))}</div>`;
-  // Where everybody stands in one region only, each leads in one at most.
+  // If every choice stands in one region only, each leads in at most one.
   if (election.isLocal) return html`<div class="legend">${ramp(SCALES.leader.legend(election, election.choices[0].color))}</div>`;
   const { leaders, undecided } = led(state, election);
   const color = leaders.length ? leaders[0].choice.color : election.choices[0].color;
@@ -80,7 +80,7 @@ const ramp = ({ title, steps }) => html`
     <ol>${steps.map(({ color, label }) => html`<li><i ${css({ "background-color": color })}></i>${label}</li>`)}</ol>
   </div>`;
 
-// In how many regions each choice leads, the most first; and in how many none does.
+// In how many regions each choice leads, most first, and in how many nobody does.
 function led(state, election) {
   const regions = new Map();
   let undecided = 0;

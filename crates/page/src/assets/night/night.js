@@ -1,4 +1,4 @@
-// The view of the night: figures, race, map, voting day, moments, and all regions.
+// The night view: figures, race, map, voting day, moments, and all regions.
 
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { bars } from "./bars.js";
@@ -20,7 +20,7 @@ const race = (context) => html`
 
 const mapCard = (context) => (hasMap(context) ? map(context) : nothing);
 
-// For a screen across the room: what matters, and the latest moment.
+// For a screen across the room: the essentials and the latest moment.
 export function projector(context) {
   return html`
     ${safely("hero", () => hero(context))} ${race(context)}

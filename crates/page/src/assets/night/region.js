@@ -1,4 +1,5 @@
-// A region's full result, in a dialog over the page. Asked of the API when it opens, and again when the region has moved.
+// A region's full result, in a dialog over the page. Fetched from the API when it opens, and again when the region
+// changes.
 
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { css } from "../dom.js";
@@ -52,7 +53,7 @@ function summary(region, figures, results) {
     </dl>`;
 }
 
-// BLANK and NULL are on every ballot: turnout, but not valid votes.
+// BLANK and NULL are on every ballot; they count as turnout but not as valid votes.
 const INVALID = { BLANK: "bars.blank", NULL: "bars.null" };
 
 function result(results, election, region) {
@@ -80,7 +81,7 @@ function keep(region, state) {
   const now = state.regions ? state.regions[region.code] : state.at;
   const isStale = held.code !== region.code || held.of !== now;
   if (!isStale || asking) return;
-  // A region that moves all the time is asked about now and then; the next rendering comes by soon.
+  // A region that changes all the time is fetched only now and then; the next rendering will try again.
   if (held.code === region.code && Date.now() - askedAt < AGAIN_MS) return;
   if (held.code !== region.code) held = { code: region.code, results: null, problem: null, of: null };
   ask(region, now);
@@ -114,7 +115,7 @@ function toggle(isOpen) {
     dialog.showModal();
   } else {
     dialog.close();
-    // The element may have been exchanged meanwhile.
+    // The element may have been replaced meanwhile.
     if (opener?.isConnected) opener.focus();
   }
 }

@@ -1,12 +1,12 @@
-// What colour a tile has, and what its colour means: steps of one colour each, lighter to darker, so that they can be
-// told apart whatever colours one sees. The leader's initials stand in the tile beside its colour.
+// Colours of the tiles and their meaning. Each scale is steps of one colour from light to dark, which colour-blind
+// readers can tell apart; the tile also shows the leader's initials.
 
 import { mix } from "../color.js";
 import { compact, count, percent, tiny } from "../format.js";
 import { t } from "../i18n.js";
 import { seen, theme } from "../theme.js";
 
-// Leads in points from which a step begins, and how much of the leader's colour it has.
+// The lead at which each step begins, and its share of the leader's colour.
 const LEADS = [0, 0.02, 0.05, 0.1, 0.2];
 const STRENGTH = { light: [0.3, 0.45, 0.62, 0.8, 1], dark: [0.4, 0.53, 0.67, 0.82, 1] };
 const TURNOUTS = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8];
@@ -17,7 +17,7 @@ const ramp = (part) => mix(theme.low, theme.high, part);
 const made = new Map();
 let madeFor = -1;
 
-// Mixing is costly, and there are few different colours.
+// Mixing is costly, and there are few distinct colours.
 function once(key, make) {
   if (madeFor !== theme.version) {
     made.clear();
@@ -66,7 +66,7 @@ export const SCALES = {
   },
 };
 
-// Round steps up to the largest region, the same all night. The first begins at a single vote.
+// Round steps up to the largest region, fixed all night. The first begins at a single vote.
 const stepsFor = new WeakMap();
 function comingSteps(election) {
   if (!stepsFor.has(election)) {

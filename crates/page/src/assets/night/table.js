@@ -1,4 +1,4 @@
-// Every region in a line: search, sort, and a page at a time, so that two thousand are as quick as twenty.
+// A table of all regions with search, sorting and paging, so that two thousand are as fast as twenty.
 
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { live } from "../vendor/lit-html/directives/live.js";
@@ -14,7 +14,7 @@ import { follow, go, link } from "../url.js";
 const PAGE = 25;
 let page = 0;
 
-// What the rows can be sorted by, and whether the largest is first when one begins to.
+// The sortable columns, and whether the first click sorts the largest first.
 const COLUMNS = {
   region: { of: ({ region }) => region.name, isText: true },
   leader: { of: ({ leader }, election) => (leader === null ? null : election.choices[leader].name), isText: true },
@@ -86,16 +86,16 @@ function line(figures, election) {
     </tr>`;
 }
 
-// Leader, runner-up and all the others, as parts of the valid votes.
+// Leader, runner-up and all others, as shares of the valid votes.
 function shares({ valid, leader, leaderVotes, second, secondVotes }, election) {
   if (leader === null) return nothing;
   const part = (votes, color) => html`<i ${css({ width: `${((votes / valid) * 100).toFixed(3)}%`, "background-color": color })}></i>`;
-  const told = [[leader, leaderVotes], [second, secondVotes]]
+  const labels = [[leader, leaderVotes], [second, secondVotes]]
     .filter(([place]) => place !== null)
     .map(([place, votes]) => `${election.choices[place].name} ${percent(votes / valid, 1)}`);
   const rest = valid - leaderVotes - secondVotes;
   return html`
-    <span class="shares" role="img" aria-label=${[...told, `${t("table.others")} ${percent(rest / valid, 1)}`].join(", ")}>
+    <span class="shares" role="img" aria-label=${[...labels, `${t("table.others")} ${percent(rest / valid, 1)}`].join(", ")}>
       ${part(leaderVotes, seen(election.choices[leader].color))}
       ${second === null ? nothing : part(secondVotes, seen(election.choices[second].color))}
       ${part(rest, "var(--rest)")}
@@ -136,7 +136,7 @@ function sortBy(name) {
 const plain = (text) => text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
 const spelled = new WeakMap();
 
-// By name or code, whatever the accents.
+// Matches name or code, ignoring accents.
 function find(election, wanted) {
   const needle = plain(wanted ?? "").trim();
   if (!needle) return election.regions;
@@ -151,7 +151,7 @@ function sorting(sort) {
   return COLUMNS[by] ? [by, isDown] : [null, false];
 }
 
-// What is not known comes last either way; what is equal, in the order of the election.
+// Unknown values come last either way; equal ones keep the election's order.
 function sorted(rows, sort, election) {
   const [by, isDown] = sorting(sort);
   if (!by) return rows;

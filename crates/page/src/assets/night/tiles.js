@@ -1,4 +1,4 @@
-// The tile grid: a link for each region. One of them is in the tab order, and the arrow keys go on from there.
+// The tile grid: a link for each region. One tile is in the tab order; the arrow keys move from there.
 
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { guard } from "../vendor/lit-html/directives/guard.js";
@@ -11,19 +11,19 @@ import { theme } from "../theme.js";
 import { describe } from "./words.js";
 import { SCALES } from "./scale.js";
 
-// With more columns than this a tile has no room for a text.
+// With more columns than this, tiles have no room for text.
 const DENSE = 24;
 
-// The tiles of so many regions cost too much to be drawn four times a second.
+// From this many regions on, the tiles cost too much to draw four times a second.
 const CALM_REGIONS = 200;
 const CALM_MS = 2000;
 
-let pointed = null; // the code of the region that is pointed at, or has the focus
-let current = null; // the one in the tab order
+let pointed = null; // the code of the region under the pointer or with the focus
+let current = null; // the tile in the tab order
 
 export const pointedAt = () => pointed;
 
-// `open` gives for a region's code what its link needs: `href`, and `click` where the page itself follows it.
+// `open` maps a region's code to its link: `href`, and `click` if the page itself handles it.
 export function tiles({ state, election, label, mode, open }) {
   const { left, top, columns, rows, first } = gridOf(election);
   if (!election.region(current)) current = first;
@@ -76,7 +76,7 @@ function gridOf(election) {
 
 const WAYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
-// To the nearest tile of that way; one that is not straight ahead counts as farther.
+// Moves to the nearest tile in the arrow's direction; tiles off the straight line count as farther.
 function move(event, election) {
   const way = WAYS[event.key];
   const here = election.region(event.target.closest("[data-region]")?.dataset.region);
@@ -102,7 +102,7 @@ function point(event) {
 }
 
 function unpoint(event) {
-  // The focus stays where it is when the pointer leaves.
+  // The focus stays when the pointer leaves.
   const focused = event.type === "pointerleave" ? event.currentTarget.querySelector(":focus-visible") : null;
   pointed = focused?.dataset.region ?? null;
   requestRender();

@@ -1,4 +1,5 @@
-// Through the voting day: votes of each step by candidate, shares so far, and the lead, all by the time of casting.
+// Charts over the voting day: votes per step by candidate, shares so far, and the lead, all by the time votes were
+// cast.
 
 import { html } from "../vendor/lit-html/lit-html.js";
 import { SHARE_STEPS, axis, drawNames, drawNow, timeAxis } from "../chart.js";
@@ -60,11 +61,11 @@ function chart(kind, state, election, now) {
   });
 }
 
-// A chart is made once and drawn many times: its scales and what it draws by hand are those of the latest figures.
+// A chart is created once and drawn many times: its scales and custom drawing use the latest figures.
 let latest = null;
 let nowSeconds = 0;
 
-// The same columns give the same arrays, so that a chart is drawn again only when there is something new.
+// The same columns give the same arrays, so that a chart is redrawn only if something changed.
 const memo = new Map();
 function once(kind, cols, key, make) {
   const held = memo.get(kind);
@@ -76,7 +77,7 @@ function once(kind, cols, key, make) {
 
 const keyOf = (layers) => layers.map(({ place }) => place).join("-");
 
-// The candidates of the timeline, the first one first.
+// The timeline's candidates, leader first.
 function ranked(cols, state, election) {
   const rank = new Map(standings(state, election).map(({ place }, i) => [place, i]));
   const order = [...cols.places.keys()].sort((a, b) => (rank.get(a) ?? Infinity) - (rank.get(b) ?? Infinity) || a - b);
@@ -92,7 +93,7 @@ function stacked(cols, state, election) {
     .filter(({ votes }) => sum(votes) > 0);
   const layers = [...ranked(cols, state, election), ...rest];
   return once("votes", cols, settingsKey(layers), () => {
-    // Each layer reaches from the bottom to its top; the lower ones are drawn over it.
+    // Each layer is drawn from the bottom to its top; the lower ones are drawn over it.
     const tops = [];
     for (const { votes } of layers) tops.push(votes.map((value, i) => value + (tops.at(-1)?.[i] ?? 0)));
     const totals = tops.at(-1) ?? [];
@@ -123,7 +124,7 @@ function stacked(cols, state, election) {
   });
 }
 
-// The votes of the first few would make wild shares; from a hundredth of all on they set the scale.
+// Shares of the first few votes are wild; only those from a hundredth of all votes on set the scale.
 const settled = (sums) => Math.max(0, sums.findIndex((votes) => votes >= sums.at(-1) * 0.01));
 
 function shares(cols, state, election) {
@@ -157,7 +158,7 @@ function shares(cols, state, election) {
   });
 }
 
-// What the first now was ahead of the second now.
+// The lead over time of the present leader over the present runner-up.
 function leads(cols, state, election) {
   const [first, second] = ranked(cols, state, election);
   if (!second) return null;

@@ -16,7 +16,7 @@ export function leadWords({ leader, second, margin, marginShare, isLevel }, elec
 export const comingWords = ({ region, coming }) =>
   coming === null ? "" : t(`region.coming.${region.basis}`, { coming, expected: region.expected });
 
-// All of a region in a line, for who cannot see its tile.
+// A region in one line, for those who cannot see its tile.
 export function describe(figures, election) {
   const { region, votes, turnout } = figures;
   const said = [leadWords(figures, election), t("region.counted", { n: votes })];

@@ -1,4 +1,4 @@
-// Throughput and latency of the last two minutes.
+// Throughput and latency over the last two minutes.
 
 import { html } from "../vendor/lit-html/lit-html.js";
 import { axis, drawNames, timeAxis } from "../chart.js";
@@ -10,9 +10,9 @@ import { lately, worst } from "./recent.js";
 
 const drawn = new Map();
 
-// `series`: name, color, values, dash, and how a value is written.
+// `series`: name, color, values, dash, and how to format a value.
 function lines(name, columns, series, { write, least, note, summary }) {
-  // The chart outlives the figures that it was made with.
+  // The chart outlives the figures it was created with.
   drawn.set(name, { columns, series });
   return figure({
     name,
@@ -41,7 +41,7 @@ function lines(name, columns, series, { write, least, note, summary }) {
   });
 }
 
-// The same figures give the same array, so that nothing is drawn again for nothing.
+// The same figures give the same array, so that nothing is redrawn needlessly.
 const made = new Map();
 function dataOf(columns, series) {
   const key = series.map(({ label }) => label).join();

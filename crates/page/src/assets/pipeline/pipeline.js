@@ -1,4 +1,4 @@
-// The view of the pipeline, for who runs it: how fast, how far behind, how late, and whether every part is well.
+// The pipeline view, for operators: throughput, lag, latency, and the health of every part.
 
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { css } from "../dom.js";

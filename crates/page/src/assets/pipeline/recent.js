@@ -1,10 +1,10 @@
-// The last two minutes, second by second, as the throughput of the state has them.
+// The last two minutes, second by second, from the state's throughput.
 
 const SECONDS = 120;
 
 let held = null;
 
-// Columns of the last whole seconds. A second in which nothing was committed received nothing, and has no latency.
+// Columns for the last whole seconds. A second without commits received nothing and has no latency.
 export function recent({ throughput }, now) {
   const end = Math.floor(now / 1000);
   if (held && held.throughput === throughput && held.end === end) return held;
@@ -26,7 +26,7 @@ export function recent({ throughput }, now) {
   return held;
 }
 
-// The mean of the last so many seconds; of those that are known.
+// The mean over the last `seconds`, ignoring unknown values.
 export function lately(values, seconds = 10) {
   const known = values.slice(-seconds).filter((value) => value !== null);
   return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;

@@ -1,4 +1,4 @@
-// The books of each partition, which the live state does not carry: asked of the API while somebody looks.
+// The books of each partition. They are not in the live state, so they are fetched from the API while shown.
 
 import { address } from "../root.js";
 import { requestRender } from "../schedule.js";
@@ -11,7 +11,7 @@ let asking = false;
 let askedAt = 0;
 let of = null;
 
-// Asks again when the totals have moved, and not too often.
+// Fetches again when the totals change, but not too often.
 export function keepBooks(accounting) {
   if (asking || of === accounting || Date.now() - askedAt < AGAIN_MS) return;
   ask(accounting);

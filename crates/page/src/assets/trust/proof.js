@@ -1,4 +1,4 @@
-// What others say of the count: the other counters, and the last audit.
+// Independent checks of the count: the other counters, and the last audit.
 
 import { html } from "../vendor/lit-html/lit-html.js";
 import { dateTime } from "../format.js";

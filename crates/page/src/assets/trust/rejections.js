@@ -1,4 +1,4 @@
-// Rejected votes by reason, each reason explained, and second votes by region.
+// Rejected votes by reason, each explained, and double votes by region.
 
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";

@@ -1,4 +1,4 @@
-// The view of trust: do the books balance, what was rejected and why, and how to check it oneself.
+// The trust view: whether the books balance, what was rejected and why, and how to check for oneself.
 
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { count } from "../format.js";
@@ -78,7 +78,7 @@ const COMMANDS = [
   ["results", (counter) => `scrutin results${counter} --by region --format csv`],
 ];
 
-// `native` is whom the commands ask about by themselves.
+// The commands default to the counter `native`.
 const checks = ({ state }) => html`
   <section class="card" aria-labelledby="check-title">
     <h2 id="check-title">${t("trust.check")}</h2>
