@@ -201,7 +201,7 @@ export default {
   "reason.malformed": "Unreadable vote",
   "reason.malformed.why": "It does not follow the published contract, or is longer than 4,096 bytes.",
   "reason.misrouted": "Wrong partition",
-  "reason.misrouted.why": "The record's key is not the voter, or the record is not in the partition that its key maps to. Counted there, the voter could vote twice.",
+  "reason.misrouted.why": "The record's key is not the voter, or the record is not in the partition that its key maps to. If it were counted there, the voter could vote twice.",
   "reason.unknown_election": "Unknown election",
   "reason.unknown_election.why": "No election with that id was loaded when counting began.",
   "reason.unknown_region": "Unknown region",

@@ -30,14 +30,14 @@ export function sentence({ kind, place, before, region, share, of }, election) {
 }
 
 export function feed({ state, election }) {
-  const told = moments(state).map((moment) => ({ ...moment, text: sentence(moment, election) })).filter(({ text }) => text);
+  const shown = moments(state).map((moment) => ({ ...moment, text: sentence(moment, election) })).filter(({ text }) => text);
   const clock = election.closes - election.opens < 3600000 ? second : minute;
   return html`
     <section class="card feed" aria-labelledby="feed-title">
       <h2 id="feed-title">${t("feed.title")}</h2>
-      ${told.length
+      ${shown.length
         ? html`<ol class="moments" id="moments" tabindex="0" aria-labelledby="feed-title">
-            ${repeat(told, ({ number }) => number, (moment) => item(moment, election, clock))}
+            ${repeat(shown, ({ number }) => number, (moment) => item(moment, election, clock))}
           </ol>`
         : html`<p class="note">${t("feed.none")}</p>`}
       ${races(state, election)}
