@@ -8,7 +8,8 @@ use anyhow::Result;
 use clap::ValueEnum;
 use scrutin_files::printable::{escaped, escaped_lines};
 use scrutin_files::table::{Form, Found};
-use scrutin_producer::replay::inspect::{Report, fitting, inspect};
+use scrutin_producer::replay::detect::fitting;
+use scrutin_producer::replay::inspect::{Report, inspect};
 use scrutin_producer::replay::layout::{Kind, LAYOUTS};
 use scrutin_producer::replay::{About, Layout};
 

@@ -295,7 +295,7 @@ impl Day {
 fn with_layout(file: &Path, layout: &Layout, error: FileError) -> anyhow::Error {
     let is_plain = layout.name == OWN && layout.required.is_empty();
     let found =
-        replay::inspect::fitting(file, &layout.file).ok().flatten().filter(|found| is_plain && found.name != OWN);
+        replay::detect::fitting(file, &layout.file).ok().flatten().filter(|found| is_plain && found.name != OWN);
     match found {
         Some(found) if found.kind == Kind::Ballots => {
             let what = format!("this looks like the layout `{0}`: read it with --ballots and --layout {0}", found.name);

@@ -5,16 +5,21 @@
 
 mod ballot_columns;
 pub mod ballots;
+mod candidates;
 mod codes;
 mod contests;
+pub mod detect;
 mod facts;
 pub mod finding;
 pub mod inspect;
 pub mod layout;
 mod places;
 mod rankings;
+mod regions;
 pub mod results;
 mod settle;
+mod settled;
+mod settling;
 mod totals;
 mod words;
 

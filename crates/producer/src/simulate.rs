@@ -10,6 +10,7 @@ pub mod cells;
 pub mod channel_mix;
 mod curve;
 mod day;
+mod delivery;
 mod encode;
 mod faults;
 mod held;
@@ -23,6 +24,7 @@ mod truth;
 mod tests;
 
 pub use ballots::Ballots;
+pub use delivery::{Delivery, SendProgress, Speed};
 pub use faults::FaultRates;
 pub use plan::{Plan, scaled};
-pub use run::{Delivery, SendProgress, Speed, run};
+pub use run::run;

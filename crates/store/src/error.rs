@@ -155,3 +155,18 @@ fn advice(error: &tokio_postgres::Error) -> &'static str {
         None => "start it, or check DATABASE_URL",
     }
 }
+
+/// Whether another session has just created or changed the same.
+pub(super) fn is_collision(error: &tokio_postgres::Error) -> bool {
+    match error.code() {
+        Some(code)
+            if [SqlState::DUPLICATE_OBJECT, SqlState::DUPLICATE_TABLE, SqlState::UNIQUE_VIOLATION].contains(code) =>
+        {
+            true
+        }
+        Some(code) if *code == SqlState::INTERNAL_ERROR => {
+            error.as_db_error().is_some_and(|db| db.message().starts_with("tuple concurrently"))
+        }
+        _ => false,
+    }
+}

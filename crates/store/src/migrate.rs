@@ -5,6 +5,7 @@
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
+use super::error::is_collision;
 use super::pooler::refuse_shared_connections;
 use super::{Database, Role, SCHEMA, StoreError, rights};
 
@@ -227,20 +228,6 @@ async fn ensure_role(db: &Database, client: &Client, role: Role) -> Result<(), S
         }
     }
     Ok(())
-}
-
-pub(super) fn is_collision(error: &tokio_postgres::Error) -> bool {
-    match error.code() {
-        Some(code)
-            if [SqlState::DUPLICATE_OBJECT, SqlState::DUPLICATE_TABLE, SqlState::UNIQUE_VIOLATION].contains(code) =>
-        {
-            true
-        }
-        Some(code) if *code == SqlState::INTERNAL_ERROR => {
-            error.as_db_error().is_some_and(|db| db.message().starts_with("tuple concurrently"))
-        }
-        _ => false,
-    }
 }
 
 async fn create_and_join(client: &Client, role: Role, name: &str) -> Result<(), tokio_postgres::Error> {

@@ -5,7 +5,8 @@
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 
-use super::{SCHEMA, StoreError, migrate};
+use super::error::is_collision;
+use super::{SCHEMA, StoreError};
 
 const COUNTING_TABLES: &str = "counter, position, tally, timeline, rejection, rejected_vote, poll_book, batch";
 const REFERENCE_TABLES: &str = "election, region, choice";
@@ -81,7 +82,7 @@ async fn close_to_all(client: &Client) -> Result<(), StoreError> {
         loop {
             match client.batch_execute(&sql).await {
                 // Roles belong to the whole server: another database's set-up is changing them too.
-                Err(error) if migrate::is_collision(&error) => tokio::task::yield_now().await,
+                Err(error) if is_collision(&error) => tokio::task::yield_now().await,
                 Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => break,
                 done => break done.map_err(&failed)?,
             }

@@ -5,14 +5,15 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use scrutin_files::FileError;
-use scrutin_files::table::{Form, Found, Input, Table, folded};
+use scrutin_files::table::{Found, Table, folded};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::finding::Finding;
-use super::layout::{Kind, LAYOUTS, Layout};
+use super::layout::{Kind, Layout};
 use super::places::FIGURES;
-use super::settle::{Settled, settle};
+use super::settle::settle;
+use super::settled::Settled;
 use super::{About, BallotFile, facts, rankings};
 use crate::simulate::Ballots;
 
@@ -73,21 +74,6 @@ pub struct Sums {
     pub valid: u64,
     pub blank: u64,
     pub null: u64,
-}
-
-/// The built-in layout that a file appears to have, if any.
-///
-/// # Errors
-///
-/// If the file cannot be read.
-pub fn fitting(path: &Path, form: &Form) -> Result<Option<&'static Layout>, FileError> {
-    for layout in LAYOUTS.iter() {
-        let form = Form { header_rows: layout.file.header_rows, ..form.clone() };
-        if layout.fits(&Input::open(path, &form)?) {
-            return Ok(Some(layout));
-        }
-    }
-    Ok(None)
 }
 
 /// The SHA-256 that identifies a version of the file, as `sha256sum` prints it, and the size in bytes.
@@ -200,10 +186,10 @@ impl Report {
     fn put(&mut self, settled: Settled) {
         let Settled { contest, contests, regions, candidates, findings } = settled;
         (self.contest, self.contests, self.findings) = (contest, contests, findings.0);
-        let sum = |of: fn(&super::settle::RegionSum) -> u64| regions.iter().map(of).sum();
+        let sum = |of: fn(&super::settled::RegionSum) -> u64| regions.iter().map(of).sum();
         self.sums = Sums {
             registered: regions.iter().map(|region| region.registered).sum(),
-            ballots: sum(super::settle::RegionSum::cast),
+            ballots: sum(super::settled::RegionSum::cast),
             valid: sum(|region| region.valid),
             blank: sum(|region| region.blank),
             null: sum(|region| region.null),

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use scrutin_files::FileError;
-use scrutin_files::table::{Form, Input};
+use scrutin_files::table::Form;
 use serde::{Deserialize, Serialize};
 
 /// The kind of a file, and how to read it.
@@ -343,22 +343,6 @@ impl Layout {
         wanted.extend(self.wide.iter().flat_map(|wide| wide.columns.first()).cloned());
         wanted.retain(|name| !name.starts_with('#') && !name.contains('{'));
         wanted
-    }
-
-    /// Whether a file appears to have this layout.
-    pub fn fits(&self, input: &Input) -> bool {
-        let wanted = self.wanted();
-        match self.kind {
-            Kind::Rankings => super::rankings::fits(input.first_rows()),
-            _ if wanted.is_empty() => false,
-            _ => match input.find(&wanted, self.file.header_rows.unwrap_or(1)) {
-                Some(place) => {
-                    input.goes_on(&place, &wanted)
-                        == self.repeat.as_ref().is_some_and(|repeat| !repeat.start.is_empty())
-                }
-                None => false,
-            },
-        }
     }
 }
 

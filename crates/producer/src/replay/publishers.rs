@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use expect_test::{Expect, expect};
 
-use super::inspect::{Report, fitting, inspect};
+use super::detect::fitting;
+use super::inspect::{Report, inspect};
 use super::layout::Layout;
 use super::tests::about;
 

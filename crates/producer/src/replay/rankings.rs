@@ -11,7 +11,7 @@ use scrutin_files::table::{Input, Row};
 use super::codes::Codes;
 use super::finding::Findings;
 use super::layout::Layout;
-use super::settle::{Candidate, CandidateRow, RegionSum, Settled};
+use super::settled::{Candidate, CandidateRow, RegionSum, Settled};
 
 /// Whether the first rows are a line of two numbers followed by rankings.
 pub fn fits(rows: &[(u64, Vec<String>)]) -> bool {

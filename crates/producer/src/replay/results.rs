@@ -12,7 +12,8 @@ use scrutin_files::FileError;
 
 use super::finding::Finding;
 use super::layout::{Kind, Layout};
-use super::settle::{Settled, settle};
+use super::settle::settle;
+use super::settled::Settled;
 use super::{About, color_by_votes, facts, rankings};
 use crate::simulate::Plan;
 use crate::simulate::cells::Cells;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::facts::VoteFact;
 use super::layout::Totals;
-use super::settle::Settling;
+use super::settling::Settling;
 use super::words::is_total_region;
 
 /// Votes by candidate.

@@ -8,9 +8,9 @@ use scrutin_contract::record::{Batch, Record, RecordBuffer};
 use scrutin_log::{LogReader, VoteLog};
 
 use super::ballots::Ballots;
+use super::delivery::{Delivery, STOP_EVERY};
 use super::encode::{Address, Encoder, Odd, Stamp};
 use super::faults::FaultRates;
-use super::run::{Delivery, STOP_EVERY};
 use super::schedule::{Form, Schedule};
 
 /// How long a log that responds may take to return some of its records.

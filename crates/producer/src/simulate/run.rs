@@ -4,16 +4,17 @@
 //! the same bytes whatever the number of threads. The log is the only checkpoint: as many records as a partition
 //! already holds are skipped.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use scrutin_contract::record::RecordBuffer;
 use scrutin_contract::truth::Truth;
-use scrutin_log::{LogWriter, VoteLog};
+use scrutin_log::LogWriter;
 
 use super::ballots::Ballots;
+use super::delivery::{Delivery, STOP_EVERY, Speed};
 use super::encode::{Address, Encoder, Odd, Stamp};
 use super::faults::FaultRates;
 use super::held::{self, Held};
@@ -23,43 +24,6 @@ use super::truth::TruthCount;
 /// How often, and at which buffer size, records are appended.
 const BEAT: Duration = Duration::from_millis(20);
 const BUFFER_BYTES: usize = 1 << 20;
-/// The stop flag is checked every so many records.
-pub(super) const STOP_EVERY: u32 = 1024;
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Speed {
-    /// As fast as the log accepts records.
-    Max,
-    /// The election's time runs this many times as fast as the clock.
-    Times(f64),
-}
-
-/// The progress of a run, to be read from another thread.
-#[derive(Debug, Default)]
-pub struct SendProgress {
-    /// The total number of ballots, without faults.
-    pub ballots: AtomicU64,
-    /// Records that were already in the log at the start.
-    pub resumed: AtomicU64,
-    /// Records appended since then.
-    pub appended: AtomicU64,
-    /// How much of the voting day has passed, in millionths.
-    pub day_ppm: AtomicU64,
-    /// Whether all records are in the log.
-    pub done: AtomicBool,
-}
-
-/// Where and how the votes of a run are sent.
-#[derive(Clone, Copy)]
-pub struct Delivery<'a> {
-    pub log: &'a dyn VoteLog,
-    pub speed: Speed,
-    /// At least 1; threads beyond the number of partitions are not used.
-    pub threads: usize,
-    pub progress: &'a SendProgress,
-    /// Set it to stop the run soon, with everything generated so far in the log.
-    pub stop: &'a AtomicBool,
-}
 
 /// Sends the ballots and the faults to the log and returns what a count of them must come to, or none if stopped before
 /// the end.
