@@ -50,7 +50,7 @@ lint: ## Check formatting, lints, docs, and the dependencies' licences
 	cargo fmt --check
 	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 # The program without Spark.
-	cargo clippy --locked --lib --bins --profile test --features tls -- -D warnings
+	cargo clippy --locked --workspace --all-targets --features tls -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --workspace --all-features --no-deps --document-private-items
 	tools/check-dependencies
 	tools/check-dashboards

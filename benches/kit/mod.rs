@@ -1,5 +1,6 @@
 //! What the benches share: a stage to count on, votes, the check before every figure, and the report.
 
+#![allow(clippy::mod_module_files, reason = "Cargo would take benches/kit.rs for a bench")]
 #![allow(dead_code, reason = "each bench uses part of it")]
 
 pub mod broker;

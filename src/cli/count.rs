@@ -43,7 +43,7 @@ enum Engine {
 pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
     let count = match args.engine {
         Engine::Native => Count::Native(open_log_to_count(&settings).await?),
-        Engine::Spark => Count::Spark(spark::Count::new(&args.spark, &settings, args.drain).await?),
+        Engine::Spark => Count::Spark(Box::new(spark::Count::new(&args.spark, &settings, args.drain).await?)),
     };
     let stop = stop_at_signal()?;
     let store = Store::open_ready(&settings).await?;
@@ -78,7 +78,7 @@ pub(super) async fn run(args: Args, settings: Settings) -> Result<ExitCode> {
 /// An engine, and the log it counts.
 enum Count {
     Native(Arc<dyn VoteLog>),
-    Spark(spark::Count),
+    Spark(Box<spark::Count>),
 }
 
 impl Count {

@@ -89,7 +89,7 @@ async fn a_server_whose_starter_was_killed_is_adopted_and_then_stopped() {
     cluster.stop().await.unwrap();
     assert_eq!(count(&second).await, 1, "a server still in use was stopped");
     let refused = Cluster::remove(&folder).await.unwrap_err().to_string();
-    assert!(refused.contains("in use by another process"), "{refused}");
+    assert!(refused.contains("another process is using PostgreSQL in"), "{refused}");
     let database = second.database();
     second.stop().await.unwrap();
     database.connect(Role::Owner).await.expect_err("the last user did not stop it");

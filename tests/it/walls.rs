@@ -256,14 +256,14 @@ async fn assert_rights(owner: &Client) {
         [
             "auditor EXECUTE: field_of() rfc3339() session_waits()",
             "auditor INSERT: audit.counter audit.differences audit.recounted audit.summary",
-            "auditor SELECT: audit batch choice counter election migration position region rejected_vote rejection poll_book tally \
+            "auditor SELECT: audit batch choice counter election migration poll_book position region rejected_vote rejection tally \
              tally_sum timeline timeline_sum views",
-            "counter DELETE: batch counter position rejected_vote rejection poll_book tally timeline",
+            "counter DELETE: batch counter poll_book position rejected_vote rejection tally timeline",
             "counter EXECUTE: field_of() note_log_end() rfc3339() session_waits()",
-            "counter INSERT: batch counter position rejected_vote rejection poll_book tally timeline",
-            "counter SELECT: batch choice counter election migration position region rejected_vote rejection poll_book tally \
+            "counter INSERT: batch counter poll_book position rejected_vote rejection tally timeline",
+            "counter SELECT: batch choice counter election migration poll_book position region rejected_vote rejection tally \
              timeline views",
-            "counter UPDATE: batch counter position rejected_vote rejection poll_book tally timeline",
+            "counter UPDATE: batch counter poll_book position rejected_vote rejection tally timeline",
             "reader EXECUTE: field_of() rfc3339() session_waits()",
             "reader SELECT: choice election region views",
             "witness EXECUTE: note_log_end()",

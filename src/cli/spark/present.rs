@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use anyhow::Result;
 use scrutin_log::KafkaLog;
 use scrutin_pipeline::{CountProgress, Stop};
+use scrutin_spark::SparkCountError;
 use scrutin_spark::count::{self, SparkCountOptions, SparkProgress};
 use scrutin_spark_connect::SparkAddress;
 use scrutin_store::Database;
@@ -69,6 +70,11 @@ impl Count {
         progress: Arc<CountProgress>,
         stop: Arc<Stop>,
     ) -> Result<()> {
-        Ok(count::count(self.log, database, self.options, telemetry, (progress, self.progress), stop).await?)
+        let counted = count::count(self.log, database, self.options, telemetry, (progress, self.progress), stop).await;
+        counted.map_err(|error| match error {
+            // The exit code is chosen by its type.
+            SparkCountError::Count(error) => error.into(),
+            SparkCountError::Spark(error) => anyhow::anyhow!("{error}"),
+        })
     }
 }

@@ -83,7 +83,7 @@ async fn the_documented_examples_need_their_partitioner_setting() {
 
     let listed = stage.place.ok("rejected");
     let advice = "misrouted: the key is not the voter's id, or the partition is not the one that Kafka's default \
-                  partitioner gives the key (murmur2); librdkafka's own default is CRC32, so kcat and Python's client \
+                  partitioner assigns to the key (murmur2); librdkafka's own default is CRC32, so kcat and Python's client \
                   need partitioner=murmur2_random";
     assert!(listed.contains(advice), "{listed}");
     assert!(!listed.contains("already_voted"), "only listed reasons are explained: {listed}");

@@ -130,7 +130,7 @@ async fn a_counter_with_a_copied_data_folder_keeps_counting_beside_the_copy() {
     let name = |folder: &str| stage.place.read(&format!("{folder}/kafka-instance-0"));
     stage.place.write("copy/kafka-instance-0", name("original"));
     let second = stage.place.start("count --serve --counter copied --data-dir copy");
-    first.says("joins anew by a new name");
+    first.says("joining again under a new id");
     let shares = [until_assigned(first.page(), 2), until_assigned(second.page(), 2)];
     assert!(shares[0].is_disjoint(&shares[1]), "{shares:?}");
     assert_ne!(name("original"), name("copy"));

@@ -129,7 +129,7 @@ async fn an_open_transaction_holds_back_later_votes_and_is_reported() {
     page.until("/metrics", |_, text| text.contains("scrutin_lag_votes{partition=\"0\"} 0\n"));
     page.until("/readyz", |status, _| status == 200);
     let out = draining.end().ok();
-    assert!(out.contains("now 9 counted, 0 refused"), "{out}");
+    assert!(out.contains("now 9 counted, 0 rejected"), "{out}");
     count.interrupted().ok();
     stage.place.ok("audit");
 }

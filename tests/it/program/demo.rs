@@ -25,10 +25,10 @@ fn until_counting(page: Page) {
 fn check_whole(place: &Place, out: &str) {
     let truth = place.json("data/truth.json");
     let audit = place.ok("audit --truth data/truth.json --data-dir data");
-    let refused: u64 = truth["rejected"].as_object().unwrap().values().map(|votes| votes.as_u64().unwrap()).sum();
+    let rejected: u64 = truth["rejected"].as_object().unwrap().values().map(|votes| votes.as_u64().unwrap()).sum();
     let verdict = format!(
         "audit of `native`: clean: every row in the tables matches the log; \
-         {} records recounted, {} counted, {refused} refused",
+         {} records recounted, {} counted, {rejected} rejected",
         truth["records"], truth["counted"]
     );
     assert!(audit.contains(&verdict), "{verdict}\n{audit}");

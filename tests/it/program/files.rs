@@ -39,7 +39,7 @@ fn a_file_is_inspected_before_it_is_counted() {
     let out = place.ok("inspect o.csv");
     assert!(out.contains("scrutin demo --results o.csv --layout openelections --speed max"), "{out}");
     let error = place.fails("demo --results o.csv", 3);
-    assert!(error.contains("--layout openelections reads it"), "{error}");
+    assert!(error.contains("read it with --layout openelections"), "{error}");
     assert!(place.ok("layouts").lines().any(|line| line.starts_with("germany-kerg")));
     place.write(
         "cvr.csv",

@@ -426,7 +426,7 @@ async fn a_newer_schema_exits_with_4() {
     {
         let message = place.fails(line, 4);
         assert!(
-            message.contains("has schema version 99 (`future`), and this program knows versions up to"),
+            message.contains("has schema version 99 (`future`), but this program only knows versions up to"),
             "{line}: {message}"
         );
         assert!(message.contains("use the newer scrutin that made it"), "{line}: {message}");

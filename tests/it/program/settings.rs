@@ -91,7 +91,7 @@ fn a_wrong_setting_exits_with_3_and_says_where() {
         ("counter = \"a\"\nlisten = \n", "scrutin: scrutin.toml, line 2: "),
         ("listen = \"localhost\"\n", "scrutin: scrutin.toml, line 1: invalid socket address"),
         ("counter = \" \"\n", "scrutin: scrutin.toml: `counter`: "),
-        ("log = \"http://host\"\n", "scrutin: scrutin.toml: `log`: found `http://host`: expected kafka://host:port, "),
+        ("log = \"http://host\"\n", "scrutin: scrutin.toml: `log`: found `http://host`: expected kafka://host:port["),
         ("path-prefix = \"night\"\n", "scrutin: scrutin.toml: `path-prefix`: found `night`, expected a path like"),
         ("requests-per-second = -1\n", "scrutin: scrutin.toml, line 1: invalid value"),
         ("log-level = \"loud\"\n", "scrutin: scrutin.toml: `log-level`: found `loud`, expected off, error, "),
