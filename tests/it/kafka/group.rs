@@ -120,16 +120,19 @@ async fn a_stopped_counter_hands_over_its_partitions_at_once() {
     second.interrupted().ok();
 }
 
-/// The copy joins the group under the same instance name, and Kafka keeps only the later of the two.
+/// The copy joins the group under the same instance name, and Kafka keeps only the later of the two. With a slow heartbeat
+/// the copy hears of the other's return three seconds late, and until then the other's join is pending.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_counter_with_a_copied_data_folder_keeps_counting_beside_the_copy() {
     let stage = Stage::new().await;
     stage.place.ok("setup");
-    let first = stage.place.start("count --serve --counter copied --data-dir original");
+    stage.place.write("kafka.properties", "session.timeout.ms=30000\nheartbeat.interval.ms=3000\n");
+    let line = "count --serve --counter copied --kafka-config kafka.properties";
+    let first = stage.place.start(&format!("{line} --data-dir original"));
     until_assigned(first.page(), 4);
     let name = |folder: &str| stage.place.read(&format!("{folder}/kafka-instance-0"));
     stage.place.write("copy/kafka-instance-0", name("original"));
-    let second = stage.place.start("count --serve --counter copied --data-dir copy");
+    let second = stage.place.start(&format!("{line} --data-dir copy"));
     first.says("joining again under a new id");
     let shares = [until_assigned(first.page(), 2), until_assigned(second.page(), 2)];
     assert!(shares[0].is_disjoint(&shares[1]), "{shares:?}");

@@ -289,7 +289,10 @@ impl Membership for Member {
 
     fn publish(&mut self, positions: &BTreeMap<u32, u64>) {
         let offsets = self.offsets(positions);
+        // While the group decides about a join, the brokers know the member's id already and the member does not: offsets
+        // sent without it would be taken for another process's, and fence the member off.
         if offsets.count() > 0
+            && self.is_member()
             && let Err(error) = self.consumer.commit(&offsets, CommitMode::Async)
         {
             tracing::debug!("cannot send the group's offsets: {error}");
