@@ -4,11 +4,13 @@
 ///
 /// The same as `BuiltInPartitioner.partitionForKey` in Apache Kafka's Java client, so that every client with default
 /// settings (librdkafka: `partitioner=murmur2_random`) agrees.
+#[inline]
 pub fn partition_of(key: &[u8], partitions: u32) -> u32 {
     (murmur2(key) & 0x7fff_ffff) % partitions
 }
 
 /// MurmurHash2, 32 bit, with Kafka's seed; `org.apache.kafka.common.utils.Utils.murmur2`.
+#[inline]
 fn murmur2(data: &[u8]) -> u32 {
     const SEED: u32 = 0x9747_b28c;
     const M: u32 = 0x5bd1_e995;

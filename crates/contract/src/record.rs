@@ -38,17 +38,20 @@ struct Span {
 impl Span {
     const ABSENT: Span = Span { start: u32::MAX, len: 0 };
 
+    #[inline]
     fn of(self, bytes: &[u8]) -> Option<&[u8]> {
         (self.start != u32::MAX).then(|| &bytes[self.start as usize..][..self.len as usize])
     }
 }
 
 impl Batch {
+    #[inline]
     pub fn records(&self) -> impl ExactSizeIterator<Item = Record<'_>> {
         (0..self.entries.len()).map(|place| self.record(place))
     }
 
     /// The record at an index, from 0.
+    #[inline]
     pub fn record(&self, place: usize) -> Record<'_> {
         let entry = &self.entries[place];
         Record {
@@ -73,6 +76,7 @@ impl Batch {
     }
 
     /// Appends a record.
+    #[inline]
     pub fn push(&mut self, record: Record<'_>) {
         let mut keep = |field: Option<&[u8]>| match field {
             None => Span::ABSENT,
@@ -115,6 +119,7 @@ impl Batch {
         if at == self.bytes.len() { Ok(()) } else { Err("bytes follow the last record") }
     }
 
+    #[inline]
     pub fn len(&self) -> usize {
         self.entries.len()
     }

@@ -29,6 +29,7 @@ impl VoterId {
     pub const TEXT_LEN: usize = 36;
 
     /// Parses the canonical lower-case form only: another spelling would hash to another partition.
+    #[inline]
     pub fn parse(text: &[u8]) -> Option<VoterId> {
         let text: &[u8; Self::TEXT_LEN] = text.try_into().ok()?;
         if text[8] != b'-' || text[13] != b'-' || text[18] != b'-' || text[23] != b'-' {
@@ -45,6 +46,7 @@ impl VoterId {
     }
 
     /// The canonical text.
+    #[inline]
     pub fn text(self) -> [u8; Self::TEXT_LEN] {
         let mut text = [b'-'; Self::TEXT_LEN];
         let bytes = self.0.to_be_bytes();
@@ -114,6 +116,7 @@ impl<'a> Vote<'a> {
     /// # Errors
     ///
     /// If the value is not a vote.
+    #[inline]
     pub fn parse(value: &'a [u8]) -> Result<Vote<'a>, Malformed> {
         match fast::parse(value) {
             Some(vote) if value.len() <= VALUE_BYTES_MAX => Ok(vote),

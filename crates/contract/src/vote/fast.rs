@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use super::{Vote, VoterId, parse_millis};
 
+#[inline]
 pub(super) fn parse(value: &[u8]) -> Option<Vote<'_>> {
     let mut cursor = Cursor { rest: value };
     cursor.skip_space();

@@ -6,6 +6,7 @@ pub const MILLIS_LEN: usize = 24;
 const MS_PER_DAY: i64 = 86_400_000;
 
 /// Parses the one accepted form into milliseconds since 1970 UTC. Years 0000 to 9999; no leap seconds.
+#[inline]
 pub fn parse_millis(text: &[u8]) -> Option<i64> {
     let t: &[u8; MILLIS_LEN] = text.try_into().ok()?;
     let shape = t[4] == b'-'
@@ -66,6 +67,7 @@ fn days_from_civil(year: i64, month: u32, day: u32) -> i64 {
 }
 
 /// Appends the text of a time. Times outside the years 0000 to 9999 are clamped to them.
+#[inline]
 pub fn write_millis(millis: i64, out: &mut Vec<u8>) {
     const FIRST: i64 = -62_167_219_200_000;
     const LAST: i64 = 253_402_300_799_999;
