@@ -6,7 +6,7 @@ use anyhow::Result;
 use scrutin_files::printable::escaped;
 use scrutin_files::table::{Encoding, Separator};
 use scrutin_producer::replay::layout::{
-    Kind, Marks, Names, OverRegistered, SameName, Spelling, Thousands, Totals, Wide,
+    Kind, Marks, Names, OverRegistered, SameName, Spelling, Thousands, TotalsPolicy, Wide,
 };
 use scrutin_producer::replay::{Finding, Layout};
 
@@ -96,7 +96,7 @@ pub(super) struct ReadingArgs {
     contest: Option<String>,
     /// What to do with rows that are sums of others
     #[arg(long, value_name = "WHAT", help_heading = ANSWERS)]
-    totals: Option<Totals>,
+    totals: Option<TotalsPolicy>,
     /// How to read words such as undervote, blank or overvote among the candidates
     #[arg(long, value_name = "WHAT", help_heading = ANSWERS)]
     marks: Option<Marks>,

@@ -62,9 +62,9 @@ async fn watch_log(settings: &Settings, database: &Database, telemetry: &Arc<Tel
         }
     };
     telemetry.set_ready(LOG);
-    let ends = (0..log.partitions()).map(|partition| (partition, 0)).collect();
+    let end_offsets = (0..log.partitions()).map(|partition| (partition, 0)).collect();
     // From here on the page keeps running and reports any trouble with the log.
-    let watched = EndOffsets::watch(Arc::clone(&log), ends, Arc::clone(telemetry), Arc::default());
+    let watched = EndOffsets::watch(Arc::clone(&log), end_offsets, Arc::clone(telemetry), Arc::default());
     witness::note(&watched, log.id(), database.clone(), Role::Witness);
     std::future::pending().await
 }

@@ -373,7 +373,7 @@ fn voter_key(data_dir: &Path) -> Result<[u8; 32]> {
             .map_err(|_| anyhow!("{} does not have 32 bytes; restore the original file", path.display())),
         Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => {
             let mut key = [0; 32];
-            getrandom::fill(&mut key).map_err(|error| anyhow!("the system gives no random numbers: {error}"))?;
+            getrandom::fill(&mut key).map_err(|error| anyhow!("cannot get random numbers from the system: {error}"))?;
             std::fs::create_dir_all(data_dir).with_context(error)?;
             let draft = path.with_extension("key.new");
             let mut file = std::fs::OpenOptions::new()

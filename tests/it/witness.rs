@@ -86,8 +86,9 @@ async fn every_process_that_watches_a_log_records_its_end() {
         buffers[0].1.push(None, None);
         log.writer(&[0]).unwrap().append(&mut buffers).unwrap();
 
-        let ends = EndOffsets::watch(Arc::new(log.clone()), BTreeMap::from([(0, 0)]), Telemetry::new(), Arc::default());
-        witness::note(&ends, log.id(), kit.db().clone(), role);
+        let end_offsets =
+            EndOffsets::watch(Arc::new(log.clone()), BTreeMap::from([(0, 0)]), Telemetry::new(), Arc::default());
+        witness::note(&end_offsets, log.id(), kit.db().clone(), role);
         let reader = kit.db().connect(Role::Reader).await.unwrap();
         let deadline = Instant::now() + PATIENCE;
         let noted = loop {

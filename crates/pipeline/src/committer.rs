@@ -44,7 +44,7 @@ pub(super) struct Committer {
     positions: BTreeMap<u32, Position>,
     /// The same, to be published to the group.
     published: Positions,
-    ends: Arc<EndOffsets>,
+    end_offsets: Arc<EndOffsets>,
     session: Option<commit::CommitSession>,
     /// Whether there has been a session before.
     was_connected: bool,
@@ -57,7 +57,7 @@ impl Committer {
     pub fn new(
         job: &Job,
         positions: BTreeMap<u32, Position>,
-        ends: Arc<EndOffsets>,
+        end_offsets: Arc<EndOffsets>,
         published: Positions,
     ) -> Committer {
         Committer {
@@ -68,7 +68,7 @@ impl Committer {
             progress: Arc::clone(&job.progress),
             positions,
             published,
-            ends,
+            end_offsets,
             session: None,
             was_connected: false,
             finished: Vec::new(),
@@ -136,28 +136,28 @@ impl Committer {
 
     /// Measures the lag behind the last known end offsets, and returns these.
     fn measure_lag(&mut self) -> BTreeMap<u32, u64> {
-        let ends = self.ends.latest();
+        let end_offsets = self.end_offsets.latest();
         self.lag = 0;
-        for (partition, end) in &ends {
+        for (partition, end) in &end_offsets {
             let behind = end.saturating_sub(self.positions[partition].next_offset);
             self.telemetry.metrics.lag(*partition, behind);
             self.lag += behind;
         }
         self.progress.lag.store(self.lag, Ordering::Relaxed);
-        ends
+        end_offsets
     }
 
     /// Commits the changes, and retries for as long as PostgreSQL is away.
     async fn commit(&mut self, changes: &Changes, shared: &Shared) -> Result<(), CountError> {
         // The log may have been replaced, and the changes may be of the new one.
-        self.ends.check()?;
-        let ends = self.measure_lag();
+        self.end_offsets.check()?;
+        let end_offsets = self.measure_lag();
         let telemetry = Arc::clone(&self.telemetry);
         let mut retry = Retry::new(&telemetry, &shared.stop);
         let rules = Arc::clone(&self.rules);
         let rows = rows_of(&rules, changes);
         loop {
-            match self.try_commit(&rows, &ends).await {
+            match self.try_commit(&rows, &end_offsets).await {
                 Ok(()) => break,
                 // The answer may have been lost. Committing again does nothing if the first attempt succeeded.
                 Err(CommitError::Store(error)) if error.is_transient() => {
@@ -172,7 +172,7 @@ impl Committer {
         Ok(())
     }
 
-    async fn try_commit(&mut self, rows: &CommitRows<'_>, ends: &BTreeMap<u32, u64>) -> Result<(), CommitError> {
+    async fn try_commit(&mut self, rows: &CommitRows<'_>, end_offsets: &BTreeMap<u32, u64>) -> Result<(), CommitError> {
         let session = match &mut self.session {
             Some(session) => session,
             None => {
@@ -183,7 +183,7 @@ impl Committer {
                 self.session.insert(session)
             }
         };
-        let basis = CommitBasis { expected: &self.positions, ends, finished: &self.finished };
+        let basis = CommitBasis { expected: &self.positions, end_offsets, finished: &self.finished };
         let result = session.commit(rows, basis).await;
         match result {
             Ok(()) => self.finished.clear(),
@@ -253,7 +253,7 @@ impl Committer {
         };
         let done = match connected {
             Ok(mut session) => {
-                let remembered = session.remember(&self.finished, &self.ends.latest()).await;
+                let remembered = session.remember(&self.finished, &self.end_offsets.latest()).await;
                 remembered.map(|()| self.session = Some(session)).map_err(CommitError::from)
             }
             Err(error) => Err(error),

@@ -56,12 +56,12 @@ impl Counting {
             // answers: the group's decision comes from the same brokers.
             if membership.partitions().is_none() {
                 let (log, telemetry) = (Arc::clone(&self.job.log), Arc::clone(&self.job.telemetry));
-                let ends = EndOffsets::watch(log, BTreeMap::new(), telemetry, Arc::default());
+                let end_offsets = EndOffsets::watch(log, BTreeMap::new(), telemetry, Arc::default());
                 while membership.partitions().is_none() {
                     if self.job.stop.is_asked() {
                         return Ok(());
                     }
-                    ends.check()?;
+                    end_offsets.check()?;
                     membership = changed(membership, WATCH_INTERVAL).await?.0;
                 }
             }
@@ -226,7 +226,7 @@ impl Counting {
             return Ok(());
         }
         let positions = self.take(partitions, stop).await?;
-        let ends = self.check_positions(&positions, stop).await?;
+        let end_offsets = self.check_positions(&positions, stop).await?;
         let assignments = assign(&positions, self.job.workers.clamp(1, partitions.len()));
         let engines = self.resume_engines(&assignments, stop).await?;
         self.job.telemetry.metrics.poll_book_voters.set(engines.iter().map(Engine::voters).sum::<u64>() as i64);
@@ -251,10 +251,15 @@ impl Counting {
             })?;
             workers.push(worker);
         }
-        let ends =
-            EndOffsets::watch(Arc::clone(&self.job.log), ends, Arc::clone(&self.job.telemetry), Arc::clone(stop));
-        witness::note(&ends, self.job.log.id(), self.job.database.clone(), Role::Counter);
-        let mut committer = committer::Committer::new(&self.job, positions, Arc::clone(&ends), Arc::clone(published));
+        let end_offsets = EndOffsets::watch(
+            Arc::clone(&self.job.log),
+            end_offsets,
+            Arc::clone(&self.job.telemetry),
+            Arc::clone(stop),
+        );
+        witness::note(&end_offsets, self.job.log.id(), self.job.database.clone(), Role::Counter);
+        let mut committer =
+            committer::Committer::new(&self.job, positions, Arc::clone(&end_offsets), Arc::clone(published));
         let mut result = committer.run(&shared).await;
         shared.close();
         for worker in workers {
@@ -262,7 +267,7 @@ impl Counting {
             self.kept.extend(engine.into_partitions().into_iter().map(|partition| (partition.partition, partition)));
             result = result.and(ended.map_err(CountError::from));
         }
-        result.and(ends.check().map_err(CountError::from))
+        result.and(end_offsets.check().map_err(CountError::from))
     }
 
     /// Reloads the totals from the tables.
@@ -408,7 +413,7 @@ fn check_position(log: &dyn VoteLog, partition: u32, next: u64, start: u64, end:
     }
     if next > end {
         return Err(CountError::Unusable(format!(
-            "partition {partition} of the log at {} ends at offset {end}, but the count has reached {next}: \
+            "partition {partition} of the log at {} end_offsets at offset {end}, but the count has reached {next}: \
              this is another log, or it has lost votes; point the count at its own log, or use another counter name",
             log.name()
         )));

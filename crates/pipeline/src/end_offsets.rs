@@ -34,12 +34,12 @@ impl EndOffsets {
         stop: Arc<Stop>,
     ) -> Arc<EndOffsets> {
         let partitions: Vec<u32> = first.keys().copied().collect();
-        let ends = Arc::new(EndOffsets {
+        let end_offsets = Arc::new(EndOffsets {
             latest: Mutex::new(first),
             has_answered: AtomicBool::default(),
             broken: Mutex::default(),
         });
-        let watched = Arc::downgrade(&ends);
+        let watched = Arc::downgrade(&end_offsets);
         // It has its own thread, which nobody waits for: a log that is away blocks it for seconds.
         let watch = move || {
             let mut held_back = HeldBack::new(&telemetry);
@@ -51,17 +51,17 @@ impl EndOffsets {
                     held_back.look(&*log, &partitions)?;
                     ask(&*log, &partitions)
                 });
-                let Some(ends) = watched.upgrade() else { return };
+                let Some(end_offsets) = watched.upgrade() else { return };
                 match found {
                     Ok(found) => {
-                        *ends.latest.lock().unwrap_or_else(PoisonError::into_inner) = found;
-                        ends.has_answered.store(true, Ordering::SeqCst);
+                        *end_offsets.latest.lock().unwrap_or_else(PoisonError::into_inner) = found;
+                        end_offsets.has_answered.store(true, Ordering::SeqCst);
                         telemetry.set_ready(LOG);
                     }
                     Err(error) => {
                         telemetry.set_waiting(LOG, error.to_string());
                         if is_broken {
-                            *ends.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                            *end_offsets.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                             stop.ask();
                         }
                     }
@@ -71,7 +71,7 @@ impl EndOffsets {
         if let Err(error) = thread::Builder::new().name("log-ends".into()).spawn(watch) {
             tracing::warn!("cannot measure the lag: {error}");
         }
-        ends
+        end_offsets
     }
 
     /// The last known end offsets, by partition.

@@ -16,16 +16,16 @@ use super::EndOffsets;
 const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Stores the end offsets of the log with that id until `ends` is dropped, as a counter or as the witness.
-pub fn note(ends: &Arc<EndOffsets>, log: String, database: Database, role: Role) {
-    let ends = Arc::downgrade(ends);
+pub fn note(end_offsets: &Arc<EndOffsets>, log: String, database: Database, role: Role) {
+    let end_offsets = Arc::downgrade(end_offsets);
     tokio::spawn(async move {
         let (mut client, mut is_reported) = (None, false);
         loop {
             tokio::time::sleep(INTERVAL).await;
-            let Some(ends) = ends.upgrade() else { return };
+            let Some(end_offsets) = end_offsets.upgrade() else { return };
             // While the log does not answer, its end is unknown.
-            let Some(found) = ends.answered() else { continue };
-            drop(ends);
+            let Some(found) = end_offsets.answered() else { continue };
+            drop(end_offsets);
             if let Err(error) = note_once(&mut client, &log, &found, &database, role).await {
                 client = None;
                 // Transient errors are reported by the code that needs the database for more than this.
@@ -41,7 +41,7 @@ pub fn note(ends: &Arc<EndOffsets>, log: String, database: Database, role: Role)
 async fn note_once(
     client: &mut Option<Client>,
     log: &str,
-    ends: &BTreeMap<u32, u64>,
+    end_offsets: &BTreeMap<u32, u64>,
     database: &Database,
     role: Role,
 ) -> Result<(), StoreError> {
@@ -49,5 +49,5 @@ async fn note_once(
         Some(client) => client,
         None => client.insert(database.connect(role).await?),
     };
-    log_end::note(client, log, ends).await
+    log_end::note(client, log, end_offsets).await
 }

@@ -197,7 +197,7 @@ pub(super) fn client_type() -> Option<String> {
 pub(super) fn uuid() -> Result<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)
-        .map_err(|error| SparkError::Unusable(format!("the system provides no random numbers: {error}")))?;
+        .map_err(|error| SparkError::Unusable(format!("cannot get random numbers from the system: {error}")))?;
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     let hex = format!("{:032x}", u128::from_be_bytes(bytes));

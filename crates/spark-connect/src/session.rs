@@ -11,6 +11,7 @@ use super::{Relation, Result, SparkAddress, StreamWrite};
 
 /// `INTERRUPT_TYPE_ALL`
 const INTERRUPT_ALL: i32 = 1;
+
 /// A session. Clones share the same session.
 #[derive(Clone)]
 pub struct Session(Arc<Connection>);

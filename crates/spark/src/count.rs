@@ -119,9 +119,9 @@ pub async fn count(
     telemetry.set_ready(LOG);
     telemetry.set_ready(POSTGRESQL);
 
-    let ends = (0..).zip(offsets.iter().map(|offsets| offsets.end)).collect();
-    let ends = EndOffsets::watch(Arc::clone(&votes), ends, Arc::clone(&telemetry), Arc::clone(&stop));
-    pipeline::witness::note(&ends, votes.id(), database.clone(), Role::Counter);
+    let end_offsets = (0..).zip(offsets.iter().map(|offsets| offsets.end)).collect();
+    let end_offsets = EndOffsets::watch(Arc::clone(&votes), end_offsets, Arc::clone(&telemetry), Arc::clone(&stop));
+    pipeline::witness::note(&end_offsets, votes.id(), database.clone(), Role::Counter);
     let driver = Driver {
         tallies: Some(
             pipeline::blocking({
@@ -130,7 +130,7 @@ pub async fn count(
             })
             .await?,
         ),
-        ends,
+        end_offsets,
         id,
         log,
         elections,
@@ -171,7 +171,7 @@ struct Driver {
     count: Arc<CountProgress>,
     spark: Arc<SparkProgress>,
     stop: Arc<Stop>,
-    ends: Arc<EndOffsets>,
+    end_offsets: Arc<EndOffsets>,
     /// The partitions' positions in the tables, with the epochs under which this process holds them.
     positions: BTreeMap<u32, Position>,
     /// None while a thread reads them.
@@ -316,9 +316,9 @@ impl Driver {
             }
             self.read_tallies().await?;
             let is_drained = !look.is_active && self.options.drain && !is_stopping && query.failure().await?.is_none();
-            if let Some(ends) = &look.ends {
-                self.tallies_mut().totals.settle_until(ends);
-                self.done = ends.clone();
+            if let Some(end_offsets) = &look.end_offsets {
+                self.tallies_mut().totals.settle_until(end_offsets);
+                self.done = end_offsets.clone();
             }
             if is_drained {
                 self.tallies_mut().totals.settle_all();
@@ -421,7 +421,7 @@ impl Driver {
 
     fn measure_lag(&self) {
         let mut lag = 0;
-        for (partition, end) in self.ends.latest() {
+        for (partition, end) in self.end_offsets.latest() {
             let behind = end.saturating_sub(self.positions.get(&partition).map_or(0, |position| position.next_offset));
             self.telemetry.metrics.lag(partition, behind);
             lag += behind;
@@ -462,8 +462,8 @@ impl Driver {
             reached.next_offset = reached.next_offset.max(self.done.get(partition).copied().unwrap_or(0));
         }
         let start = Instant::now();
-        let ends = self.ends.latest();
-        let lag = ends
+        let end_offsets = self.end_offsets.latest();
+        let lag = end_offsets
             .iter()
             .map(|(partition, end)| end.saturating_sub(reached.get(partition).map_or(0, |it| it.next_offset)));
         let before = (self.count.counted.load(Ordering::Relaxed), self.count.rejected.load(Ordering::Relaxed));
@@ -483,7 +483,7 @@ impl Driver {
             None => self.session.insert(TotalsSession::connect(&self.database, &self.options.counter).await?),
         };
         let changes = tallies.totals.changes();
-        let reach = Reach { positions: &self.positions, reached: &reached, ends: &ends };
+        let reach = Reach { positions: &self.positions, reached: &reached, end_offsets: &end_offsets };
         session.commit(&changes, &reach, (batch.received > 0).then_some(&batch)).await?;
         tallies.totals.committed();
         self.appended.clear();
@@ -561,7 +561,7 @@ struct Look {
     /// Batches with votes finished since the last look.
     news: Vec<QueryProgress>,
     /// The log's offsets after the last batch.
-    ends: Option<BTreeMap<u32, u64>>,
+    end_offsets: Option<BTreeMap<u32, u64>>,
 }
 
 impl Look {
@@ -570,7 +570,7 @@ impl Look {
         let status = query.status().await?;
         let last = query.last_progress().await?;
         let batch = last.as_ref().map(|progress| progress.batch_id);
-        let ends = last.as_ref().and_then(ends);
+        let end_offsets = last.as_ref().and_then(end_offsets);
         let is_next = |progress: &QueryProgress| seen.is_some_and(|seen| progress.batch_id <= seen + 1);
         let mut news = match last {
             Some(last) if is_next(&last) => vec![last],
@@ -584,13 +584,13 @@ impl Look {
             is_idle: status.is_active && !status.is_trigger_active && status.message == "Waiting for data to arrive",
             batch,
             news,
-            ends,
+            end_offsets,
         })
     }
 }
 
 /// The offsets of the one topic that is read: `{"votes":{"0":17}}`, which Spark Connect sends as a JSON string.
-fn ends(progress: &QueryProgress) -> Option<BTreeMap<u32, u64>> {
+fn end_offsets(progress: &QueryProgress) -> Option<BTreeMap<u32, u64>> {
     let end = &progress.sources.first()?.end_offset;
     let topics = match end {
         Value::String(text) => serde_json::from_str(text).ok()?,
@@ -609,7 +609,7 @@ mod tests {
         for end in [r#"{"votes":{"0":17,"1":0}}"#, r#""{\"votes\":{\"0\":17,\"1\":0}}""#] {
             let json = format!(r#"{{"batchId":1,"timestamp":"","sources":[{{"endOffset":{end}}}]}}"#);
             let progress: QueryProgress = serde_json::from_str(&json).unwrap();
-            assert_eq!(ends(&progress), Some([(0, 17), (1, 0)].into()), "{end}");
+            assert_eq!(end_offsets(&progress), Some([(0, 17), (1, 0)].into()), "{end}");
         }
     }
 }

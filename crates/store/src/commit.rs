@@ -57,7 +57,7 @@ pub struct CommitBasis<'a> {
     /// The last known position of each partition.
     pub expected: &'a BTreeMap<u32, Position>,
     /// End offsets by partition.
-    pub ends: &'a BTreeMap<u32, u64>,
+    pub end_offsets: &'a BTreeMap<u32, u64>,
     /// Earlier commits to record along with this one.
     pub finished: &'a [BatchRow],
 }
@@ -132,7 +132,7 @@ impl CommitSession {
         let current = positions::positions(&client, counter).await?;
         committed.keys().try_for_each(|partition| check_kept(counter, *partition, committed, &current))?;
         let statements = Statements::prepare(&client).await.map_err(StoreError::during("prepare the commit"))?;
-        let mut committer = CommitSession {
+        let mut session = CommitSession {
             counter: counter.to_owned(),
             client,
             statements,
@@ -140,8 +140,8 @@ impl CommitSession {
             partitions,
             commits: 0,
         };
-        committer.learn_buckets().await?;
-        Ok(committer)
+        session.learn_buckets().await?;
+        Ok(session)
     }
 
     async fn learn_buckets(&mut self) -> Result<(), StoreError> {
@@ -218,7 +218,11 @@ impl CommitSession {
     /// # Errors
     ///
     /// If a statement fails.
-    pub async fn remember(&mut self, finished: &[BatchRow], ends: &BTreeMap<u32, u64>) -> Result<(), StoreError> {
+    pub async fn remember(
+        &mut self,
+        finished: &[BatchRow],
+        end_offsets: &BTreeMap<u32, u64>,
+    ) -> Result<(), StoreError> {
         let transaction = self.client.transaction().await.map_err(StoreError::during("write the batches"))?;
         write_batches(&transaction, &self.statements.batches, &self.counter, finished)
             .await
@@ -230,12 +234,13 @@ impl CommitSession {
             )
             .await
             .map_err(StoreError::during("prune the batches"))?;
-        let (partitions, ends): (Vec<i32>, Vec<i64>) = ends.iter().map(|(p, end)| (*p as i32, *end as i64)).unzip();
+        let (partitions, end_offsets): (Vec<i32>, Vec<i64>) =
+            end_offsets.iter().map(|(p, end)| (*p as i32, *end as i64)).unzip();
         transaction
             .execute(
                 "UPDATE position p SET end_offset = n.end_offset FROM unnest($2::int[], $3::bigint[]) AS n (partition, end_offset)
                   WHERE p.counter = $1 AND p.partition = n.partition AND p.end_offset < n.end_offset",
-                &[&self.counter, &partitions, &ends],
+                &[&self.counter, &partitions, &end_offsets],
             )
             .await
             .map_err(StoreError::during("write the end offsets"))?;
@@ -345,7 +350,7 @@ async fn move_positions(
     statements: &Statements,
     counter: &str,
     rows: &[PositionRow],
-    CommitBasis { expected, ends, .. }: CommitBasis<'_>,
+    CommitBasis { expected, end_offsets, .. }: CommitBasis<'_>,
 ) -> Result<Moved, CommitError> {
     let during = StoreError::during;
     let column =
@@ -357,7 +362,7 @@ async fn move_positions(
     let gaps = column(&|row| row.gaps);
     let counted = column(&|row| row.counted);
     let rejected = column(&|row| row.rejected);
-    let end = column(&|row| ends.get(&row.partition).copied().unwrap_or(0).max(row.next_offset));
+    let end = column(&|row| end_offsets.get(&row.partition).copied().unwrap_or(0).max(row.next_offset));
     let moved = transaction
         .query(&statements.positions, &[&counter, &partitions, &from, &next, &gaps, &counted, &rejected, &end, &epochs])
         .await

@@ -13,8 +13,9 @@ use super::StoreError;
 /// # Errors
 ///
 /// If the statement fails.
-pub async fn note(client: &Client, log: &str, ends: &BTreeMap<u32, u64>) -> Result<(), StoreError> {
-    let (partitions, ends): (Vec<i32>, Vec<i64>) = ends.iter().map(|(p, end)| (*p as i32, *end as i64)).unzip();
-    let noted = client.execute("SELECT note_log_end($1, $2, $3)", &[&log, &partitions, &ends]).await;
+pub async fn note(client: &Client, log: &str, end_offsets: &BTreeMap<u32, u64>) -> Result<(), StoreError> {
+    let (partitions, end_offsets): (Vec<i32>, Vec<i64>) =
+        end_offsets.iter().map(|(p, end)| (*p as i32, *end as i64)).unzip();
+    let noted = client.execute("SELECT note_log_end($1, $2, $3)", &[&log, &partitions, &end_offsets]).await;
     noted.map(drop).map_err(StoreError::during("record the end offsets"))
 }

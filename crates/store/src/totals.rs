@@ -41,7 +41,7 @@ pub struct Reach<'a> {
     /// Only partitions that have a record.
     pub reached: &'a BTreeMap<u32, Reached>,
     /// End offsets by partition.
-    pub ends: &'a BTreeMap<u32, u64>,
+    pub end_offsets: &'a BTreeMap<u32, u64>,
 }
 
 impl TotalsSession {
@@ -87,17 +87,17 @@ impl TotalsSession {
 
 async fn move_positions(transaction: &Transaction<'_>, counter: &str, reach: &Reach<'_>) -> Result<(), CommitError> {
     let mut partitions: Vec<i32> = Vec::new();
-    let (mut epochs, mut next, mut received, mut counted, mut ends) = (vec![], vec![], vec![], vec![], vec![]);
+    let (mut epochs, mut next, mut received, mut counted, mut end_offsets) = (vec![], vec![], vec![], vec![], vec![]);
     for (&partition, position) in reach.positions {
         let reached = reach.reached.get(&partition).copied().unwrap_or_default();
-        let end = reach.ends.get(&partition).copied().unwrap_or(0);
+        let end = reach.end_offsets.get(&partition).copied().unwrap_or(0);
         partitions.push(partition as i32);
         epochs.push(position.epoch as i64);
         // A partition without records keeps its position.
         next.push(if reached.received == 0 { position.next_offset } else { reached.next_offset } as i64);
         received.push(reached.received as i64);
         counted.push(reached.counted as i64);
-        ends.push(end as i64);
+        end_offsets.push(end as i64);
     }
     let moved = transaction
         .query(
@@ -109,7 +109,7 @@ async fn move_positions(transaction: &Transaction<'_>, counter: &str, reach: &Re
                     AS n (partition, epoch, next_offset, received, counted, end_offset)
               WHERE p.counter = $1 AND p.partition = n.partition AND p.epoch = n.epoch AND p.next_offset <= n.next_offset
           RETURNING p.partition",
-            &[&counter, &partitions, &epochs, &next, &received, &counted, &ends],
+            &[&counter, &partitions, &epochs, &next, &received, &counted, &end_offsets],
         )
         .await
         .map_err(StoreError::during("move the positions"))?;

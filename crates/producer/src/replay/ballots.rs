@@ -19,7 +19,7 @@ use super::layout::{Layout, Marks, Spelling};
 use super::words::{self, Word, composed, spelling};
 use super::{About, color_by_votes};
 use crate::simulate::Ballots;
-use crate::simulate::ballots::{Ballot, Source, Turn};
+use crate::simulate::ballots::{Attempt, Ballot, Source};
 use crate::simulate::cells::Cells;
 use crate::simulate::channel_mix::ChannelMix;
 use crate::simulate::random::{derive, mix};
@@ -389,12 +389,12 @@ impl Source for Rows<'_> {
             }
         };
         let (Some(region), Some(choice), Some(channel)) = (region, choice, channel) else { return Err(self.changed()) };
-        let turn = if !ballots.repeated.contains(&voter) {
-            Turn::Once
+        let attempt = if !ballots.repeated.contains(&voter) {
+            Attempt::Once
         } else if self.seen.insert(voter) {
-            Turn::First
+            Attempt::First
         } else {
-            Turn::Repeated
+            Attempt::Repeated
         };
         let length = (ballots.election.closes_at_ms - ballots.election.opens_at_ms) as u128;
         Ok(Some(Ballot {
@@ -404,7 +404,7 @@ impl Source for Rows<'_> {
             channel,
             cast_at_ms: ballots.election.opens_at_ms + (length * u128::from(number) / u128::from(ballots.rows)) as i64,
             salt,
-            turn,
+            attempt,
         }))
     }
 }

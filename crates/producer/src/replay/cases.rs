@@ -8,7 +8,7 @@ use std::path::Path;
 use expect_test::{Expect, expect};
 
 use super::inspect::{Report, inspect};
-use super::layout::{Layout, Marks, OverRegistered, SameName, Spelling, Thousands, Totals};
+use super::layout::{Layout, Marks, OverRegistered, SameName, Spelling, Thousands, TotalsPolicy};
 use super::publishers::shown;
 use super::tests::about;
 
@@ -52,7 +52,7 @@ fn totals_rows_are_detected_by_name_and_by_sum() {
         blank 0, null 0, registered ?"#]],
     );
     check_with(
-        |layout| layout.answers.totals = Some(Totals::LeaveOut),
+        |layout| layout.answers.totals = Some(TotalsPolicy::LeaveOut),
         &by_sum,
         expect![[r#"
         can be counted, by `scrutin`
@@ -66,7 +66,7 @@ fn totals_rows_are_detected_by_name_and_by_sum() {
         blank 0, null 0, registered ?"#]],
     );
     check_with(
-        |layout| layout.answers.totals = Some(Totals::Keep),
+        |layout| layout.answers.totals = Some(TotalsPolicy::Keep),
         &by_sum,
         expect![[r#"
         can be counted, by `scrutin`

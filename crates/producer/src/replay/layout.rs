@@ -177,7 +177,7 @@ pub enum Thousands {
 pub struct Answers {
     /// Which of several contests to count.
     pub contest: Option<String>,
-    pub totals: Option<Totals>,
+    pub totals: Option<TotalsPolicy>,
     pub marks: Option<Marks>,
     pub same_name: Option<SameName>,
     pub spelling: Option<Spelling>,
@@ -187,7 +187,7 @@ pub struct Answers {
 /// How to treat rows that are sums of others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub enum Totals {
+pub enum TotalsPolicy {
     LeaveOut,
     /// They are not totals: count them like the others.
     Keep,

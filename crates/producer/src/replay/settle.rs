@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::contests::choose;
 use super::facts::{ABSTENTIONS_AT, BLANK_AT, Facts, NULL_AT, REGISTERED_AT, VoteFact};
 use super::finding::Findings;
-use super::layout::{Layout, Marks, Spelling, Totals};
+use super::layout::{Layout, Marks, Spelling, TotalsPolicy};
 use super::settled::Settled;
 use super::settling::Settling;
 use super::totals;
@@ -49,7 +49,7 @@ impl Settling<'_> {
         for vote in nameless {
             let is_sum = vote.votes > 0 && vote.votes == sums[vote.region];
             match (is_sum, self.answers.totals) {
-                (true, Some(Totals::LeaveOut)) => left_out += 1,
+                (true, Some(TotalsPolicy::LeaveOut)) => left_out += 1,
                 (true, _) => {
                     let what = format!(
                         "is empty, and the row's {} votes are the sum of the others in region `{}`: probably a totals \
@@ -94,11 +94,11 @@ impl Settling<'_> {
         let column = self.choice_column();
         if word == Word::Total {
             return match self.answers.totals {
-                Some(Totals::LeaveOut) => {
+                Some(TotalsPolicy::LeaveOut) => {
                     self.findings.note_at(line, column, format!("`{name}` is a total, and omitted"));
                     true
                 }
-                Some(Totals::Keep) => false,
+                Some(TotalsPolicy::Keep) => false,
                 None => {
                     let what = format!(
                         "`{name}` names a total, not a candidate; --totals leave-out omits such rows, --totals \

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::facts::VoteFact;
-use super::layout::Totals;
+use super::layout::TotalsPolicy;
 use super::settling::Settling;
 use super::words::is_total_region;
 
@@ -33,13 +33,13 @@ pub(super) fn settle_parts(settling: &mut Settling<'_>) {
     };
     let Some(first) = settling.votes.iter().find(|vote| is_sum(vote)).copied() else { return };
     match settling.answers.totals {
-        Some(Totals::LeaveOut) => {
+        Some(TotalsPolicy::LeaveOut) => {
             let before = settling.votes.len();
             settling.votes.retain(|vote| !is_sum(vote));
             let left_out = before - settling.votes.len();
             settling.findings.note(format!("{left_out} rows are totals over the ways of voting, and omitted"));
         }
-        Some(Totals::Keep) => {}
+        Some(TotalsPolicy::Keep) => {}
         None => {
             let part = first.part.map_or("", |part| texts.text(part));
             let what = format!(
@@ -74,11 +74,11 @@ pub(super) fn settle_regions(settling: &mut Settling<'_>) {
                 );
                 settling.findings.refuse(row.line, Some(column), what);
             }
-            Some(Totals::LeaveOut) => {
+            Some(TotalsPolicy::LeaveOut) => {
                 settling.findings.note_at(row.line, Some(column), format!("{what}, and is omitted"));
                 gone.insert(region);
             }
-            Some(Totals::Keep) => {}
+            Some(TotalsPolicy::Keep) => {}
         }
     }
     leave_out(settling, &gone);
@@ -190,7 +190,7 @@ fn groups(places: impl Iterator<Item = usize>, votes: &[Votes]) -> Vec<usize> {
 /// chance.
 pub(super) fn settle_candidates(settling: &mut Settling<'_>) {
     let regions = settling.regions.len();
-    if regions < 3 || settling.answers.totals == Some(Totals::Keep) {
+    if regions < 3 || settling.answers.totals == Some(TotalsPolicy::Keep) {
         return;
     }
     let mut sums = vec![0; regions];
@@ -211,7 +211,7 @@ pub(super) fn settle_candidates(settling: &mut Settling<'_>) {
     let Some(choice) = of.iter().find(|(_, votes)| is_sum(votes)).map(|(choice, _)| *choice) else { return };
     let what = format!("`{}` equals the sum of all others in each region", settling.name(choice));
     let (line, column) = (first_line[&choice], settling.choice_column());
-    if settling.answers.totals == Some(Totals::LeaveOut) {
+    if settling.answers.totals == Some(TotalsPolicy::LeaveOut) {
         settling.findings.note_at(line, column, format!("{what}, and is omitted"));
         settling.votes.retain(|vote| vote.choice != Some(choice));
     } else {

@@ -50,12 +50,12 @@ pub struct Ballot {
     pub cast_at_ms: i64,
     /// Random bits for this ballot.
     pub salt: u64,
-    pub turn: Turn,
+    pub attempt: Attempt,
 }
 
 /// Whether a ballot is the voter's only one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub enum Attempt {
     /// The only one.
     Once,
     /// The first of several.

@@ -7,7 +7,7 @@
 use scrutin_contract::election::Election;
 use scrutin_files::FileError;
 
-use super::ballots::{Ballot, Ballots, Source, Turn};
+use super::ballots::{Attempt, Ballot, Ballots, Source};
 use super::cells::Cells;
 use super::channel_mix::ChannelMix;
 use super::curve::{Lean, ONE, Pace};
@@ -147,7 +147,7 @@ impl Source for Day<'_> {
             channel: self.channels.pick(salt as u32),
             cast_at_ms: self.start_ms + into_tick as i64,
             salt,
-            turn: Turn::Once,
+            attempt: Attempt::Once,
         };
         self.at += 1;
         self.number += 1;

@@ -12,7 +12,7 @@ use std::collections::BinaryHeap;
 use scrutin_contract::vote::{Reason, VoterId};
 use scrutin_files::FileError;
 
-use super::ballots::{Ballot, Ballots, Source, Turn};
+use super::ballots::{Attempt, Ballot, Ballots, Source};
 use super::cells::Cells;
 use super::faults::{Fault, FaultDraw, FaultRates};
 use super::random::{Kind, Random, VoterIds, derive, mix};
@@ -148,11 +148,11 @@ impl<'a, S: Source> Schedule<'a, S> {
                 form: Form::Plain,
                 rejected: None,
             };
-            match ballot.turn {
-                Turn::Repeated => return Ok(Some(Event { rejected: Some(Reason::AlreadyVoted), ..event })),
+            match ballot.attempt {
+                Attempt::Repeated => return Ok(Some(Event { rejected: Some(Reason::AlreadyVoted), ..event })),
                 // Never delay it: a later ballot of the same voter would count in its place.
-                Turn::First => return Ok(Some(event)),
-                Turn::Once => {}
+                Attempt::First => return Ok(Some(event)),
+                Attempt::Once => {}
             }
             match self.draw.pick((ballot.salt >> 32) as u32) {
                 None => return Ok(Some(event)),

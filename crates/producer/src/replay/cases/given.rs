@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use scrutin_files::table::Encoding;
 
 use super::inspected;
-use crate::replay::layout::{Answers, Kind, Layout, SameName, Spelling, Thousands, Totals};
+use crate::replay::layout::{Answers, Kind, Layout, SameName, Spelling, Thousands, TotalsPolicy};
 use crate::replay::publishers::shown;
 use crate::replay::tests::file_of;
 
@@ -54,9 +54,9 @@ fn files_that_were_once_misread_are_read_correctly_or_refused() {
     refused("newline-name.csv", &own, &["line 2, column `candidate`", "line break"]);
     refused("totals-rows.csv", &own, &["column `region_code`", "--totals leave-out"]);
     let Some(path) = case("totals-rows.csv") else { return };
-    assert_eq!(inspected(&path, &answered(|answers| answers.totals = Some(Totals::LeaveOut))).sums.valid, 29_102);
+    assert_eq!(inspected(&path, &answered(|answers| answers.totals = Some(TotalsPolicy::LeaveOut))).sums.valid, 29_102);
     refused("totals-empty-candidate.csv", &own, &["line 4, column `candidate`", "--totals leave-out"]);
-    let without = answered(|answers| answers.totals = Some(Totals::LeaveOut));
+    let without = answered(|answers| answers.totals = Some(TotalsPolicy::LeaveOut));
     counted("totals-empty-candidate.csv", &without, &[("Ada", 346), ("Ben", 20)]);
     refused("dup-votes-header.csv", &own, &["line 1", "occurs twice", "#4"]);
     refused("other-offices-same-file.csv", &own, &["`Mayor`, `Judge`", "--contest 'Mayor'"]);
