@@ -2,7 +2,7 @@
 // cast.
 
 import { html } from "../vendor/lit-html/lit-html.js";
-import { SHARE_STEPS, axis, drawNames, drawNow, timeAxis } from "../chart.js";
+import { SHARE_STEPS, VOTE_STEPS, axis, drawNames, drawNow, timeAxis } from "../chart.js";
 import { figure } from "../figure.js";
 import { columns, running, standings } from "../figures.js";
 import { compact, count, every, minute, percent, points, second, signed, signedPoints } from "../format.js";
@@ -54,7 +54,7 @@ function chart(kind, state, election, now) {
         ...made.options(width, uPlot),
         cursor: { y: false, drag: { x: false, y: false }, points: { show: kind !== "votes", size: 7 } },
         scales: { x: { time: false, range: () => span }, y: { range: (u, low, high) => latest.range(low, high) } },
-        axes: [timeAxis(), axis((value, step) => latest.write(value, step), kind === "votes" ? {} : { incrs: SHARE_STEPS })],
+        axes: [timeAxis(), axis((value, step) => latest.write(value, step), { incrs: kind === "votes" ? VOTE_STEPS : SHARE_STEPS })],
         hooks: { draw: [(u) => drawNow(u, nowSeconds), (u) => drawNames(u, width < 560 ? [] : latest.names())] },
       }),
     },

@@ -27,7 +27,7 @@ function lines(name, columns, series, { write, least, note, summary }) {
       data: dataOf(columns, series),
       height: () => 240,
       options: (width) => ({
-        padding: [12, width < 560 ? 12 : 92, 0, 0],
+        padding: [12, width < 560 ? 12 : 116, 0, 0],
         cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
         scales: {
           x: { time: false, range: () => [drawn.get(name).columns.seconds[0], drawn.get(name).columns.end] },
