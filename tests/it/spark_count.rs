@@ -218,6 +218,30 @@ async fn both_counts_have_the_same_rows() {
     assert!(refused > 1000, "{refused} double votes");
 }
 
+/// Spark would then sort the votes for its joins, so that the votes of a batch overtake each other, if the count let it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_vote_counts_where_spark_avoids_broadcasts() {
+    let night = Night::begin(Broker::shared(), Spark::shared(), 30_000).await;
+    night.votes("max").end().ok();
+    night.drained_on_spark("--spark-conf spark.sql.autoBroadcastJoinThreshold=-1");
+    night.counted_alike().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_of_different_logs_can_share_a_checkpoint_folder() {
+    let first = Night::begin(Broker::shared(), Spark::shared(), 3_000).await;
+    first.stage.topic.append_votes(&ballots(0..500), 3).await;
+    first.drained_on_spark("");
+    let second = Stage::on(Broker::shared()).await;
+    second.place.ok("setup --voters 3000 --day 1h --partitions 3");
+    second.topic.append_votes(&ballots(0..300), 3).await;
+    let tallies = |stage: &Stage| format!("{}-tallies", stage.topic.name);
+    let line = first.on_spark("--drain").replace(&tallies(&first.stage), &tallies(&second));
+    let said = second.place.start(&line).end_within(5 * PATIENCE).ok();
+    assert!(said.contains("300"), "{said}");
+    assert_eq!(first.received().await, 500);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn driver_spark_and_broker_killed_at_random_moments_count_every_vote_once() {
     Night::of_blows(5, 100_000).await;
@@ -401,6 +425,10 @@ fn missing_spark_options_are_named() {
         (&format!("{on_kafka} --spark sc://127.0.0.1:1"), "--checkpoint PATH"),
         (&format!("{on_kafka} --spark http://127.0.0.1:1 --checkpoint c"), "expected sc://host:port"),
         (&format!("{on_kafka} --spark sc://one --checkpoint c --spark-token secret"), "in the clear"),
+        (
+            &format!("{on_kafka} --spark sc://one --checkpoint c --spark-conf spark.sql.ANSI.enabled=false"),
+            "--spark-conf: spark.sql.ansi.enabled must be true",
+        ),
     ] {
         let said = place.fails(line, 2);
         assert!(said.contains(words) && !said.contains("secret"), "{line}: {said}");

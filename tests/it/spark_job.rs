@@ -7,7 +7,7 @@ use fastrand::Rng;
 use scrutin_contract::election::{Choice, Election};
 use scrutin_contract::partitioner::partition_of;
 use scrutin_contract::record::{Batch, Record};
-use scrutin_contract::vote::{Vote, format_millis};
+use scrutin_contract::vote::{Reason, Vote, format_millis};
 use scrutin_engine::{Changes, Engine, Partition, PollBook, Rules};
 use scrutin_spark::job::Job;
 use scrutin_spark_connect::{Relation, Session};
@@ -216,7 +216,7 @@ fn samples() -> Vec<Sample> {
 }
 
 /// The SQL's outcome for each record.
-async fn judged(session: &Session, samples: &[Sample]) -> Vec<String> {
+async fn judged(session: &Session, samples: &[Sample]) -> Vec<&'static str> {
     let folder = tempfile::tempdir().unwrap();
     let (input, output) = (folder.path().join("records.json"), folder.path().join("judged"));
     let hex = |bytes: &Option<Vec<u8>>| {
@@ -244,7 +244,9 @@ async fn judged(session: &Session, samples: &[Sample]) -> Vec<String> {
         if path.extension().is_some_and(|extension| extension == "json") {
             for line in std::fs::read_to_string(path).unwrap().lines() {
                 let row: Value = serde_json::from_str(line).unwrap();
-                outcomes.insert(row["offset"].as_u64().unwrap(), row["outcome"].as_str().unwrap().to_owned());
+                let outcome = row["outcome"].as_u64().unwrap() as usize;
+                let reason = outcome.checked_sub(1).map(|at| Reason::ALL[at].code());
+                outcomes.insert(row["offset"].as_u64().unwrap(), reason.unwrap_or("counted"));
             }
         }
     }

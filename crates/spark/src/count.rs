@@ -30,10 +30,11 @@ use scrutin_store::counters::CountingEngine;
 use scrutin_store::positions::{self, Position};
 use scrutin_store::totals::{Reach, Reached, TotalsSession};
 use scrutin_store::{CommitError, Database, Role, agreement};
-use scrutin_telemetry::{CounterLabel, Telemetry};
+use scrutin_telemetry::{CounterLabel, StepLabel, Telemetry};
 use serde_json::Value;
 
 use super::SparkCountError;
+use super::codes::Codes;
 use super::job::{self, Job};
 use super::tallies::Tallies;
 
@@ -41,7 +42,7 @@ use super::tallies::Tallies;
 pub const SPARK: &str = "spark";
 
 /// How often the query's status is polled.
-const POLL: Duration = Duration::from_millis(200);
+const POLL: Duration = Duration::from_millis(50);
 
 /// How long reading the log at an offset may take.
 const LOOK_WAIT: Duration = Duration::from_secs(30);
@@ -53,8 +54,12 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 /// A query that ends by itself this often without finishing a batch is not restarted.
 const FAILURES_MAX: u32 = 5;
 
-/// Settings that the count relies on, whatever the server's configuration.
-const SETTINGS: [(&str, &str); 4] = [
+/// Enters the count's id. To be raised when the totals or Spark's state change their form, so that a count begins anew
+/// instead of misreading what an earlier version left behind.
+const FORM: &str = "2";
+
+/// Settings that the count relies on, whatever the server's configuration and [`SparkCountOptions::settings`].
+const SETTINGS: [(&str, &str); 5] = [
     ("spark.sql.ansi.enabled", "true"),
     ("spark.sql.session.timeZone", "UTC"),
     // The default provider keeps all state on the heap.
@@ -63,7 +68,25 @@ const SETTINGS: [(&str, &str); 4] = [
         "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider",
     ),
     ("spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled", "true"),
+    // Otherwise each new row of state costs a look-up. The totals tell the number of rows.
+    ("spark.sql.streaming.stateStore.rocksdb.trackTotalNumberOfRows", "false"),
 ];
+
+/// Checks that settings for the session leave those alone that the count relies on.
+///
+/// # Errors
+///
+/// If one of them does not; the error says which.
+pub fn check_settings(settings: &[(String, String)]) -> Result<(), String> {
+    for (key, value) in settings {
+        if let Some((key, own)) = SETTINGS.iter().find(|(own, _)| own.eq_ignore_ascii_case(key))
+            && own != value
+        {
+            return Err(format!("{key} must be {own} for the count to be right; leave it out"));
+        }
+    }
+    Ok(())
+}
 
 /// What Spark counts, and how.
 #[derive(Clone, Debug)]
@@ -71,7 +94,8 @@ pub struct SparkCountOptions {
     /// The counter's name in the tables.
     pub counter: String,
     pub address: SparkAddress,
-    /// Spark's folder for the query's progress and state, including who has voted.
+    /// Spark's folder for the progress and state of queries, including who has voted. Each count has a folder of its own
+    /// in it, which no count of another log or by other rules can take up.
     pub checkpoint: String,
     /// The topic for the totals, on the log's brokers.
     pub tallies: String,
@@ -79,7 +103,7 @@ pub struct SparkCountOptions {
     pub batch_votes: u64,
     /// Further settings of Spark's own Kafka clients for reaching the log, by Kafka's names.
     pub kafka: BTreeMap<String, String>,
-    /// Spark settings for the session.
+    /// Spark settings for the session that pass [`check_settings`].
     pub settings: Vec<(String, String)>,
     /// Stop once everything in the log at the start has been counted.
     pub drain: bool,
@@ -125,8 +149,8 @@ pub async fn count(
     let driver = Driver {
         tallies: Some(
             pipeline::blocking({
-                let id = id.clone();
-                move || Tallies::open(topic, &id)
+                let (id, codes) = (id.clone(), Codes::of(&elections));
+                move || Tallies::open(topic, &id, codes)
             })
             .await?,
         ),
@@ -154,6 +178,7 @@ pub async fn count(
 /// The id that marks this count's totals. Counts of the same log by the same rules share it: their totals are equal.
 fn count_id(log: &KafkaLog, elections: &[Election]) -> String {
     let mut hasher = blake3::Hasher::new();
+    hasher.update(FORM.as_bytes());
     hasher.update(log.id().as_bytes());
     for election in elections {
         hasher.update(election.fingerprint().as_bytes());
@@ -256,7 +281,7 @@ impl Driver {
 
     async fn start(&self, session: &Session) -> Result<StreamingQuery, SparkError> {
         let own = self.options.settings.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        for (key, value) in SETTINGS.into_iter().chain(own) {
+        for (key, value) in own.chain(SETTINGS) {
             session.set(key, value).await?;
         }
         let (address, batch_votes) = (self.log.address(), self.options.batch_votes.to_string());
@@ -272,7 +297,11 @@ impl Driver {
         ];
         let log = Relation::stream(
             "kafka",
-            brokers.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(source),
+            // The default of 500 makes a backlog wait for its many polls.
+            [("kafka.max.poll.records", "20000")]
+                .into_iter()
+                .chain(brokers.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+                .chain(source),
         );
         let job = Job { elections: &self.elections, partitions: self.log.partitions(), count: &self.id };
         let tallies = job.define(session, log).await?;
@@ -282,7 +311,7 @@ impl Driver {
             .name(&format!("scrutin-{}", self.options.counter))
             .option("kafka.acks", "all")
             .option("topic", &self.options.tallies)
-            .checkpoint(&self.options.checkpoint)
+            .checkpoint(&self.checkpoint())
             .output_mode(OutputMode::Update)
             .trigger(if self.options.drain { Trigger::AvailableNow } else { Trigger::AsSoonAsPossible });
         session.start(write).await
@@ -392,12 +421,17 @@ impl Driver {
         Ok(pipeline::blocking(look).await?)
     }
 
+    /// The folder of this count.
+    fn checkpoint(&self) -> String {
+        format!("{}/{}", self.options.checkpoint.trim_end_matches('/'), self.id)
+    }
+
     fn incomplete(&self) -> CountError {
         CountError::Unusable(format!(
             "the totals in {} are not all that Spark has written with the checkpoint {}: the topic was deleted, or a \
              different one was given; restore both, or delete the checkpoint to count again from the start of the log",
             self.tallies.as_ref().map(Tallies::name).unwrap_or_default(),
-            self.options.checkpoint
+            self.checkpoint()
         ))
     }
 
@@ -409,11 +443,13 @@ impl Driver {
                 progress.state_operators.iter().map(value).sum::<i64>().unsigned_abs()
             };
             self.spark.batch_ms.store(took.unsigned_abs(), Ordering::Relaxed);
-            self.spark.state_rows.store(sum(|state| state.num_rows_total), Ordering::Relaxed);
             self.spark.state_bytes.store(sum(|state| state.memory_used_bytes), Ordering::Relaxed);
             let metrics = &self.telemetry.metrics;
-            metrics.spark_state_rows.set(sum(|state| state.num_rows_total) as i64);
             metrics.spark_batch_seconds.observe(took as f64 / 1000.0);
+            for (step, took_ms) in progress.duration_ms.iter().filter(|(step, _)| *step != "triggerExecution") {
+                let step = StepLabel { step: step.clone() };
+                metrics.spark_step_seconds.get_or_create(&step).inc_by(*took_ms as f64 / 1000.0);
+            }
             self.appended.append(&mut job::appended(progress));
             self.seen = Some(progress.batch_id);
         }
@@ -486,6 +522,7 @@ impl Driver {
         let reach = Reach { positions: &self.positions, reached: &reached, end_offsets: &end_offsets };
         session.commit(&changes, &reach, (batch.received > 0).then_some(&batch)).await?;
         tallies.totals.committed();
+        let state_rows = tallies.totals.state_rows();
         self.appended.clear();
         for (partition, reached) in reached {
             if let Some(position) = self.positions.get_mut(&partition) {
@@ -501,6 +538,8 @@ impl Driver {
         self.count.counted.store(counted, Ordering::Relaxed);
         self.count.rejected.store(rejected, Ordering::Relaxed);
         self.count.commits.fetch_add(1, Ordering::Relaxed);
+        self.spark.state_rows.store(state_rows, Ordering::Relaxed);
+        metrics.spark_state_rows.set(state_rows as i64);
         Ok(true)
     }
 

@@ -11,15 +11,23 @@
 //! a thousand levels, so a vote with an extra field nested deeper is malformed.
 
 use scrutin_contract::election::Election;
-use scrutin_contract::vote::{BLANK, NULL};
+use scrutin_contract::vote::Reason;
 use scrutin_spark_connect::{QueryProgress, Relation, Session, SparkError};
-use serde_json::json;
 
+use super::codes::{Codes, outcome};
+use super::totals::Kind;
+
+const FUNCTIONS: &str = include_str!("sql/functions.sql");
 const RECORDS: &str = include_str!("sql/records.sql");
-const PARTITION_OF: &str = include_str!("sql/partition_of.sql");
 const PARSED: &str = include_str!("sql/parsed.sql");
 const JUDGED: &str = include_str!("sql/judged.sql");
 const TALLIES: &str = include_str!("sql/tallies.sql");
+
+/// The forms that fields of a vote usually have, as regular expressions. Spark reads a byte that is not UTF-8 as U+FFFD, so
+/// a code with that character needs a closer look.
+const CODE: &str = r#"[^"\\\x00-\x1F\uFFFD]*+"#;
+const UUID: &str = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}";
+const TIME: &str = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z";
 
 /// The metric observed for each batch: a hundred quantiles of the append times, each for a hundredth of the records.
 const APPENDED: &str = "appended";
@@ -51,79 +59,46 @@ impl Job<'_> {
     ///
     /// If Spark rejects a view or the connection fails.
     pub async fn define(&self, session: &Session, log: Relation) -> Result<Relation, SparkError> {
-        session.create_view("log", log).await?;
-        let records = RECORDS
-            .replace("{partitions}", &self.partitions.to_string())
-            .replace("{bucket_ms}", &self.rejection_bucket_ms().to_string());
-        session.create_view("records", Relation::sql(records)).await?;
-        for (name, table) in [("elections", self.elections()), ("regions", self.regions()), ("choices", self.choices())]
-        {
-            session.create_view(name, table).await?;
+        for function in FUNCTIONS.split_inclusive(";\n") {
+            session.sql(function.trim_end_matches(";\n")).await?;
         }
-        session.sql(PARTITION_OF).await?;
-        session.create_view("parsed", Relation::sql(PARSED)).await?;
-        session.create_view("judged", Relation::sql(JUDGED)).await?;
+        let codes = Codes::of(self.elections);
+        let tables =
+            [("elections", codes.elections_sql()), ("regions", codes.regions_sql()), ("choices", codes.choices_sql())];
+        for (name, sql) in tables {
+            session.create_view(name, Relation::sql(sql)).await?;
+        }
+        session.create_view("log", log).await?;
+        for (name, sql) in [("records", RECORDS), ("parsed", PARSED), ("judged", JUDGED)] {
+            session.create_view(name, Relation::sql(self.filled(sql))).await?;
+        }
         // Spark keeps the first row it receives for each claim. Rows of a partition arrive in offset order: one task
         // reads each partition, and rows cannot overtake each other on the way from there.
-        let first_claims = Relation::sql("SELECT * FROM judged").deduplicated(&["claim"]);
+        let first_claims = Relation::sql("SELECT * FROM judged").deduplicated(&["claim_high", "claim_low", "claim_in"]);
         session.create_view("first_claims", first_claims).await?;
         let shares: Vec<String> = (0..QUANTILES).map(|i| format!("{i}.5D / {QUANTILES}")).collect();
         let quantiles = format!("percentile_approx(appended_at_ms, array({})) AS at_ms", shares.join(", "));
-        let received = Relation::sql("SELECT * FROM records").observed(APPENDED, &[&quantiles]);
-        session.create_view("received", received).await?;
-        Ok(Relation::sql(TALLIES.replace("{count}", self.count)))
+        let received = Relation::sql("SELECT partition, offset, appended_at_ms, appended_ms FROM records");
+        session.create_view("received", received.observed(APPENDED, &[&quantiles])).await?;
+        Ok(Relation::sql(self.filled(TALLIES)))
     }
 
-    fn rejection_bucket_ms(&self) -> i64 {
+    /// The SQL with its placeholders replaced.
+    fn filled(&self, sql: &str) -> String {
         let narrowest = self.elections.iter().map(|election| election.bucket_seconds).min().unwrap_or(60);
-        i64::from(narrowest) * 1000
+        let bucket_ms = i64::from(narrowest) * 1000;
+        let texts = [("{code}", CODE), ("{uuid}", UUID), ("{time}", TIME), ("{count}", self.count)];
+        let numbers = [("{bucket_ms}".to_owned(), bucket_ms), ("{partitions}".to_owned(), i64::from(self.partitions))];
+        let kinds = Kind::ALL.iter().map(|kind| (format!("{{{}}}", kind.code()), i64::from(kind.number())));
+        let counted = [("{counted}".to_owned(), i64::from(outcome(None)))];
+        let reasons =
+            Reason::ALL.iter().map(|reason| (format!("{{{}}}", reason.code()), i64::from(outcome(Some(*reason)))));
+        let sql = texts.iter().fold(sql.to_owned(), |sql, (name, text)| sql.replace(name, text));
+        numbers
+            .into_iter()
+            .chain(kinds)
+            .chain(counted)
+            .chain(reasons)
+            .fold(sql, |sql, (name, number)| sql.replace(&name, &number.to_string()))
     }
-
-    fn elections(&self) -> Relation {
-        let rows = self.elections.iter().map(|election| {
-            json!({
-                "election": election.id,
-                "opens_at_ms": election.opens_at_ms,
-                "closes_at_ms": election.closes_at_ms,
-                "bucket_ms": i64::from(election.bucket_seconds) * 1000,
-                "channels": election.channels,
-            })
-        });
-        table(
-            "election STRING, opens_at_ms BIGINT, closes_at_ms BIGINT, bucket_ms BIGINT, channels ARRAY<STRING>",
-            rows.collect(),
-        )
-    }
-
-    fn regions(&self) -> Relation {
-        let rows = self.elections.iter().flat_map(|election| {
-            election.regions.iter().map(|region| json!({"election": election.id, "region": region.code}))
-        });
-        table("election STRING, region STRING", rows.collect())
-    }
-
-    /// Each code once, with the regions it stands in; '' means everywhere.
-    fn choices(&self) -> Relation {
-        let mut rows = Vec::new();
-        for election in self.elections {
-            let mut regions: std::collections::BTreeMap<&str, Vec<&str>> =
-                [BLANK, NULL].map(|code| (code, vec![""])).into();
-            for choice in &election.choices {
-                regions.entry(&choice.code).or_default().push(choice.region.as_deref().unwrap_or_default());
-            }
-            let row = |(choice, regions)| json!({"election": election.id, "choice": choice, "regions": regions});
-            rows.extend(regions.into_iter().map(row));
-        }
-        table("election STRING, choice STRING, regions ARRAY<STRING>", rows)
-    }
-}
-
-/// A table of a few rows. The rows are hex-encoded, so that no code can be interpreted as SQL.
-fn table(columns: &str, rows: Vec<serde_json::Value>) -> Relation {
-    use std::fmt::Write as _;
-    let json = serde_json::Value::Array(rows).to_string();
-    let mut hex = String::with_capacity(json.len() * 2);
-    json.bytes().for_each(|byte| write!(hex, "{byte:02x}").expect("writing to a string cannot fail"));
-    let json = format!("CAST(unhex('{hex}') AS STRING)");
-    Relation::sql(format!("SELECT inline(from_json({json}, 'ARRAY<STRUCT<{columns}>>'))"))
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use scrutin_log::{KafkaLog, LogError, LogReader, VoteLog};
 
+use super::codes::Codes;
 use super::totals::RunningTotals;
 
 /// How long one fetch may take, and how long to wait for records that must be there.
@@ -22,11 +23,11 @@ pub(super) struct Tallies {
 impl Tallies {
     /// Opens the topic at its start. Each start rereads all of a count's totals: the topic is compacted, and no other
     /// state has to be kept.
-    pub fn open(log: KafkaLog, count: &str) -> Result<Tallies, LogError> {
+    pub fn open(log: KafkaLog, count: &str, codes: Codes) -> Result<Tallies, LogError> {
         let starts = (0..log.partitions()).map(|partition| Ok((partition, log.offsets(partition)?.start)));
         let from = starts.collect::<Result<Vec<_>, LogError>>()?;
         let reader = log.reader(&from)?;
-        Ok(Tallies { log, reader, next: from.into_iter().collect(), totals: RunningTotals::new(count) })
+        Ok(Tallies { log, reader, next: from.into_iter().collect(), totals: RunningTotals::new(count, codes) })
     }
 
     pub fn name(&self) -> String {

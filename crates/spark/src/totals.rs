@@ -1,66 +1,110 @@
 //! Assembles the running totals that Spark writes to the tallies topic into consistent states.
 //!
+//! A record's key is the count's id, the kind of the total, and three numbers that mean what [`Group`] says; its value is
+//! the number of votes, an offset and the batch's time: `0f1e2d3c4b5a6978 4 17 3 1` and `4711 90210 1807430400000`.
+//!
 //! A Spark batch writes its totals one by one, and may write them again after a crash; the topic keeps the last of
 //! each. What has been read may therefore end in the middle of a batch. Two properties identify a consistent state: all
-//! totals of a batch carry the same time, and over all partitions, the records received equal those counted and
-//! rejected. Totals only grow, so the larger of two totals of a group is the later one. It does not matter how often a
-//! total is read, in which order, or from which of several runs of the query.
+//! totals of a batch carry the same time, and all sums over the same votes agree. Totals only grow, so the larger of two
+//! totals of a group is the later one. It does not matter how often a total is read, in which order, or from which of
+//! several runs of the query.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::str::FromStr;
 
 use scrutin_contract::vote::Reason;
 use scrutin_store::rows::{RejectionRow, TallyRow, TimelineRow};
 use scrutin_store::totals::{Reached, TotalRows};
-use serde::Deserialize;
 
-/// The group that a total belongs to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+use super::codes::{Codes, outcome};
+
+/// The kinds of totals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Received,
+    Position,
+    Outcome,
+    Rejected,
+    Tally,
+    Timeline,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 6] =
+        [Kind::Received, Kind::Position, Kind::Outcome, Kind::Rejected, Kind::Tally, Kind::Timeline];
+
+    /// Its name in the SQL.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Kind::Received => "received",
+            Kind::Position => "position",
+            Kind::Outcome => "outcome",
+            Kind::Rejected => "rejected",
+            Kind::Tally => "tally",
+            Kind::Timeline => "timeline",
+        }
+    }
+
+    /// Its number in keys.
+    pub const fn number(self) -> u32 {
+        self as u32
+    }
+}
+
+/// The group that a total belongs to. Regions, choices, channels and outcomes are numbered as in [`Codes`]; times are in
+/// milliseconds since 1970 UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Group {
-    Tally {
-        election: String,
-        region: String,
-        choice: String,
-        channel: String,
+    /// All records of a partition, by append time.
+    Received {
+        partition: u32,
+        appended_ms: i64,
     },
-    Timeline {
-        election: String,
-        bucket_ms: i64,
-        region: String,
-        choice: String,
-    },
-    /// By append time. The outcome `received` covers all records.
-    Outcome {
-        outcome: String,
-        appended_at_ms: i64,
-    },
+    /// All records of a partition.
     Position {
-        outcome: String,
         partition: u32,
     },
+    /// Records of a partition with an outcome, by append time.
+    Outcome {
+        outcome: u32,
+        partition: u32,
+        appended_ms: i64,
+    },
+    /// All rejected records with an outcome.
+    Rejected {
+        outcome: u32,
+    },
+    Tally {
+        region: u32,
+        choice: u32,
+        channel: u32,
+    },
+    Timeline {
+        region: u32,
+        choice: u32,
+        bucket_ms: i64,
+    },
 }
 
-const RECEIVED: &str = "received";
-const COUNTED: &str = "counted";
+const COUNTED: u32 = outcome(None);
 
-#[derive(Deserialize)]
-struct Key {
-    count: String,
-    #[serde(flatten)]
-    group: Group,
-}
-
-#[derive(Deserialize)]
-struct Value {
-    votes: u64,
-    next_offset: Option<u64>,
-    batch_at_ms: i64,
+impl Group {
+    fn of(kind: u32, a: u32, b: u32, c: i64) -> Option<Group> {
+        Some(match Kind::ALL.into_iter().find(|it| it.number() == kind)? {
+            Kind::Received => Group::Received { partition: b, appended_ms: c },
+            Kind::Position => Group::Position { partition: b },
+            Kind::Outcome => Group::Outcome { outcome: a, partition: b, appended_ms: c },
+            Kind::Rejected => Group::Rejected { outcome: a },
+            Kind::Tally => Group::Tally { region: a, choice: b, channel: c.try_into().ok()? },
+            Kind::Timeline => Group::Timeline { region: a, choice: b, bucket_ms: c },
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Total {
     votes: u64,
-    /// Only for positions.
+    /// The offset after the last record.
     next_offset: u64,
 }
 
@@ -77,6 +121,7 @@ impl Total {
 #[derive(Debug)]
 pub struct RunningTotals {
     count: String,
+    codes: Codes,
     /// Totals of finished batches.
     settled: HashMap<Group, Total>,
     /// Settled but not yet committed.
@@ -87,9 +132,10 @@ pub struct RunningTotals {
 
 impl RunningTotals {
     /// `count` is the id in the key of each of the count's totals.
-    pub fn new(count: &str) -> RunningTotals {
+    pub fn new(count: &str, codes: Codes) -> RunningTotals {
         RunningTotals {
             count: count.to_owned(),
+            codes,
             settled: HashMap::new(),
             changed: HashSet::new(),
             coming: BTreeMap::new(),
@@ -102,15 +148,30 @@ impl RunningTotals {
     ///
     /// If the record is not a total; the error says why.
     pub fn take(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<(), String> {
-        let key: Key = serde_json::from_slice(key.unwrap_or_default()).map_err(|error| format!("its key: {error}"))?;
-        if key.count != self.count {
+        let key = Fields::of("key", key)?;
+        if key.texts.first() != Some(&&*self.count) {
             return Ok(());
         }
-        let value: Value =
-            serde_json::from_slice(value.unwrap_or_default()).map_err(|error| format!("its value: {error}"))?;
-        let total = Total { votes: value.votes, next_offset: value.next_offset.unwrap_or(0) };
-        self.coming.entry(value.batch_at_ms).or_default().entry(key.group).or_default().raise(total);
+        let (kind, a, b, c) = (key.number(1)?, key.number(2)?, key.number(3)?, key.number(4)?);
+        let group = Group::of(kind, a, b, c).filter(|group| self.knows(group));
+        let group = group.ok_or_else(|| key.wrong("names no group of this count"))?;
+        let value = Fields::of("value", value)?;
+        let total = Total { votes: value.number(0)?, next_offset: value.number(1)? };
+        self.coming.entry(value.number(2)?).or_default().entry(group).or_default().raise(total);
         Ok(())
+    }
+
+    fn knows(&self, group: &Group) -> bool {
+        match *group {
+            Group::Received { .. } | Group::Position { .. } => true,
+            Group::Outcome { outcome, .. } | Group::Rejected { outcome } => outcome as usize <= Reason::ALL.len(),
+            Group::Tally { region, choice, channel } => {
+                self.codes.choice(choice).is_some() && self.codes.channel(region, channel).is_some()
+            }
+            Group::Timeline { region, choice, .. } => {
+                self.codes.choice(choice).is_some() && self.codes.region(region).is_some()
+            }
+        }
     }
 
     /// Settles all batches that reach no further than these offsets, and all earlier batches.
@@ -119,7 +180,7 @@ impl RunningTotals {
             let mut positions = totals
                 .iter()
                 .filter_map(|(group, total)| match group {
-                    Group::Position { outcome, partition } if outcome == RECEIVED => {
+                    Group::Position { partition } => {
                         Some(ends.get(partition).is_some_and(|end| total.next_offset <= *end))
                     }
                     _ => None,
@@ -139,7 +200,7 @@ impl RunningTotals {
     /// Settles everything. To be called when no batch is running.
     pub fn settle_all(&mut self) {
         for (group, total) in std::mem::take(&mut self.coming).into_values().flatten() {
-            if self.settled.entry(group.clone()).or_default().raise(total) {
+            if self.settled.entry(group).or_default().raise(total) {
                 self.changed.insert(group);
             }
         }
@@ -147,7 +208,7 @@ impl RunningTotals {
 
     /// Marks all totals as uncommitted, because the tables have lost some.
     pub fn commit_again(&mut self) {
-        self.changed = self.settled.keys().cloned().collect();
+        self.changed = self.settled.keys().copied().collect();
     }
 
     pub fn has_changed(&self) -> bool {
@@ -158,101 +219,152 @@ impl RunningTotals {
     pub fn reached(&self) -> BTreeMap<u32, Reached> {
         let mut reached: BTreeMap<u32, Reached> = BTreeMap::new();
         for (group, total) in &self.settled {
-            if let Group::Position { outcome, partition } = group {
-                let found = reached.entry(*partition).or_default();
-                match outcome.as_str() {
-                    RECEIVED => (found.received, found.next_offset) = (total.votes, total.next_offset),
-                    COUNTED => found.counted = total.votes,
-                    _ => {}
+            match *group {
+                Group::Position { partition } => {
+                    let found = reached.entry(partition).or_default();
+                    (found.received, found.next_offset) = (total.votes, total.next_offset);
                 }
+                Group::Outcome { outcome: COUNTED, partition, .. } => {
+                    reached.entry(partition).or_default().counted += total.votes;
+                }
+                _ => {}
             }
         }
         reached
     }
 
+    /// Rows of state that these totals need in Spark: a row for each of them, and one for each claim.
+    pub fn state_rows(&self) -> u64 {
+        let claims = self.settled.iter().map(|(group, total)| match group {
+            Group::Outcome { .. } => total.votes,
+            _ => 0,
+        });
+        self.settled.len() as u64 + claims.sum::<u64>()
+    }
+
     /// Whether the settled totals are the state after a batch, that is, whether all sums over the same votes agree.
     pub fn adds_up(&self) -> bool {
         let (mut tallied, mut in_timeline) = (0, 0);
-        // For each outcome, the sums by partition and by append time.
-        let mut outcomes: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-        let mut kept_by_partition: BTreeMap<u32, u64> = BTreeMap::new();
-        let mut kept_by_time: BTreeMap<i64, u64> = BTreeMap::new();
+        // Each sum twice: from the totals by partition and append time, and from the others.
+        let mut outcomes: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+        let mut partitions: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+        // Of each partition and append time, the records received, and those of all outcomes.
+        let mut kept: HashMap<(u32, i64), (u64, u64)> = HashMap::new();
         for (group, total) in &self.settled {
-            match group {
+            match *group {
                 Group::Tally { .. } => tallied += total.votes,
                 Group::Timeline { .. } => in_timeline += total.votes,
-                Group::Position { outcome, partition } => {
-                    outcomes.entry(outcome).or_default().0 += total.votes;
-                    if outcome != RECEIVED {
-                        *kept_by_partition.entry(*partition).or_default() += total.votes;
-                    }
+                Group::Rejected { outcome } => outcomes.entry(outcome).or_default().1 += total.votes,
+                Group::Position { partition } => partitions.entry(partition).or_default().1 += total.votes,
+                Group::Received { partition, appended_ms } => {
+                    partitions.entry(partition).or_default().0 += total.votes;
+                    kept.entry((partition, appended_ms)).or_default().0 += total.votes;
                 }
-                Group::Outcome { outcome, appended_at_ms } => {
-                    outcomes.entry(outcome).or_default().1 += total.votes;
-                    if outcome != RECEIVED {
-                        *kept_by_time.entry(*appended_at_ms).or_default() += total.votes;
-                    }
+                Group::Outcome { outcome, partition, appended_ms } => {
+                    outcomes.entry(outcome).or_default().0 += total.votes;
+                    kept.entry((partition, appended_ms)).or_default().1 += total.votes;
                 }
             }
         }
-        let counted = outcomes.get(COUNTED).map_or(0, |(votes, _)| *votes);
-        let received_in = |group: Group| self.settled.get(&group).map_or(0, |total| total.votes);
-        let outcome = || RECEIVED.to_owned();
+        let counted = outcomes.remove(&COUNTED).map_or(0, |(votes, _)| votes);
         tallied == counted
             && in_timeline == counted
-            && outcomes.values().all(|(by_partition, by_time)| by_partition == by_time)
-            && kept_by_partition
-                .iter()
-                .all(|(&partition, kept)| received_in(Group::Position { outcome: outcome(), partition }) >= *kept)
-            && kept_by_time.iter().all(|(&appended_at_ms, kept)| {
-                received_in(Group::Outcome { outcome: outcome(), appended_at_ms }) >= *kept
-            })
+            && outcomes.values().chain(partitions.values()).all(|(one, other)| one == other)
+            && kept.values().all(|(received, kept)| received >= kept)
     }
 
     /// The settled but uncommitted totals, in the order of the groups. Rejections are ordered by reason and append
     /// time, and include `already_voted`.
     pub fn changes(&self) -> TotalRows<'_> {
         let mut rows = TotalRows::default();
-        let mut times = HashSet::new();
         let mut changed: Vec<&Group> = self.changed.iter().collect();
         changed.sort_unstable();
+        let mut times = HashSet::new();
         for group in changed {
             let votes = self.settled[group].votes;
-            match group {
-                Group::Tally { election, region, choice, channel } => {
+            match *group {
+                Group::Tally { region, choice, channel } => {
+                    let channel = self.codes.channel(region, channel).expect(KNOWN);
+                    let (choice, (election, region)) = self.names(region, choice);
                     rows.tally.push(TallyRow { election, region, choice, channel, votes });
                 }
-                Group::Timeline { election, bucket_ms, region, choice } => {
-                    rows.timeline.push(TimelineRow { election, bucket_ms: *bucket_ms, region, choice, votes });
+                Group::Timeline { region, choice, bucket_ms } => {
+                    let (choice, (election, region)) = self.names(region, choice);
+                    rows.timeline.push(TimelineRow { election, bucket_ms, region, choice, votes });
                 }
-                Group::Position { .. } => {}
-                Group::Outcome { outcome, appended_at_ms } => {
-                    times.insert(*appended_at_ms);
-                    if let Ok(reason) = outcome.parse() {
-                        rows.rejections.push(RejectionRow { reason, bucket_ms: *appended_at_ms, votes });
+                Group::Received { appended_ms, .. } | Group::Outcome { appended_ms, .. } => {
+                    times.insert(appended_ms);
+                }
+                Group::Position { .. } | Group::Rejected { .. } => {}
+            }
+        }
+        if !times.is_empty() {
+            rows.rejections = self.rejections(&times);
+        }
+        rows
+    }
+
+    fn names(&self, region: u32, choice: u32) -> (&str, (&str, &str)) {
+        (self.codes.choice(choice).expect(KNOWN), self.codes.region(region).expect(KNOWN))
+    }
+
+    /// The rejected votes of these append times.
+    fn rejections(&self, times: &HashSet<i64>) -> Vec<RejectionRow> {
+        let mut votes: BTreeMap<(Reason, i64), u64> = BTreeMap::new();
+        let mut repeated: HashMap<i64, u64> = HashMap::new();
+        for (group, total) in &self.settled {
+            match *group {
+                Group::Received { appended_ms, .. } if times.contains(&appended_ms) => {
+                    *repeated.entry(appended_ms).or_default() += total.votes;
+                }
+                Group::Outcome { outcome: number, appended_ms, .. } if times.contains(&appended_ms) => {
+                    if let Some(reason) = Reason::ALL.into_iter().find(|reason| outcome(Some(*reason)) == number) {
+                        *votes.entry((reason, appended_ms)).or_default() += total.votes;
                     }
                 }
+                _ => {}
             }
         }
-        let votes = |outcome: &str, appended_at_ms| {
-            let group = Group::Outcome { outcome: outcome.to_owned(), appended_at_ms };
-            self.settled.get(&group).map_or(0, |total| total.votes)
-        };
-        for bucket_ms in times {
-            let others = Reason::ALL.iter().map(|reason| votes(reason.code(), bucket_ms)).sum::<u64>()
-                + votes(COUNTED, bucket_ms);
-            let already_voted = votes(RECEIVED, bucket_ms).saturating_sub(others);
-            if already_voted > 0 {
-                rows.rejections.push(RejectionRow { reason: Reason::AlreadyVoted, bucket_ms, votes: already_voted });
+        for (group, total) in &self.settled {
+            if let Group::Outcome { appended_ms, .. } = group
+                && let Some(repeated) = repeated.get_mut(appended_ms)
+            {
+                *repeated = repeated.saturating_sub(total.votes);
             }
         }
-        rows.rejections.sort_unstable_by_key(|row| (row.reason, row.bucket_ms));
-        rows
+        votes.extend(repeated.into_iter().map(|(appended_ms, votes)| ((Reason::AlreadyVoted, appended_ms), votes)));
+        let row = |((reason, bucket_ms), votes)| RejectionRow { reason, bucket_ms, votes };
+        votes.into_iter().filter(|(_, votes)| *votes > 0).map(row).collect()
     }
 
     /// Marks all changes as committed.
     pub fn committed(&mut self) {
         self.changed.clear();
+    }
+}
+
+const KNOWN: &str = "take checks it";
+
+/// The fields of a key or a value, separated by spaces.
+struct Fields<'a> {
+    name: &'static str,
+    texts: Vec<&'a str>,
+}
+
+impl<'a> Fields<'a> {
+    fn of(name: &'static str, bytes: Option<&'a [u8]>) -> Result<Fields<'a>, String> {
+        let text = str::from_utf8(bytes.ok_or_else(|| format!("it has no {name}"))?);
+        let text = text.map_err(|_| format!("its {name} is not text"))?;
+        Ok(Fields { name, texts: text.split(' ').collect() })
+    }
+
+    fn number<T: FromStr>(&self, at: usize) -> Result<T, String> {
+        let text = self.texts.get(at).ok_or_else(|| self.wrong("has too few fields"))?;
+        text.parse().map_err(|_| self.wrong("has a field that is not a number, or too large"))
+    }
+
+    fn wrong(&self, what: &str) -> String {
+        format!("its {} `{}` {what}", self.name, self.texts.join(" ").escape_debug())
     }
 }
 
@@ -262,19 +374,22 @@ mod tests {
 
     /// A batch of one vote in each of two partitions; the second voter has voted before.
     fn batch(at: i64, votes: u64) -> Vec<(String, String)> {
-        let row = |key: &str, votes: u64, rest: String| {
-            (format!(r#"{{"count":"c",{key}}}"#), format!(r#"{{"votes":{votes},"batch_at_ms":{at}{rest}}}"#))
+        let row = |kind: Kind, numbers: &str, votes: u64| {
+            (format!("c {} {numbers}", kind.number()), format!("{votes} {} {at}", votes.min(2)))
         };
-        let next = |offset: u64| format!(r#","next_offset":{offset}"#);
         vec![
-            row(r#""kind":"tally","election":"e","region":"r","choice":"c","channel":"b""#, votes, String::new()),
-            row(r#""kind":"timeline","election":"e","region":"r","choice":"c","bucket_ms":0"#, votes, String::new()),
-            row(r#""kind":"outcome","outcome":"counted","appended_at_ms":0"#, votes, String::new()),
-            row(r#""kind":"outcome","outcome":"received","appended_at_ms":0"#, votes * 2, String::new()),
-            row(r#""kind":"position","outcome":"counted","partition":0"#, votes, next(votes)),
-            row(r#""kind":"position","outcome":"received","partition":0"#, votes, next(votes)),
-            row(r#""kind":"position","outcome":"received","partition":1"#, votes, next(votes)),
+            row(Kind::Tally, "0 0 1", votes),
+            row(Kind::Timeline, "0 0 0", votes),
+            row(Kind::Outcome, "0 0 0", votes),
+            row(Kind::Received, "0 0 0", votes),
+            row(Kind::Received, "0 1 0", votes),
+            row(Kind::Position, "0 0 0", votes),
+            row(Kind::Position, "0 1 0", votes),
         ]
+    }
+
+    fn totals(count: &str) -> RunningTotals {
+        RunningTotals::new(count, Codes::of(&[scrutin_contract::election::Election::built_in()]))
     }
 
     fn already_voted(votes: u64) -> RejectionRow {
@@ -289,7 +404,7 @@ mod tests {
 
     #[test]
     fn only_whole_batches_add_up() {
-        let mut totals = RunningTotals::new("c");
+        let mut totals = totals("c");
         take(&mut totals, &batch(5, 1));
         take(&mut totals, &batch(6, 2)[..3]);
         totals.settle_until(&[(0, 1), (1, 1)].into());
@@ -310,11 +425,31 @@ mod tests {
         totals.settle_until(&[(0, 2), (1, 2)].into());
         assert!(totals.adds_up());
         assert_eq!(totals.changes().rejections, [already_voted(2)]);
+        assert_eq!(totals.state_rows(), 7 + 2);
+    }
+
+    #[test]
+    fn no_total_of_a_batch_can_be_missing() {
+        let mut whole = batch(6, 2);
+        // A vote that is rejected in the first partition.
+        whole[3].1 = "3 2 6".into();
+        whole[5].1 = "3 2 6".into();
+        let malformed = outcome(Some(Reason::Malformed));
+        whole.push((format!("c {} {malformed} 0 0", Kind::Outcome.number()), "1 2 6".into()));
+        whole.push((format!("c {} {malformed} 0 0", Kind::Rejected.number()), "1 2 6".into()));
+        for missing in 0..=whole.len() {
+            let mut totals = totals("c");
+            let rows: Vec<_> =
+                whole.iter().enumerate().filter(|(at, _)| *at != missing).map(|(_, it)| it.clone()).collect();
+            take(&mut totals, &rows);
+            totals.settle_all();
+            assert_eq!(totals.adds_up(), missing == whole.len(), "{missing}");
+        }
     }
 
     #[test]
     fn batches_beyond_the_offsets_wait() {
-        let mut totals = RunningTotals::new("c");
+        let mut totals = totals("c");
         take(&mut totals, &batch(6, 2));
         totals.settle_until(&[(0, 1), (1, 2)].into());
         assert!(!totals.has_changed());
@@ -326,12 +461,25 @@ mod tests {
 
     #[test]
     fn other_counts_are_ignored_and_bad_records_are_errors() {
-        let mut totals = RunningTotals::new("another");
+        let mut totals = totals("another");
         take(&mut totals, &batch(5, 1));
         totals.settle_all();
         assert!(!totals.has_changed());
-        assert!(totals.take(None, None).unwrap_err().starts_with("its key"));
-        let key = br#"{"count":"another","kind":"position","outcome":"received","partition":0}"#;
-        assert!(totals.take(Some(key), Some(b"{}")).unwrap_err().starts_with("its value"));
+        let mut error = |key: &str, value: &str| totals.take(Some(key.as_bytes()), Some(value.as_bytes())).unwrap_err();
+        assert_eq!(error("another 1 0 0", "1 1 1"), "its key `another 1 0 0` has too few fields");
+        assert!(error("another 1 0 x 0", "1 1 1").contains("not a number"));
+        for unknown in
+            ["6 0 0 0", "4 0 0 0", "4 0 12 1", "4 107 0 1", "4 0 0 4294967297", "5 107 0 0", "2 10 0 0", "3 10 0 0"]
+        {
+            assert!(
+                error(&format!("another {unknown}"), "1 1 1").ends_with("names no group of this count"),
+                "{unknown}"
+            );
+        }
+        assert!(error("another 1 0 0 0", "1 1").starts_with("its value"));
+        assert!(error("another 1 0 0 0", "-1 1 1").starts_with("its value"));
+        assert_eq!(totals.take(None, None).unwrap_err(), "it has no key");
+        assert_eq!(totals.take(Some(b"\xff"), None).unwrap_err(), "its key is not text");
+        assert_eq!(totals.take(Some(b"another 1 0 0 0"), None).unwrap_err(), "it has no value");
     }
 }

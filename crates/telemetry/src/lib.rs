@@ -3,6 +3,7 @@
 //! Every metric is declared here, once. No result depends on anything in this crate.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -44,7 +45,14 @@ pub struct Metrics {
     pub rebalances: Counter,
     pub counters_apart_votes: Family<CounterLabel, Gauge>,
     pub spark_batch_seconds: Histogram,
+    pub spark_step_seconds: Family<StepLabel, Counter<f64, AtomicU64>>,
     pub spark_state_rows: Gauge,
+}
+
+/// A step of a batch, by Spark's name: `addBatch`, `queryPlanning`, `walCommit` and so on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StepLabel {
+    pub step: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -81,6 +89,7 @@ impl Metrics {
             counters_apart_votes: Family::default(),
             // Doubles from 63 ms to 17 minutes.
             spark_batch_seconds: Histogram::new(exponential_buckets(0.063, 2.0, 15)),
+            spark_step_seconds: Family::default(),
             spark_state_rows: Gauge::default(),
         };
         // The encoder appends `_total` to the names of counters.
@@ -113,6 +122,11 @@ impl Metrics {
             "spark_batch_seconds",
             "Seconds that Spark took to process a batch",
             m.spark_batch_seconds.clone(),
+        );
+        registry.register(
+            "spark_step_seconds",
+            "Seconds that Spark spent in each step of its batches",
+            m.spark_step_seconds.clone(),
         );
         registry.register("spark_state_rows", "Rows in Spark's state, including voters", m.spark_state_rows.clone());
         metrics

@@ -35,6 +35,7 @@ impl Count {
         let server: SparkAddress = server.parse().map_err(|what| UsageError(format!("--spark: {what}")))?;
         let checkpoint =
             args.checkpoint.clone().ok_or_else(|| missing("--checkpoint PATH, a folder that Spark can reach"))?;
+        count::check_settings(&args.spark_conf).map_err(|what| UsageError(format!("--spark-conf: {what}")))?;
         let options = SparkCountOptions {
             counter: if settings.is_counter_given { settings.counter.clone() } else { "spark".to_owned() },
             address: server.with_token(args.spark_token.clone()).map_err(UsageError)?,
