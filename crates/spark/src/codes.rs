@@ -13,6 +13,11 @@ pub const fn outcome(reason: Option<Reason>) -> u32 {
     }
 }
 
+/// The reason with the number of an outcome; none for a counted vote, and for any other number.
+pub fn reason(number: u32) -> Option<Reason> {
+    Reason::ALL.into_iter().find(|reason| outcome(Some(*reason)) == number)
+}
+
 /// The codes of a count's elections by their numbers, which depend on nothing but the elections and their order.
 #[derive(Clone, Debug)]
 pub struct Codes {
@@ -136,5 +141,7 @@ mod tests {
         let stands: Vec<_> = codes.choices.iter().filter_map(|choice| choice.regions.clone()).collect();
         let corsica = elections[0].regions.iter().position(|region| region.code == "2A").unwrap();
         assert_eq!(stands, [[regions as usize + corsica]]);
+        assert!(Reason::ALL.into_iter().all(|it| reason(outcome(Some(it))) == Some(it)));
+        assert_eq!((reason(outcome(None)), reason(10)), (None, None));
     }
 }

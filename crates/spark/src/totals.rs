@@ -10,13 +10,12 @@
 //! several runs of the query.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::str::FromStr;
 
 use scrutin_contract::vote::Reason;
 use scrutin_store::rows::{RejectionRow, TallyRow, TimelineRow};
 use scrutin_store::totals::{Reached, TotalRows};
 
-use super::codes::{Codes, outcome};
+use super::codes::{Codes, outcome, reason};
 
 /// The kinds of totals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,16 +88,29 @@ pub enum Group {
 const COUNTED: u32 = outcome(None);
 
 impl Group {
-    fn of(kind: u32, a: u32, b: u32, c: i64) -> Option<Group> {
+    /// The group of a key without the count's id; none if there is no such kind, or a number does not fit it.
+    fn parse(text: &str) -> Option<Group> {
+        let [kind, a, b, c] = fields(text)?;
+        let (kind, a, b): (u32, u32, u32) = (kind.parse().ok()?, a.parse().ok()?, b.parse().ok()?);
         Some(match Kind::ALL.into_iter().find(|it| it.number() == kind)? {
-            Kind::Received => Group::Received { partition: b, appended_ms: c },
+            Kind::Received => Group::Received { partition: b, appended_ms: c.parse().ok()? },
             Kind::Position => Group::Position { partition: b },
-            Kind::Outcome => Group::Outcome { outcome: a, partition: b, appended_ms: c },
+            Kind::Outcome => Group::Outcome { outcome: a, partition: b, appended_ms: c.parse().ok()? },
             Kind::Rejected => Group::Rejected { outcome: a },
-            Kind::Tally => Group::Tally { region: a, choice: b, channel: c.try_into().ok()? },
-            Kind::Timeline => Group::Timeline { region: a, choice: b, bucket_ms: c },
+            Kind::Tally => Group::Tally { region: a, choice: b, channel: c.parse().ok()? },
+            Kind::Timeline => Group::Timeline { region: a, choice: b, bucket_ms: c.parse().ok()? },
         })
     }
+}
+
+/// The fields of a text, separated by spaces; none if it has another number of them.
+fn fields<const N: usize>(text: &str) -> Option<[&str; N]> {
+    let mut fields = text.split(' ');
+    let mut found = [""; N];
+    for field in &mut found {
+        *field = fields.next()?;
+    }
+    fields.next().is_none().then_some(found)
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,6 +121,13 @@ struct Total {
 }
 
 impl Total {
+    /// The total of a value, and its batch's time.
+    fn parse(text: &str) -> Option<(Total, i64)> {
+        let [votes, next_offset, batch_at_ms] = fields(text)?;
+        let total = Total { votes: votes.parse().ok()?, next_offset: next_offset.parse().ok()? };
+        Some((total, batch_at_ms.parse().ok()?))
+    }
+
     fn raise(&mut self, other: Total) -> bool {
         let before = *self;
         self.votes = self.votes.max(other.votes);
@@ -122,8 +141,12 @@ impl Total {
 pub struct RunningTotals {
     count: String,
     codes: Codes,
-    /// Totals of finished batches.
-    settled: HashMap<Group, Total>,
+    /// Totals of finished batches: those of tally and timeline, which may be very many, and the others.
+    cells: HashMap<Group, Total>,
+    ledger: BTreeMap<Group, Total>,
+    /// Sums over `cells`.
+    tallied: u64,
+    in_timeline: u64,
     /// Settled but not yet committed.
     changed: HashSet<Group>,
     /// Totals of batches that may be unfinished, by batch time.
@@ -136,7 +159,10 @@ impl RunningTotals {
         RunningTotals {
             count: count.to_owned(),
             codes,
-            settled: HashMap::new(),
+            cells: HashMap::new(),
+            ledger: BTreeMap::new(),
+            tallied: 0,
+            in_timeline: 0,
             changed: HashSet::new(),
             coming: BTreeMap::new(),
         }
@@ -148,23 +174,24 @@ impl RunningTotals {
     ///
     /// If the record is not a total; the error says why.
     pub fn take(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<(), String> {
-        let key = Fields::of("key", key)?;
-        if key.texts.first() != Some(&&*self.count) {
+        let key = text("key", key)?;
+        let Some(group) = key.strip_prefix(&self.count).and_then(|rest| rest.strip_prefix(' ')) else {
             return Ok(());
-        }
-        let (kind, a, b, c) = (key.number(1)?, key.number(2)?, key.number(3)?, key.number(4)?);
-        let group = Group::of(kind, a, b, c).filter(|group| self.knows(group));
-        let group = group.ok_or_else(|| key.wrong("names no group of this count"))?;
-        let value = Fields::of("value", value)?;
-        let total = Total { votes: value.number(0)?, next_offset: value.number(1)? };
-        self.coming.entry(value.number(2)?).or_default().entry(group).or_default().raise(total);
+        };
+        let group = Group::parse(group).filter(|group| self.knows(group));
+        let group = group.ok_or_else(|| format!("its key `{}` names no group of this count", key.escape_debug()))?;
+        let value = text("value", value)?;
+        let (total, batch_at_ms) =
+            Total::parse(value).ok_or_else(|| format!("its value `{}` is not three numbers", value.escape_debug()))?;
+        self.coming.entry(batch_at_ms).or_default().entry(group).or_default().raise(total);
         Ok(())
     }
 
     fn knows(&self, group: &Group) -> bool {
         match *group {
             Group::Received { .. } | Group::Position { .. } => true,
-            Group::Outcome { outcome, .. } | Group::Rejected { outcome } => outcome as usize <= Reason::ALL.len(),
+            Group::Outcome { outcome, .. } => outcome == COUNTED || reason(outcome).is_some(),
+            Group::Rejected { outcome } => reason(outcome).is_some(),
             Group::Tally { region, choice, channel } => {
                 self.codes.choice(choice).is_some() && self.codes.channel(region, channel).is_some()
             }
@@ -200,15 +227,30 @@ impl RunningTotals {
     /// Settles everything. To be called when no batch is running.
     pub fn settle_all(&mut self) {
         for (group, total) in std::mem::take(&mut self.coming).into_values().flatten() {
-            if self.settled.entry(group).or_default().raise(total) {
+            if self.settle(group, total) {
                 self.changed.insert(group);
             }
         }
     }
 
+    /// Returns whether this changes the group's total.
+    fn settle(&mut self, group: Group, total: Total) -> bool {
+        let (settled, sum) = match group {
+            Group::Tally { .. } => (self.cells.entry(group).or_default(), Some(&mut self.tallied)),
+            Group::Timeline { .. } => (self.cells.entry(group).or_default(), Some(&mut self.in_timeline)),
+            _ => (self.ledger.entry(group).or_default(), None),
+        };
+        let before = settled.votes;
+        let has_changed = settled.raise(total);
+        if let Some(sum) = sum {
+            *sum += settled.votes - before;
+        }
+        has_changed
+    }
+
     /// Marks all totals as uncommitted, because the tables have lost some.
     pub fn commit_again(&mut self) {
-        self.changed = self.settled.keys().copied().collect();
+        self.changed = self.cells.keys().chain(self.ledger.keys()).copied().collect();
     }
 
     pub fn has_changed(&self) -> bool {
@@ -218,7 +260,7 @@ impl RunningTotals {
     /// How far each partition has been counted; only partitions with records.
     pub fn reached(&self) -> BTreeMap<u32, Reached> {
         let mut reached: BTreeMap<u32, Reached> = BTreeMap::new();
-        for (group, total) in &self.settled {
+        for (group, total) in &self.ledger {
             match *group {
                 Group::Position { partition } => {
                     let found = reached.entry(partition).or_default();
@@ -235,42 +277,40 @@ impl RunningTotals {
 
     /// Rows of state that these totals need in Spark: a row for each of them, and one for each claim.
     pub fn state_rows(&self) -> u64 {
-        let claims = self.settled.iter().map(|(group, total)| match group {
+        let claims = self.ledger.iter().map(|(group, total)| match group {
             Group::Outcome { .. } => total.votes,
             _ => 0,
         });
-        self.settled.len() as u64 + claims.sum::<u64>()
+        (self.cells.len() + self.ledger.len()) as u64 + claims.sum::<u64>()
     }
 
     /// Whether the settled totals are the state after a batch, that is, whether all sums over the same votes agree.
     pub fn adds_up(&self) -> bool {
-        let (mut tallied, mut in_timeline) = (0, 0);
         // Each sum twice: from the totals by partition and append time, and from the others.
         let mut outcomes: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
         let mut partitions: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
         // Of each partition and append time, the records received, and those of all outcomes.
-        let mut kept: HashMap<(u32, i64), (u64, u64)> = HashMap::new();
-        for (group, total) in &self.settled {
+        let mut times: HashMap<(u32, i64), (u64, u64)> = HashMap::new();
+        for (group, total) in &self.ledger {
             match *group {
-                Group::Tally { .. } => tallied += total.votes,
-                Group::Timeline { .. } => in_timeline += total.votes,
                 Group::Rejected { outcome } => outcomes.entry(outcome).or_default().1 += total.votes,
                 Group::Position { partition } => partitions.entry(partition).or_default().1 += total.votes,
                 Group::Received { partition, appended_ms } => {
                     partitions.entry(partition).or_default().0 += total.votes;
-                    kept.entry((partition, appended_ms)).or_default().0 += total.votes;
+                    times.entry((partition, appended_ms)).or_default().0 += total.votes;
                 }
                 Group::Outcome { outcome, partition, appended_ms } => {
                     outcomes.entry(outcome).or_default().0 += total.votes;
-                    kept.entry((partition, appended_ms)).or_default().1 += total.votes;
+                    times.entry((partition, appended_ms)).or_default().1 += total.votes;
                 }
+                Group::Tally { .. } | Group::Timeline { .. } => {}
             }
         }
         let counted = outcomes.remove(&COUNTED).map_or(0, |(votes, _)| votes);
-        tallied == counted
-            && in_timeline == counted
+        self.tallied == counted
+            && self.in_timeline == counted
             && outcomes.values().chain(partitions.values()).all(|(one, other)| one == other)
-            && kept.values().all(|(received, kept)| received >= kept)
+            && times.values().all(|(received, kept)| received >= kept)
     }
 
     /// The settled but uncommitted totals, in the order of the groups. Rejections are ordered by reason and append
@@ -281,16 +321,21 @@ impl RunningTotals {
         changed.sort_unstable();
         let mut times = HashSet::new();
         for group in changed {
-            let votes = self.settled[group].votes;
             match *group {
                 Group::Tally { region, choice, channel } => {
                     let channel = self.codes.channel(region, channel).expect(KNOWN);
-                    let (choice, (election, region)) = self.names(region, choice);
-                    rows.tally.push(TallyRow { election, region, choice, channel, votes });
+                    let (election, region, choice) = self.cell(region, choice);
+                    rows.tally.push(TallyRow { election, region, choice, channel, votes: self.cells[group].votes });
                 }
                 Group::Timeline { region, choice, bucket_ms } => {
-                    let (choice, (election, region)) = self.names(region, choice);
-                    rows.timeline.push(TimelineRow { election, bucket_ms, region, choice, votes });
+                    let (election, region, choice) = self.cell(region, choice);
+                    rows.timeline.push(TimelineRow {
+                        election,
+                        bucket_ms,
+                        region,
+                        choice,
+                        votes: self.cells[group].votes,
+                    });
                 }
                 Group::Received { appended_ms, .. } | Group::Outcome { appended_ms, .. } => {
                     times.insert(appended_ms);
@@ -298,43 +343,37 @@ impl RunningTotals {
                 Group::Position { .. } | Group::Rejected { .. } => {}
             }
         }
-        if !times.is_empty() {
-            rows.rejections = self.rejections(&times);
-        }
+        rows.rejections = self.rejections(&times);
         rows
     }
 
-    fn names(&self, region: u32, choice: u32) -> (&str, (&str, &str)) {
-        (self.codes.choice(choice).expect(KNOWN), self.codes.region(region).expect(KNOWN))
+    /// The codes of election, region and choice.
+    fn cell(&self, region: u32, choice: u32) -> (&str, &str, &str) {
+        let (election, region) = self.codes.region(region).expect(KNOWN);
+        (election, region, self.codes.choice(choice).expect(KNOWN))
     }
 
     /// The rejected votes of these append times.
     fn rejections(&self, times: &HashSet<i64>) -> Vec<RejectionRow> {
-        let mut votes: BTreeMap<(Reason, i64), u64> = BTreeMap::new();
-        let mut repeated: HashMap<i64, u64> = HashMap::new();
-        for (group, total) in &self.settled {
+        let mut rejections: BTreeMap<(Reason, i64), u64> = BTreeMap::new();
+        // Groups are ordered: all that was received comes before its outcomes.
+        for (group, total) in &self.ledger {
             match *group {
                 Group::Received { appended_ms, .. } if times.contains(&appended_ms) => {
-                    *repeated.entry(appended_ms).or_default() += total.votes;
+                    *rejections.entry((Reason::AlreadyVoted, appended_ms)).or_default() += total.votes;
                 }
-                Group::Outcome { outcome: number, appended_ms, .. } if times.contains(&appended_ms) => {
-                    if let Some(reason) = Reason::ALL.into_iter().find(|reason| outcome(Some(*reason)) == number) {
-                        *votes.entry((reason, appended_ms)).or_default() += total.votes;
+                Group::Outcome { outcome, appended_ms, .. } if times.contains(&appended_ms) => {
+                    let already_voted = rejections.entry((Reason::AlreadyVoted, appended_ms)).or_default();
+                    *already_voted = already_voted.saturating_sub(total.votes);
+                    if let Some(reason) = reason(outcome) {
+                        *rejections.entry((reason, appended_ms)).or_default() += total.votes;
                     }
                 }
                 _ => {}
             }
         }
-        for (group, total) in &self.settled {
-            if let Group::Outcome { appended_ms, .. } = group
-                && let Some(repeated) = repeated.get_mut(appended_ms)
-            {
-                *repeated = repeated.saturating_sub(total.votes);
-            }
-        }
-        votes.extend(repeated.into_iter().map(|(appended_ms, votes)| ((Reason::AlreadyVoted, appended_ms), votes)));
         let row = |((reason, bucket_ms), votes)| RejectionRow { reason, bucket_ms, votes };
-        votes.into_iter().filter(|(_, votes)| *votes > 0).map(row).collect()
+        rejections.into_iter().filter(|(_, votes)| *votes > 0).map(row).collect()
     }
 
     /// Marks all changes as committed.
@@ -345,27 +384,9 @@ impl RunningTotals {
 
 const KNOWN: &str = "take checks it";
 
-/// The fields of a key or a value, separated by spaces.
-struct Fields<'a> {
-    name: &'static str,
-    texts: Vec<&'a str>,
-}
-
-impl<'a> Fields<'a> {
-    fn of(name: &'static str, bytes: Option<&'a [u8]>) -> Result<Fields<'a>, String> {
-        let text = str::from_utf8(bytes.ok_or_else(|| format!("it has no {name}"))?);
-        let text = text.map_err(|_| format!("its {name} is not text"))?;
-        Ok(Fields { name, texts: text.split(' ').collect() })
-    }
-
-    fn number<T: FromStr>(&self, at: usize) -> Result<T, String> {
-        let text = self.texts.get(at).ok_or_else(|| self.wrong("has too few fields"))?;
-        text.parse().map_err(|_| self.wrong("has a field that is not a number, or too large"))
-    }
-
-    fn wrong(&self, what: &str) -> String {
-        format!("its {} `{}` {what}", self.name, self.texts.join(" ").escape_debug())
-    }
+fn text<'a>(name: &str, bytes: Option<&'a [u8]>) -> Result<&'a str, String> {
+    let bytes = bytes.ok_or_else(|| format!("it has no {name}"))?;
+    str::from_utf8(bytes).map_err(|_| format!("its {name} is not text"))
 }
 
 #[cfg(test)]
@@ -466,18 +487,27 @@ mod tests {
         totals.settle_all();
         assert!(!totals.has_changed());
         let mut error = |key: &str, value: &str| totals.take(Some(key.as_bytes()), Some(value.as_bytes())).unwrap_err();
-        assert_eq!(error("another 1 0 0", "1 1 1"), "its key `another 1 0 0` has too few fields");
-        assert!(error("another 1 0 x 0", "1 1 1").contains("not a number"));
-        for unknown in
-            ["6 0 0 0", "4 0 0 0", "4 0 12 1", "4 107 0 1", "4 0 0 4294967297", "5 107 0 0", "2 10 0 0", "3 10 0 0"]
-        {
-            assert!(
-                error(&format!("another {unknown}"), "1 1 1").ends_with("names no group of this count"),
-                "{unknown}"
-            );
+        for unknown in [
+            "1 0 0",
+            "1 0 0 0 0",
+            "1 0 x 0",
+            "-1 0 0 0",
+            "6 0 0 0",
+            "4 0 0 0",
+            "4 0 12 1",
+            "4 107 0 1",
+            "4 0 0 4294967297",
+            "5 107 0 0",
+            "2 10 0 0",
+            "3 10 0 0",
+            "3 0 0 0",
+        ] {
+            let said = format!("its key `another {unknown}` names no group of this count");
+            assert_eq!(error(&format!("another {unknown}"), "1 1 1"), said);
         }
-        assert!(error("another 1 0 0 0", "1 1").starts_with("its value"));
-        assert!(error("another 1 0 0 0", "-1 1 1").starts_with("its value"));
+        for wrong in ["1 1", "1 1 1 1", "-1 1 1", ""] {
+            assert_eq!(error("another 1 0 0 0", wrong), format!("its value `{wrong}` is not three numbers"));
+        }
         assert_eq!(totals.take(None, None).unwrap_err(), "it has no key");
         assert_eq!(totals.take(Some(b"\xff"), None).unwrap_err(), "its key is not text");
         assert_eq!(totals.take(Some(b"another 1 0 0 0"), None).unwrap_err(), "it has no value");
