@@ -23,10 +23,11 @@ const PARSED: &str = include_str!("sql/parsed.sql");
 const JUDGED: &str = include_str!("sql/judged.sql");
 const TALLIES: &str = include_str!("sql/tallies.sql");
 
-/// The forms that fields of a vote usually have, as regular expressions. Spark reads a byte that is not UTF-8 as U+FFFD, so
+/// The white space between the tokens of JSON, and what the fields of a vote usually are, as regular expressions. Spark reads a byte that is not UTF-8 as U+FFFD, so
 /// a code with that character needs a closer look.
 const CODE: &str = r#"[^"\\\x00-\x1F\uFFFD]*+"#;
 const UUID: &str = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}";
+const SPACE: &str = r"[ \t\n\r]*+";
 const TIME: &str = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z";
 
 /// The metric observed for each batch: a hundred quantiles of the append times, each for a hundredth of the records.
@@ -59,8 +60,8 @@ impl Job<'_> {
     ///
     /// If Spark rejects a view or the connection fails.
     pub async fn define(&self, session: &Session, log: Relation) -> Result<Relation, SparkError> {
-        for function in FUNCTIONS.split_inclusive(";\n") {
-            session.sql(function.trim_end_matches(";\n")).await?;
+        for function in FUNCTIONS.split_terminator(";\n") {
+            session.sql(function).await?;
         }
         let codes = Codes::of(self.elections);
         let tables =
@@ -87,7 +88,7 @@ impl Job<'_> {
     fn filled(&self, sql: &str) -> String {
         let narrowest = self.elections.iter().map(|election| election.bucket_seconds).min().unwrap_or(60);
         let bucket_ms = i64::from(narrowest) * 1000;
-        let texts = [("{code}", CODE), ("{uuid}", UUID), ("{time}", TIME), ("{count}", self.count)];
+        let texts = [("{s}", SPACE), ("{code}", CODE), ("{uuid}", UUID), ("{time}", TIME), ("{count}", self.count)];
         let numbers = [("{bucket_ms}".to_owned(), bucket_ms), ("{partitions}".to_owned(), i64::from(self.partitions))];
         let kinds = Kind::ALL.iter().map(|kind| (format!("{{{}}}", kind.code()), i64::from(kind.number())));
         let counted = [("{counted}".to_owned(), i64::from(outcome(None)))];
