@@ -200,9 +200,26 @@ fn samples() -> Vec<Sample> {
         samples.push(Sample { about: format!("in partition {partition}"), partition, ..home.clone() });
     }
 
+    for digit in "0123456789abcdef".chars() {
+        let voter = "6f1d2c3b-4a59-4687-9786-a5b4c3d2e1f0".replace(|it| it != '-', &digit.to_string());
+        samples.push(at_home(format!("voter {voter}"), with("6f1d2c3b-4a59-4687-9786-a5b4c3d2e1f0", &voter)));
+    }
+
     // Each prefix of a vote, and a great many damaged ones.
     samples.extend((0..vote.len()).map(|len| at_home(format!("{len} bytes of a vote"), &vote.as_bytes()[..len])));
     let mut rng = Rng::with_seed(7);
+    for number in 0..2_000 {
+        let mut key = home.key.clone().unwrap();
+        for _ in 0..rng.usize(1..6) {
+            let at = rng.usize(..key.len());
+            match rng.u8(..3) {
+                0 => key[at] = rng.u8(..),
+                1 => key.insert(at, *rng.choice(b"-+ .09afzAZ\0\xff").unwrap()),
+                _ => key.truncate(at.max(1)),
+            }
+        }
+        samples.push(Sample { about: format!("damaged key {number}"), key: Some(key), ..home.clone() });
+    }
     let mut input = Vec::new();
     for number in 0..20_000 {
         parser::make_input(&mut rng, &mut input);

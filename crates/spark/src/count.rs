@@ -59,9 +59,11 @@ const FAILURES_MAX: u32 = 5;
 const FORM: &str = "2";
 
 /// Settings that the count relies on, whatever the server's configuration and [`SparkCountOptions::settings`].
-const SETTINGS: [(&str, &str); 5] = [
+const SETTINGS: [(&str, &str); 6] = [
     ("spark.sql.ansi.enabled", "true"),
     ("spark.sql.session.timeZone", "UTC"),
+    // The query tells Spark by hints to join without sorting.
+    ("spark.sql.optimizer.disableHints", "false"),
     // The default provider keeps all state on the heap.
     (
         "spark.sql.streaming.stateStore.providerClass",

@@ -31,7 +31,7 @@ words AS (
       FROM characters
 ),
 hashes AS (
-    -- The seed xor the length.
+    -- The seed is 0x9747b28c; 36 is the length of a key.
     SELECT * EXCEPT (w1, w2, w3, w4, w5, w6, w7, w8, w9),
            hashed(hashed(hashed(hashed(hashed(hashed(hashed(hashed(hashed(2538058380 ^ 36,
                w1), w2), w3), w4), w5), w6), w7), w8), w9) AS hash
