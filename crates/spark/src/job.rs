@@ -17,7 +17,6 @@ use scrutin_spark_connect::{QueryProgress, Relation, Session, SparkError};
 use super::codes::{Codes, outcome};
 use super::totals::Kind;
 
-const FUNCTIONS: &str = include_str!("sql/functions.sql");
 const RECORDS: &str = include_str!("sql/records.sql");
 const PARSED: &str = include_str!("sql/parsed.sql");
 const JUDGED: &str = include_str!("sql/judged.sql");
@@ -60,9 +59,6 @@ impl Job<'_> {
     ///
     /// If Spark rejects a view or the connection fails.
     pub async fn define(&self, session: &Session, log: Relation) -> Result<Relation, SparkError> {
-        for function in FUNCTIONS.split_terminator(";\n") {
-            session.sql(function).await?;
-        }
         let codes = Codes::of(self.elections);
         let tables =
             [("elections", codes.elections_sql()), ("regions", codes.regions_sql()), ("choices", codes.choices_sql())];
@@ -73,13 +69,18 @@ impl Job<'_> {
         for (name, sql) in [("records", RECORDS), ("parsed", PARSED), ("judged", JUDGED)] {
             session.create_view(name, Relation::sql(self.filled(sql))).await?;
         }
-        // Spark keeps the first row it receives for each claim. Rows of a partition arrive in offset order: one task
-        // reads each partition, and rows cannot overtake each other on the way from there.
-        let first_claims = Relation::sql("SELECT * FROM judged").deduplicated(&["claim_high", "claim_low", "claim_in"]);
+        // One task reads each partition, unless there are more partitions than tasks in the later stages: small batches
+        // then spend more on starting tasks than on votes. Without this setting, Spark has more tasks than any log partitions.
+        let tasks = session.get("spark.sql.shuffle.partitions").await?.unwrap_or_else(|| "200".to_owned());
+        // Spark keeps the first row it receives for each claim. Rows of a partition arrive in offset order: a task reads a
+        // partition from start to end, and rows cannot overtake each other on the way from there.
+        let judged = Relation::sql(format!("SELECT /*+ COALESCE({tasks}) */ * FROM judged"));
+        let first_claims = judged.deduplicated(&["claim_high", "claim_low", "claim_in"]);
         session.create_view("first_claims", first_claims).await?;
         let shares: Vec<String> = (0..QUANTILES).map(|i| format!("{i}.5D / {QUANTILES}")).collect();
         let quantiles = format!("percentile_approx(appended_at_ms, array({})) AS at_ms", shares.join(", "));
-        let received = Relation::sql("SELECT partition, offset, appended_at_ms, appended_ms FROM records");
+        let columns = "partition, offset, appended_at_ms, appended_ms";
+        let received = Relation::sql(format!("SELECT /*+ COALESCE({tasks}) */ {columns} FROM records"));
         session.create_view("received", received.observed(APPENDED, &[&quantiles])).await?;
         Ok(Relation::sql(self.filled(TALLIES)))
     }

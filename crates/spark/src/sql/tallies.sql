@@ -3,7 +3,7 @@
 --
 -- `first_claims` only has the first vote of each claim, so `received` counts all records: the votes of an append time
 -- that are neither counted nor rejected for another reason came from voters who had already voted.
-WITH totals AS (
+FROM (
     SELECT inline(array(
                struct({outcome} AS kind, outcome AS a, partition AS b, appended_ms AS c),
                struct(CASE WHEN outcome = {counted} THEN {tally} ELSE {rejected} END AS kind,
@@ -17,16 +17,11 @@ WITH totals AS (
                struct({position} AS kind, 0 AS a, partition AS b, 0L AS c))),
            offset
       FROM received
-),
-sums AS (
-    SELECT kind, a, b, c, count(*) AS votes, max(offset) + 1 AS next_offset
-      FROM totals
-     -- Rejected votes are in no timeline.
-     WHERE a IS NOT NULL
-     GROUP BY kind, a, b, c
 )
-SELECT concat_ws(' ', '{count}', kind, a, b, c) AS key,
-       -- All totals of a batch have the same time, even if the batch is repeated. The lambda keeps the time out of the
-       -- generated code, which would otherwise be different for each batch, and compiled anew.
-       transform(array(votes), it -> concat_ws(' ', it, next_offset, unix_millis(current_timestamp())))[0] AS value
-  FROM sums
+-- Rejected votes are in no timeline.
+|> WHERE a IS NOT NULL
+|> AGGREGATE count(*) AS votes, max(offset) + 1 AS next_offset GROUP BY kind, a, b, c
+|> SELECT concat_ws(' ', '{count}', kind, a, b, c) AS key,
+          -- All totals of a batch have the same time, even if the batch is repeated. The lambda keeps the time out of the
+          -- generated code, which would otherwise be different for each batch, and compiled anew.
+          transform(array(votes), it -> concat_ws(' ', it, next_offset, unix_millis(current_timestamp())))[0] AS value
