@@ -10,6 +10,7 @@ mod kit;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,7 @@ use kit::broker::{Broker, KAFKA};
 use kit::cost::{Cost, peak_memory_mb, reset_peak_memory};
 use kit::seen::{Latency, Watch};
 use kit::spark_server::SparkServer;
-use kit::{Stage, check, is_bench, is_wanted, median, one, plan, send, steady_plan};
+use kit::{Stage, check, is_bench, is_wanted, median, one, plan, send, steady_plan, tutorial};
 
 struct Scale {
     voters: u64,
@@ -35,9 +36,10 @@ struct Scale {
     scaling_voters: u64,
     scaling: &'static [(&'static str, &'static [&'static str])],
     steady_votes_per_second: u64,
-    /// Warm-up that is not measured: a Spark query needs some seconds for its first batches.
-    lead_in: Duration,
+    /// How long votes come at a steady pace, and the parts of that time, in seconds, of which the latency is reported. A
+    /// query needs some seconds for its first batches, and its JVM goes on compiling for minutes.
     steady: Duration,
+    steady_windows: [Range<u64>; 2],
 }
 
 const FULL: Scale = Scale {
@@ -51,8 +53,8 @@ const FULL: Scale = Scale {
         ("a cluster, two workers of one core", &["--workers", "2", "--cores", "1", "--memory", "3g"]),
     ],
     steady_votes_per_second: 10_000,
-    lead_in: Duration::from_secs(30),
-    steady: Duration::from_secs(60),
+    steady: Duration::from_secs(180),
+    steady_windows: [30..90, 120..180],
 };
 const SMALL: Scale = Scale {
     voters: 20_000,
@@ -60,8 +62,8 @@ const SMALL: Scale = Scale {
     scaling_voters: 20_000,
     scaling: &[],
     steady_votes_per_second: 500,
-    lead_in: Duration::ZERO,
     steady: Duration::from_secs(5),
+    steady_windows: [0..3, 1..5],
 };
 
 fn main() {
@@ -79,7 +81,7 @@ fn main() {
 async fn measure(scale: &Scale) -> Vec<Value> {
     let broker = Broker::start();
     let mut figures = Vec::new();
-    if is_wanted("backlog") || is_wanted("steady") {
+    if ["backlog", "tutorial", "steady"].into_iter().any(is_wanted) {
         let server = SparkServer::start(&["--cores", "2", "--memory", "4g"]);
         // Warm up the JVMs: they compile hot code.
         if is_bench() {
@@ -93,6 +95,9 @@ async fn measure(scale: &Scale) -> Vec<Value> {
             figures.push(
                 json!({ "what": "backlog, a day of 5 minutes, compression lz4", "median": median(&runs), "runs": runs }),
             );
+        }
+        if is_wanted("tutorial") {
+            figures.push(as_in_tutorials(&broker, &server, scale.scaling_voters).await);
         }
         if is_wanted("steady") {
             figures.push(steady(&broker, &server, scale).await);
@@ -112,6 +117,8 @@ async fn measure(scale: &Scale) -> Vec<Value> {
     }
     figures
 }
+
+const BATCH_VOTES: u64 = 1_000_000;
 
 const AGREE: &str = "SELECT count(*) = 1 AND bool_and(comparable)
         AND sum(partitions_apart + votes_apart + timeline_apart + rejections_apart) = 0 FROM agreement";
@@ -152,7 +159,7 @@ impl Set {
             address: server.address(),
             checkpoint: server.checkpoint(self.topic()).display().to_string(),
             tallies: format!("{}-tallies", self.topic()),
-            batch_votes: 1_000_000,
+            batch_votes: BATCH_VOTES,
             kafka: BTreeMap::new(),
             settings: Vec::new(),
             drain,
@@ -221,42 +228,82 @@ async fn backlog(broker: &Broker, server: &SparkServer, voters: u64, seed: u64) 
     })
 }
 
+/// A backlog, counted on Spark by Scrutin's query and then as tutorials do it, with what the latter gets wrong.
+async fn as_in_tutorials(broker: &Broker, server: &SparkServer, voters: u64) -> Value {
+    let set = Set::up(broker, &plan(voters, 300_000, 97)).await;
+    let log = set.log.clone();
+    // The topic of the counts exists before the clock runs, as Scrutin's does before its query starts.
+    tutorial::counted(&log).await;
+    let pids = [server.pid()];
+    let truth = set.truth.clone().expect("the votes are in the log");
+    let own = Cost::begin(&pids);
+    set.count_on_spark(server, true, Arc::default(), Arc::default()).await;
+    let own = own.end(truth.records);
+    check(&set.stage.database(), "spark", &truth).await;
+    let other = Cost::begin(&pids);
+    tutorial::count(server, &log, &BATCH_VOTES.to_string()).await;
+    let other = other.end(truth.records);
+    let counted = tutorial::counted(&log).await;
+    set.stage.strike().await;
+    json!({
+        "what": "backlog on Spark, beside dropDuplicates and groupBy().count() as in tutorials",
+        "records": truth.records,
+        "votes_that_count": truth.counted,
+        "tutorial_votes_counted": counted,
+        "votes_per_second": own.rate,
+        "cpu_seconds_per_million_votes": own.others,
+        "tutorial_votes_per_second": other.rate,
+        "tutorial_cpu_seconds_per_million_votes": other.others,
+    })
+}
+
 /// Votes at the pace of their day, counted as they arrive, by the native engine and then by Spark.
 async fn steady(broker: &Broker, server: &SparkServer, scale: &Scale) -> Value {
-    let plan = steady_plan(scale.steady_votes_per_second, scale.lead_in + scale.steady);
+    let plan = steady_plan(scale.steady_votes_per_second, scale.steady);
+    let windows = scale.steady_windows.clone().map(|it| Duration::from_secs(it.start)..Duration::from_secs(it.end));
     let set = Set::empty(broker, plan.election()).await;
     let (stop, progress) = (Arc::new(Stop::default()), Arc::new(CountProgress::default()));
     let count = set.stage.count(false, Arc::clone(&stop), Arc::clone(&progress));
-    let (native, records) = follow(&set, "native", &plan, scale.lead_in, count, &stop, &progress).await;
+    let (native, records) = follow(&set, "native", &plan, &windows, count, &stop, &progress).await;
     set.stage.strike().await;
 
     let set = Set::empty(broker, plan.election()).await;
     let (stop, progress) = (Arc::new(Stop::default()), Arc::new(CountProgress::default()));
     let count = set.count_on_spark(server, false, Arc::clone(&stop), Arc::clone(&progress));
-    let (on_spark, _) = follow(&set, "spark", &plan, scale.lead_in, count, &stop, &progress).await;
+    let (on_spark, _) = follow(&set, "spark", &plan, &windows, count, &stop, &progress).await;
     set.stage.strike().await;
+    let windows: Vec<Value> = windows
+        .iter()
+        .zip(native.iter().zip(&on_spark))
+        .map(|(window, (native, spark))| {
+            json!({
+                "from_second": window.start.as_secs(),
+                "to_second": window.end.as_secs(),
+                "votes": native.votes,
+                "native_latency_ms": { "p50": native.p50, "p99": native.p99, "max": native.max },
+                "spark_latency_ms": { "p50": spark.p50, "p99": spark.p99, "max": spark.max },
+            })
+        })
+        .collect();
     json!({
         "what": "steady pace, append to visible",
-        "note": "of every vote after the lead-in, as somebody sees it who looks at the tables every 4 ms",
-        "lead_in_seconds": scale.lead_in.as_secs(),
-        "votes_per_second": records as f64 / (scale.lead_in + scale.steady).as_secs_f64(),
-        "votes_measured": native.votes,
-        "native_latency_ms_p50": native.p50, "native_latency_ms_p99": native.p99, "native_latency_ms_max": native.max,
-        "spark_latency_ms_p50": on_spark.p50, "spark_latency_ms_p99": on_spark.p99, "spark_latency_ms_max": on_spark.max,
+        "note": "of every vote of a window, as somebody sees it who looks at the tables every 4 ms",
+        "votes_per_second": records as f64 / scale.steady.as_secs_f64(),
+        "windows": windows,
     })
 }
 
-/// Sends the votes of the day while a counter counts, and stops it once it has counted them all. Returns the latency
-/// and the number of records.
+/// Sends the votes of the day while a counter counts, and stops it once it has counted them all. Returns the latency in
+/// each window, and the number of records.
 async fn follow(
     set: &Set,
     counter: &'static str,
     plan: &Plan,
-    lead_in: Duration,
+    windows: &[Range<Duration>; 2],
     count: impl Future<Output = ()>,
     stop: &Stop,
     progress: &CountProgress,
-) -> (Latency, u64) {
+) -> ([Latency; 2], u64) {
     let watch = Watch::begin(set.stage.database(), counter);
     let (log, plan) = (set.log.clone(), plan.clone());
     let sent = async {
@@ -270,5 +317,5 @@ async fn follow(
     };
     let (truth, ()) = tokio::join!(sent, count);
     check(&set.stage.database(), counter, &truth).await;
-    (watch.end(&set.log, lead_in).await, truth.records)
+    (watch.end(&set.log, windows).await, truth.records)
 }

@@ -9,6 +9,7 @@ pub mod cost;
 pub mod seen;
 pub mod spark_server;
 mod tool;
+pub mod tutorial;
 
 use std::future::Future;
 use std::path::Path;

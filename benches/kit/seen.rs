@@ -1,5 +1,6 @@
 //! When votes become visible to a reader of the tables, whichever engine counts.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -35,6 +36,17 @@ pub struct Latency {
     pub max: i64,
 }
 
+impl Latency {
+    /// `waits` has the append time and the latency of each record.
+    fn of(waits: &[(i64, i64)], appended_ms: Range<i64>) -> Latency {
+        let within = waits.iter().filter(|(at_ms, _)| appended_ms.contains(at_ms));
+        let mut waits: Vec<i64> = within.map(|(_, wait_ms)| *wait_ms).collect();
+        waits.sort_unstable();
+        let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize];
+        Latency { votes: waits.len(), p50: at(0.5), p99: at(0.99), max: at(1.0) }
+    }
+}
+
 impl Watch {
     pub fn begin(database: Database, counter: &'static str) -> Watch {
         let stop = Arc::new(AtomicBool::new(false));
@@ -62,12 +74,14 @@ impl Watch {
         Watch { began_at_ms: now_ms(), stop, looking }
     }
 
-    /// Call once the whole log is counted. Returns the latency of the records appended at least `lead_in` after the
-    /// watch began.
-    pub async fn end(self, log: &dyn VoteLog, lead_in: Duration) -> Latency {
+    /// Call once the whole log is counted. Returns the latency of the records appended in each of the windows, which are
+    /// durations since the watch began.
+    pub async fn end<const N: usize>(self, log: &dyn VoteLog, windows: &[Range<Duration>; N]) -> [Latency; N] {
         self.stop.store(true, Ordering::Relaxed);
         let looks = self.looking.await.expect("the watch does not panic");
-        tokio::task::block_in_place(|| latency(log, self.began_at_ms + lead_in.as_millis() as i64, &looks))
+        let at_ms = |since: Duration| self.began_at_ms + since.as_millis() as i64;
+        let waits = tokio::task::block_in_place(|| waits(log, &looks));
+        windows.each_ref().map(|window| Latency::of(&waits, at_ms(window.start)..at_ms(window.end)))
     }
 }
 
@@ -75,7 +89,8 @@ fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_millis() as i64
 }
 
-fn latency(log: &dyn VoteLog, from_ms: i64, looks: &[Look]) -> Latency {
+/// Each record's append time, and its latency in milliseconds.
+fn waits(log: &dyn VoteLog, looks: &[Look]) -> Vec<(i64, i64)> {
     let mut waits = Vec::new();
     for partition in 0..PARTITIONS {
         let end = log.offsets(partition).expect("offsets").end;
@@ -88,15 +103,11 @@ fn latency(log: &dyn VoteLog, from_ms: i64, looks: &[Look]) -> Latency {
                     look += 1;
                     assert!(look < looks.len(), "offset {} of partition {partition} was never seen", record.offset);
                 }
-                if record.appended_at_ms >= from_ms {
-                    waits.push(looks[look].at_ms - record.appended_at_ms);
-                }
+                waits.push((record.appended_at_ms, looks[look].at_ms - record.appended_at_ms));
             }
             next = batch.next_offset;
             reader.recycle(batch);
         }
     }
-    waits.sort_unstable();
-    let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize];
-    Latency { votes: waits.len(), p50: at(0.5), p99: at(0.99), max: at(1.0) }
+    waits
 }
