@@ -350,6 +350,23 @@ async fn the_waiting_time_of_votes_is_known() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_tables_say_where_the_time_of_batches_goes() {
+    let night = Night::begin(Broker::shared(), Spark::shared(), 3_000).await;
+    night.stage.topic.append_votes(&ballots(0..500), 3).await;
+    night.drained_on_spark("");
+    night.stage.place.ok("count --drain");
+    let owner = night.stage.kit.owner().await;
+    let sql = "SELECT counter, array_agg(DISTINCT step ORDER BY step), sum(took_ms) FROM batch_steps GROUP BY counter ORDER BY counter";
+    let rows: Vec<(String, Vec<String>, f64)> =
+        owner.query(sql, &[]).await.unwrap().iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+    let found: Vec<(&str, Vec<&str>)> =
+        rows.iter().map(|(counter, steps, _)| (counter.as_str(), steps.iter().map(String::as_str).collect())).collect();
+    let of_spark = vec!["addBatch", "commitOffsets", "getBatch", "latestOffset", "queryPlanning", "walCommit"];
+    assert_eq!(found, [("native", vec!["commit"]), ("spark", of_spark)]);
+    assert!(rows.iter().all(|(_, _, took_ms)| *took_ms > 0.0), "{rows:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_two_drivers_the_first_yields() {
     let night = Night::begin(Broker::shared(), Spark::shared(), 60_000).await;
     night.votes("max").end().ok();

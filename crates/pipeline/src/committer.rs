@@ -151,6 +151,7 @@ impl Committer {
     async fn commit(&mut self, changes: &Changes, shared: &Shared) -> Result<(), CountError> {
         // The log may have been replaced, and the changes may be of the new one.
         self.end_offsets.check()?;
+        let start = Instant::now();
         let end_offsets = self.measure_lag();
         let telemetry = Arc::clone(&self.telemetry);
         let mut retry = Retry::new(&telemetry, &shared.stop);
@@ -168,7 +169,7 @@ impl Committer {
             }
         }
         self.telemetry.set_ready(POSTGRESQL);
-        self.account(changes);
+        self.account(changes, start.elapsed());
         Ok(())
     }
 
@@ -205,7 +206,7 @@ impl Committer {
     }
 
     /// Records a finished commit in positions, metrics and progress.
-    fn account(&mut self, changes: &Changes) {
+    fn account(&mut self, changes: &Changes, took: Duration) {
         let committed_at = self.clock.now();
         let (mut counted, mut rejected) = (0, 0);
         for (partition, change) in &changes.partitions {
@@ -239,6 +240,7 @@ impl Committer {
             lag: self.lag,
             latency_ms_p50: latencies.percentile(0.50),
             latency_ms_p99: latencies.percentile(0.99),
+            steps_ms: [("commit".to_owned(), took.as_secs_f64() * 1000.0)].into(),
         });
         self.progress.counted.fetch_add(counted, Ordering::Relaxed);
         self.progress.rejected.fetch_add(rejected, Ordering::Relaxed);

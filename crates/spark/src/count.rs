@@ -171,6 +171,7 @@ pub async fn count(
         session: None,
         seen: None,
         appended: Vec::new(),
+        steps_ms: BTreeMap::new(),
         clock: Clock::default(),
         failures: 0,
     };
@@ -210,6 +211,8 @@ struct Driver {
     seen: Option<i64>,
     /// Append times of the records in batches since the last commit; see [`job::appended`].
     appended: Vec<(i64, u64)>,
+    /// How long each step of these batches took.
+    steps_ms: BTreeMap<String, f64>,
     clock: Clock,
     /// How many times in a row the query has ended by itself.
     failures: u32,
@@ -449,8 +452,9 @@ impl Driver {
             let metrics = &self.telemetry.metrics;
             metrics.spark_batch_seconds.observe(took as f64 / 1000.0);
             for (step, took_ms) in progress.duration_ms.iter().filter(|(step, _)| *step != "triggerExecution") {
-                let step = StepLabel { step: step.clone() };
-                metrics.spark_step_seconds.get_or_create(&step).inc_by(*took_ms as f64 / 1000.0);
+                let label = StepLabel { step: step.clone() };
+                metrics.spark_step_seconds.get_or_create(&label).inc_by(*took_ms as f64 / 1000.0);
+                *self.steps_ms.entry(step.clone()).or_default() += *took_ms as f64;
             }
             self.appended.append(&mut job::appended(progress));
             self.seen = Some(progress.batch_id);
@@ -515,6 +519,7 @@ impl Driver {
             lag: lag.sum(),
             latency_ms_p50: latencies.percentile(0.50),
             latency_ms_p99: latencies.percentile(0.99),
+            steps_ms: self.steps_ms.clone(),
         };
         let session = match &mut self.session {
             Some(session) => session,
@@ -526,6 +531,7 @@ impl Driver {
         tallies.totals.committed();
         let state_rows = tallies.totals.state_rows();
         self.appended.clear();
+        self.steps_ms.clear();
         for (partition, reached) in reached {
             if let Some(position) = self.positions.get_mut(&partition) {
                 self.telemetry.metrics.received(partition, reached.next_offset.saturating_sub(position.next_offset));

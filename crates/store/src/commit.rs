@@ -63,7 +63,7 @@ pub struct CommitBasis<'a> {
 }
 
 /// A finished commit, as recorded in table `batch`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct BatchRow {
     pub committed_at: SystemTime,
     pub received: u64,
@@ -73,6 +73,8 @@ pub struct BatchRow {
     /// Latency from append to visible, in milliseconds; none if nothing was received.
     pub latency_ms_p50: Option<f64>,
     pub latency_ms_p99: Option<f64>,
+    /// How long each step of the engine took, in milliseconds.
+    pub steps_ms: BTreeMap<String, f64>,
 }
 
 /// How long rows of `batch` are kept.
@@ -481,9 +483,10 @@ async fn write_poll_book(
 }
 
 pub(super) const WRITE_BATCHES: &str =
-    "INSERT INTO batch (counter, committed_at, received, counted, rejected, lag, latency_ms_p50, latency_ms_p99)
-     SELECT $1, * FROM unnest($2::timestamptz[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
-                              $7::float8[], $8::float8[])";
+    "INSERT INTO batch (counter, committed_at, received, counted, rejected, lag, latency_ms_p50, latency_ms_p99, steps_ms)
+     SELECT $1, committed_at, received, counted, rejected, lag, p50, p99, steps_ms::jsonb
+       FROM unnest($2::timestamptz[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::float8[], $8::float8[],
+                   $9::text[]) AS b (committed_at, received, counted, rejected, lag, p50, p99, steps_ms)";
 
 /// `statement` is [`WRITE_BATCHES`], prepared or not.
 pub(super) async fn write_batches(
@@ -502,6 +505,9 @@ pub(super) async fn write_batches(
     let (rejected, lag) = (column(|batch| batch.rejected), column(|batch| batch.lag));
     let p50: Vec<Option<f64>> = batches.iter().map(|batch| batch.latency_ms_p50).collect();
     let p99: Vec<Option<f64>> = batches.iter().map(|batch| batch.latency_ms_p99).collect();
-    transaction.execute(statement, &[&counter, &times, &received, &counted, &rejected, &lag, &p50, &p99]).await?;
+    let steps_ms: Vec<String> = batches.iter().map(|batch| serde_json::json!(batch.steps_ms).to_string()).collect();
+    transaction
+        .execute(statement, &[&counter, &times, &received, &counted, &rejected, &lag, &p50, &p99, &steps_ms])
+        .await?;
     Ok(())
 }
