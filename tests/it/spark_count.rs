@@ -349,6 +349,19 @@ async fn the_waiting_time_of_votes_is_known() {
     }
 }
 
+/// With one task a stage, Spark would shuffle nothing and run both stateful operators in one task, which fails. Two batches
+/// are from all partitions and from one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spark_of_one_core_counts() {
+    let spark = Spark::start_with(&["--cores", "1"]);
+    let night = Night::begin(Broker::shared(), &spark, 3_000).await;
+    night.votes("max").end().ok();
+    night.drained_on_spark("");
+    night.stage.topic.append_votes(&ballots(0..500), 3).await;
+    night.drained_on_spark("");
+    night.counted_alike().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tables_say_where_the_time_of_batches_goes() {
     let night = Night::begin(Broker::shared(), Spark::shared(), 3_000).await;

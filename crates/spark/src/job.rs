@@ -70,8 +70,8 @@ impl Job<'_> {
             session.create_view(name, Relation::sql(self.filled(sql))).await?;
         }
         // One task reads each partition, unless there are more partitions than tasks in the later stages: small batches
-        // then spend more on starting tasks than on votes. Without this setting, Spark has more tasks than any log partitions.
-        let tasks = session.get("spark.sql.shuffle.partitions").await?.unwrap_or_else(|| "200".to_owned());
+        // then spend more on starting tasks than on votes.
+        let tasks = tasks(session).await?;
         // Spark keeps the first row it receives for each claim. Rows of a partition arrive in offset order: a task reads a
         // partition from start to end, and rows cannot overtake each other on the way from there.
         let judged = Relation::sql(format!("SELECT /*+ COALESCE({tasks}) */ * FROM judged"));
@@ -103,4 +103,15 @@ impl Job<'_> {
             .chain(reasons)
             .fold(sql, |sql, (name, number)| sql.replace(&name, &number.to_string()))
     }
+}
+
+/// The number of tasks of each stage after a shuffle, at least two. With one, Spark shuffles nothing, both stateful operators
+/// run in one task, and that fails: their state stores are told apart by the thread.
+async fn tasks(session: &Session) -> Result<u32, SparkError> {
+    const TASKS: &str = "spark.sql.shuffle.partitions";
+    const DEFAULT: u32 = 200;
+    let set = session.get(TASKS).await?.and_then(|tasks| tasks.parse().ok());
+    let tasks = set.unwrap_or(DEFAULT).max(2);
+    session.set(TASKS, &tasks.to_string()).await?;
+    Ok(tasks)
 }
