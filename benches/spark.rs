@@ -63,7 +63,7 @@ const SMALL: Scale = Scale {
     scaling: &[],
     steady_votes_per_second: 500,
     steady: Duration::from_secs(5),
-    steady_windows: [0..3, 1..5],
+    steady_windows: [0..3, 3..5],
 };
 
 fn main() {
@@ -232,8 +232,8 @@ async fn backlog(broker: &Broker, server: &SparkServer, voters: u64, seed: u64) 
 async fn as_in_tutorials(broker: &Broker, server: &SparkServer, voters: u64) -> Value {
     let set = Set::up(broker, &plan(voters, 300_000, 97)).await;
     let log = set.log.clone();
-    // The topic of the counts exists before the clock runs, as Scrutin's does before its query starts.
-    tutorial::counted(&log).await;
+    // The topic has to exist before Spark writes to it.
+    let counts = tutorial::counts(&log).await;
     let pids = [server.pid()];
     let truth = set.truth.clone().expect("the votes are in the log");
     let own = Cost::begin(&pids);
@@ -241,9 +241,10 @@ async fn as_in_tutorials(broker: &Broker, server: &SparkServer, voters: u64) -> 
     let own = own.end(truth.records);
     check(&set.stage.database(), "spark", &truth).await;
     let other = Cost::begin(&pids);
-    tutorial::count(server, &log, &BATCH_VOTES.to_string()).await;
+    tutorial::count(server, &log, BATCH_VOTES).await;
     let other = other.end(truth.records);
-    let counted = tutorial::counted(&log).await;
+    let counted = tokio::task::block_in_place(|| tutorial::counted(&counts));
+    assert!((truth.counted..=truth.records).contains(&counted), "{counted} of {} votes", truth.records);
     set.stage.strike().await;
     json!({
         "what": "backlog on Spark, beside dropDuplicates and groupBy().count() as in tutorials",

@@ -18,6 +18,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use scrutin_contract::election::Election;
+use scrutin_contract::record::Record;
 use scrutin_contract::truth::Truth;
 use scrutin_log::VoteLog;
 use scrutin_pipeline::{self as pipeline, CountOptions, CountProgress, Stop};
@@ -227,6 +228,21 @@ pub async fn check(database: &Database, counter: &str, truth: &Truth) {
 pub async fn one<T: for<'a> tokio_postgres::types::FromSql<'a>>(database: &Database, sql: &str) -> T {
     let client = database.connect(Role::Owner).await.expect("connect");
     client.query_one(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error}")).get(0)
+}
+
+/// Passes all records now in a log, each with its partition, in the order of each partition. Blocks.
+pub fn read(log: &dyn VoteLog, mut take: impl FnMut(u32, Record<'_>)) {
+    for partition in 0..log.partitions() {
+        let end = log.offsets(partition).expect("offsets").end;
+        let mut reader = log.reader(&[(partition, 0)]).expect("read the log");
+        let mut next = 0;
+        while next < end {
+            let Some(batch) = reader.fetch(Duration::from_secs(30)).expect("read the log") else { continue };
+            batch.records().for_each(|record| take(partition, record));
+            next = batch.next_offset;
+            reader.recycle(batch);
+        }
+    }
 }
 
 pub fn folder_bytes(folder: &Path) -> u64 {

@@ -9,7 +9,7 @@ use scrutin_log::VoteLog;
 use scrutin_store::{Database, Role};
 use tokio::task::JoinHandle;
 
-use super::PARTITIONS;
+use super::{PARTITIONS, read};
 
 /// Time between two looks. Reported latencies are too long by up to this much.
 const LOOK: Duration = Duration::from_millis(4);
@@ -92,22 +92,14 @@ fn now_ms() -> i64 {
 /// Each record's append time, and its latency in milliseconds.
 fn waits(log: &dyn VoteLog, looks: &[Look]) -> Vec<(i64, i64)> {
     let mut waits = Vec::new();
-    for partition in 0..PARTITIONS {
-        let end = log.offsets(partition).expect("offsets").end;
-        let mut reader = log.reader(&[(partition, 0)]).expect("read the log");
-        let (mut next, mut look) = (0, 0);
-        while next < end {
-            let Some(batch) = reader.fetch(Duration::from_secs(30)).expect("read the log") else { continue };
-            for record in batch.records() {
-                while looks[look].next_offsets[partition as usize] <= record.offset {
-                    look += 1;
-                    assert!(look < looks.len(), "offset {} of partition {partition} was never seen", record.offset);
-                }
-                waits.push((record.appended_at_ms, looks[look].at_ms - record.appended_at_ms));
-            }
-            next = batch.next_offset;
-            reader.recycle(batch);
+    let mut seen_by = [0; PARTITIONS as usize];
+    read(log, |partition, record| {
+        let look = &mut seen_by[partition as usize];
+        while looks[*look].next_offsets[partition as usize] <= record.offset {
+            *look += 1;
+            assert!(*look < looks.len(), "offset {} of partition {partition} was never seen", record.offset);
         }
-    }
+        waits.push((record.appended_at_ms, looks[*look].at_ms - record.appended_at_ms));
+    });
     waits
 }

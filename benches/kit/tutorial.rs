@@ -6,14 +6,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use scrutin_log::{KafkaLog, VoteLog};
+use scrutin_log::KafkaLog;
 use scrutin_spark_connect::{OutputMode, Relation, Session, SparkSettings, StreamWrite, Trigger};
 
+use super::read;
 use super::spark_server::SparkServer;
 
 /// Counts the whole log, with the server's settings and in batches of `batch_votes`.
-pub async fn count(server: &SparkServer, log: &KafkaLog, batch_votes: &str) {
-    let address = log.address();
+pub async fn count(server: &SparkServer, log: &KafkaLog, batch_votes: u64) {
+    let (address, batch_votes) = (log.address(), batch_votes.to_string());
     let session = Session::open(&server.address(), &SparkSettings::default()).await.expect("open a session");
     let votes = Relation::stream(
         "kafka",
@@ -21,7 +22,7 @@ pub async fn count(server: &SparkServer, log: &KafkaLog, batch_votes: &str) {
             ("kafka.bootstrap.servers", address.servers.as_str()),
             ("subscribe", &address.topic),
             ("startingOffsets", "earliest"),
-            ("maxOffsetsPerTrigger", batch_votes),
+            ("maxOffsetsPerTrigger", &batch_votes),
         ],
     );
     session.create_view("log", votes).await.expect("read the topic");
@@ -42,27 +43,19 @@ pub async fn count(server: &SparkServer, log: &KafkaLog, batch_votes: &str) {
     session.close().await.expect("close the session");
 }
 
-/// The sum of its counts.
-pub async fn counted(log: &KafkaLog) -> u64 {
-    let counts = log.totals(&counts_topic(log)).await.expect("open the topic of the counts");
-    tokio::task::block_in_place(|| {
-        let mut last: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
-        for partition in 0..counts.partitions() {
-            let end = counts.offsets(partition).expect("offsets").end;
-            let mut reader = counts.reader(&[(partition, 0)]).expect("read the counts");
-            let mut next = 0;
-            while next < end {
-                let Some(batch) = reader.fetch(Duration::from_secs(30)).expect("read the counts") else { continue };
-                for record in batch.records() {
-                    let votes = std::str::from_utf8(record.value.expect("a count")).expect("a count");
-                    last.insert(record.key.expect("a group").to_vec(), votes.parse().expect("a count"));
-                }
-                next = batch.next_offset;
-                reader.recycle(batch);
-            }
-        }
-        last.values().sum()
-    })
+/// The topic of its counts, which is created if it is missing.
+pub async fn counts(log: &KafkaLog) -> KafkaLog {
+    log.totals(&counts_topic(log)).await.expect("open the topic of the counts")
+}
+
+/// The sum of the last count of each group.
+pub fn counted(counts: &KafkaLog) -> u64 {
+    let mut last: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
+    read(counts, |_, record| {
+        let votes = std::str::from_utf8(record.value.expect("a count")).expect("a count");
+        last.insert(record.key.expect("a group").to_vec(), votes.parse().expect("a count"));
+    });
+    last.values().sum()
 }
 
 fn counts_topic(log: &KafkaLog) -> String {
