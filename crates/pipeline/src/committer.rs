@@ -115,7 +115,7 @@ impl Committer {
             self.commit(&changes, shared).await?;
             let took = last_start.elapsed();
             usual = (usual * 3 + took) / 4;
-            self.telemetry.metrics.commit_seconds.observe(took.as_secs_f64());
+            self.account(&changes, took);
             changes.clear();
         }
     }
@@ -151,7 +151,6 @@ impl Committer {
     async fn commit(&mut self, changes: &Changes, shared: &Shared) -> Result<(), CountError> {
         // The log may have been replaced, and the changes may be of the new one.
         self.end_offsets.check()?;
-        let start = Instant::now();
         let end_offsets = self.measure_lag();
         let telemetry = Arc::clone(&self.telemetry);
         let mut retry = Retry::new(&telemetry, &shared.stop);
@@ -169,7 +168,6 @@ impl Committer {
             }
         }
         self.telemetry.set_ready(POSTGRESQL);
-        self.account(changes, start.elapsed());
         Ok(())
     }
 
@@ -205,7 +203,7 @@ impl Committer {
         .await
     }
 
-    /// Records a finished commit in positions, metrics and progress.
+    /// Records a finished commit, and how long it took, in positions, metrics and progress.
     fn account(&mut self, changes: &Changes, took: Duration) {
         let committed_at = self.clock.now();
         let (mut counted, mut rejected) = (0, 0);
@@ -222,6 +220,7 @@ impl Committer {
 
         let metrics = &self.telemetry.metrics;
         metrics.commits.inc();
+        metrics.commit_seconds.observe(took.as_secs_f64());
         metrics.votes_counted.inc_by(counted);
         metrics.poll_book_voters.inc_by(counted as i64);
         let mut by_reason: BTreeMap<Reason, u64> = BTreeMap::new();
