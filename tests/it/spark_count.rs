@@ -349,8 +349,7 @@ async fn the_waiting_time_of_votes_is_known() {
     }
 }
 
-/// With one task a stage, Spark would shuffle nothing and run both stateful operators in one task, which fails. Two batches
-/// are from all partitions and from one.
+/// Spark fails if it runs both stateful operators in one task, as it does when one task reads and one counts.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spark_of_one_core_counts() {
     let spark = Spark::start_with(&["--cores", "1"]);
@@ -363,13 +362,14 @@ async fn a_spark_of_one_core_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_tables_say_where_the_time_of_batches_goes() {
+async fn the_tables_say_where_the_time_of_commits_goes() {
     let night = Night::begin(Broker::shared(), Spark::shared(), 3_000).await;
     night.stage.topic.append_votes(&ballots(0..500), 3).await;
     night.drained_on_spark("");
     night.stage.place.ok("count --drain");
     let owner = night.stage.kit.owner().await;
-    let sql = "SELECT counter, array_agg(DISTINCT step ORDER BY step), sum(took_ms) FROM batch_steps GROUP BY counter ORDER BY counter";
+    let sql = "SELECT counter, array_agg(DISTINCT step ORDER BY step), sum(took_ms) FROM batch_steps
+                GROUP BY counter ORDER BY counter";
     let rows: Vec<(String, Vec<String>, f64)> =
         owner.query(sql, &[]).await.unwrap().iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
     let found: Vec<(&str, Vec<&str>)> =

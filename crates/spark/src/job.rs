@@ -22,11 +22,13 @@ const PARSED: &str = include_str!("sql/parsed.sql");
 const JUDGED: &str = include_str!("sql/judged.sql");
 const TALLIES: &str = include_str!("sql/tallies.sql");
 
-/// The white space between the tokens of JSON, and what the fields of a vote usually are, as regular expressions. Spark reads a byte that is not UTF-8 as U+FFFD, so
+/// The white space between the tokens of JSON, as a regular expression.
+const SPACE: &str = r"[ \t\n\r]*+";
+
+/// The forms that fields of a vote usually have, as regular expressions. Spark reads a byte that is not UTF-8 as U+FFFD, so
 /// a code with that character needs a closer look.
 const CODE: &str = r#"[^"\\\x00-\x1F\uFFFD]*+"#;
 const UUID: &str = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}";
-const SPACE: &str = r"[ \t\n\r]*+";
 const TIME: &str = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z";
 
 /// The metric observed for each batch: a hundred quantiles of the append times, each for a hundredth of the records.
@@ -69,8 +71,8 @@ impl Job<'_> {
         for (name, sql) in [("records", RECORDS), ("parsed", PARSED), ("judged", JUDGED)] {
             session.create_view(name, Relation::sql(self.filled(sql))).await?;
         }
-        // One task reads each partition, unless there are more partitions than tasks in the later stages: small batches
-        // then spend more on starting tasks than on votes.
+        // One task reads each partition, but no more tasks read than count: a small batch spends more on starting tasks than
+        // on votes.
         let tasks = tasks(session).await?;
         // Spark keeps the first row it receives for each claim. Rows of a partition arrive in offset order: a task reads a
         // partition from start to end, and rows cannot overtake each other on the way from there.
@@ -105,13 +107,12 @@ impl Job<'_> {
     }
 }
 
-/// The number of tasks of each stage after a shuffle, at least two. With one, Spark shuffles nothing, both stateful operators
-/// run in one task, and that fails: their state stores are told apart by the thread.
+/// The number of tasks of each stage after a shuffle, raised to two if it is one. With one task a stage, Spark has nothing to
+/// shuffle and runs both stateful operators in one task, which fails: a thread can only have one state store open.
 async fn tasks(session: &Session) -> Result<u32, SparkError> {
     const TASKS: &str = "spark.sql.shuffle.partitions";
-    const DEFAULT: u32 = 200;
-    let set = session.get(TASKS).await?.and_then(|tasks| tasks.parse().ok());
-    let tasks = set.unwrap_or(DEFAULT).max(2);
+    let tasks = session.get(TASKS).await?.and_then(|tasks| tasks.parse().ok());
+    let tasks = tasks.unwrap_or(200).max(2);
     session.set(TASKS, &tasks.to_string()).await?;
     Ok(tasks)
 }

@@ -12,8 +12,8 @@ FROM records
 -- Other forms are parsed in one column, so that of all this only the condition is evaluated for every record. Lambdas
 -- hold the intermediate results. Spark generates no code for them.
 |> SELECT partition, offset, appended_ms, key, voter_high, voter_low,
-          -- Where the key belongs: Kafka's default partitioner hashes keys by murmur2, with the same seed as this class, which
-          -- comes with Spark. In SQL, the hash takes so many expressions that small batches take a third longer.
+          -- The partition that the key belongs to: Kafka's default partitioner hashes keys by murmur2, with the seed of this
+          -- class, which comes with Spark. As arithmetic in SQL, the hash would be most of the query, and slow small batches.
           (CAST(java_method('org.apache.commons.codec.digest.MurmurHash2', 'hash32', coalesce(key, '')) AS INT) & 2147483647) % {partitions} AS home,
           CASE WHEN is_usual THEN text END AS usual,
           CASE WHEN NOT is_usual AND octet_length(text) <= 4096 AND is_valid_utf8(text) THEN
