@@ -125,7 +125,7 @@ async fn backlog(broker: &Broker, codec: &str, voters: u64, minutes: i64, seed: 
     let count_peak_memory_mb = peak_memory_mb(std::process::id());
     let database = stage.database();
     check(&database, "native", &truth).await;
-    let cells: i64 = one(&database, "SELECT count(*) FROM timeline").await;
+    let cells: i64 = one(&database, "SELECT count(*) FROM votes_by_bucket").await;
     stage.strike().await;
     json!({
         "records": truth.records,

@@ -114,7 +114,7 @@ async fn backlog(voters: u64, minutes: i64, seed: u64) -> Value {
     let start = Instant::now();
     stage.count(true, Arc::default(), Arc::default()).await;
     let restarted = start.elapsed();
-    let cells: i64 = one(&database, "SELECT count(*) FROM timeline").await;
+    let cells: i64 = one(&database, "SELECT count(*) FROM votes_by_bucket").await;
     stage.strike().await;
     let rate = |took: Duration| truth.records as f64 / took.as_secs_f64();
     json!({

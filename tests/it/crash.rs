@@ -126,12 +126,11 @@ struct Step {
 }
 
 /// Every statement of a commit, in order.
-const STATEMENTS: [&str; 10] = [
+const STATEMENTS: [&str; 9] = [
     "BEGIN",
     "FOR UPDATE",
     "UPDATE position",
     "INSERT INTO tally",
-    "COPY timeline",
     "INSERT INTO timeline",
     "INSERT INTO rejection",
     "INSERT INTO rejected_vote",

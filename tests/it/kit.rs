@@ -111,6 +111,14 @@ impl Kit {
         format!("postgresql://{user}:{password}@{place}")
     }
 
+    /// A session of the owner that can write votes one by one: `votes_by_channel` and `votes_by_bucket` take rows as if they
+    /// were tables.
+    pub async fn owner_of_votes(&self) -> Client {
+        let owner = self.owner().await;
+        owner.batch_execute(WRITE_VOTES).await.unwrap_or_else(|error| panic!("{error:?}"));
+        owner
+    }
+
     pub async fn owner(&self) -> Client {
         self.db.connect(Role::Owner).await.unwrap_or_else(|error| panic!("{error}"))
     }
@@ -176,3 +184,31 @@ fn with_database(url: &str, name: &str) -> String {
         None => format!("{}/{name}", &address[..end]),
     }
 }
+
+/// See [`Kit::owner_of_votes`].
+pub const WRITE_VOTES: &str = "
+    CREATE OR REPLACE FUNCTION set_votes(r votes_by_channel, number bigint) RETURNS void LANGUAGE sql AS $$
+        INSERT INTO tally SELECT r.counter, r.election, r.region, r.channel, array_fill(0::bigint, ARRAY[cardinality(ballot)])
+          FROM region b WHERE (b.election, b.region) = (r.election, r.region) ON CONFLICT DO NOTHING;
+        UPDATE tally t SET votes[array_position(b.ballot, r.choice)] = number FROM region b
+         WHERE (b.election, b.region) = (r.election, r.region)
+           AND (t.counter, t.election, t.region, t.channel) = (r.counter, r.election, r.region, r.channel)
+    $$;
+    CREATE OR REPLACE FUNCTION set_votes(r votes_by_bucket, number bigint) RETURNS void LANGUAGE sql AS $$
+        INSERT INTO timeline SELECT r.counter, r.election, r.bucket, r.region, array_fill(0::bigint, ARRAY[cardinality(ballot)])
+          FROM region b WHERE (b.election, b.region) = (r.election, r.region) ON CONFLICT DO NOTHING;
+        UPDATE timeline t SET votes[array_position(b.ballot, r.choice)] = number FROM region b
+         WHERE (b.election, b.region) = (r.election, r.region)
+           AND (t.counter, t.election, t.bucket, t.region) = (r.counter, r.election, r.bucket, r.region)
+    $$;
+    CREATE OR REPLACE FUNCTION write_votes() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF TG_OP <> 'INSERT' THEN PERFORM set_votes(OLD, 0); END IF;
+        IF TG_OP = 'DELETE' THEN RETURN OLD; END IF;
+        PERFORM set_votes(NEW, NEW.votes);
+        RETURN NEW;
+    END $$;
+    CREATE OR REPLACE TRIGGER written INSTEAD OF INSERT OR UPDATE OR DELETE ON votes_by_channel
+        FOR EACH ROW EXECUTE FUNCTION write_votes();
+    CREATE OR REPLACE TRIGGER written INSTEAD OF INSERT OR UPDATE OR DELETE ON votes_by_bucket
+        FOR EACH ROW EXECUTE FUNCTION write_votes();";

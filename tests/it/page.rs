@@ -152,10 +152,10 @@ fn election() -> Election {
 /// Ten votes counted, three rejected; two more are waiting.
 const COUNTED: &str = "
     INSERT INTO counter VALUES ('native', '{mayor}', 'a log', 2);
-    INSERT INTO tally VALUES ('native', 'mayor', 'N', 'A', 'booth', 3), ('native', 'mayor', 'N', 'A', 'post', 1),
+    INSERT INTO votes_by_channel VALUES ('native', 'mayor', 'N', 'A', 'booth', 3), ('native', 'mayor', 'N', 'A', 'post', 1),
         ('native', 'mayor', 'N', 'B', 'booth', 2), ('native', 'mayor', 'S', 'C', 'booth', 3),
         ('native', 'mayor', 'S', 'BLANK', 'post', 1);
-    INSERT INTO timeline VALUES ('native', 'mayor', to_timestamp(1800000000), 'N', 'A', 3),
+    INSERT INTO votes_by_bucket VALUES ('native', 'mayor', to_timestamp(1800000000), 'N', 'A', 3),
         ('native', 'mayor', to_timestamp(1800000000), 'N', 'B', 2), ('native', 'mayor', to_timestamp(1800000120), 'N', 'A', 1),
         ('native', 'mayor', to_timestamp(1800000120), 'S', 'C', 3), ('native', 'mayor', to_timestamp(1800000120), 'S', 'BLANK', 1);
     INSERT INTO rejection VALUES ('native', 'malformed', to_timestamp(1800000000), 1),
@@ -166,7 +166,7 @@ const COUNTED: &str = "
 
 async fn kit_with_votes() -> Kit {
     let kit = Kit::new().await;
-    let mut owner = kit.owner().await;
+    let mut owner = kit.owner_of_votes().await;
     elections::save(&mut owner, &election()).await.unwrap();
     owner.batch_execute(COUNTED).await.unwrap();
     kit

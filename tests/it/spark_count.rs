@@ -78,8 +78,8 @@ impl Night<'_> {
         let owner = self.stage.kit.owner().await;
         let mut tables = BTreeMap::new();
         for (table, columns) in [
-            ("tally", "election, region, choice, channel, votes"),
-            ("timeline", "election, bucket, region, choice, votes"),
+            ("tally", "election, region, channel, votes"),
+            ("timeline", "election, bucket, region, votes"),
             ("rejection", "reason, bucket, votes"),
             ("position", "partition, first_offset, next_offset, gaps, counted, rejected"),
         ] {
@@ -108,7 +108,7 @@ impl Night<'_> {
 
     async fn adds_up(&self) {
         let sql = "SELECT count(*) FROM accounting a WHERE counter = 'spark' AND NOT (holds AND counted =
-                       (SELECT coalesce(sum(votes), 0) FROM timeline t WHERE t.counter = a.counter))";
+                       (SELECT coalesce(sum(votes), 0) FROM votes_by_bucket t WHERE t.counter = a.counter))";
         assert_eq!(self.stage.figure(sql).await, 0, "received = counted + rejected, in all tables");
     }
 
@@ -198,19 +198,24 @@ async fn both_counts_have_the_same_rows() {
     crate::deploy::show_all_of(&night.stage.kit).await;
 
     // A single vote moved between rows must be noticed.
-    let owner = night.stage.kit.owner().await;
-    for (table, row) in [
-        ("tally", "election = 'pres-2027' AND region = '75' AND choice = 'C03' AND channel = 'booth'"),
+    let owner = night.stage.kit.owner_of_votes().await;
+    for (kind, table, row) in [
+        (
+            "tally",
+            "votes_by_channel",
+            "election = 'pres-2027' AND region = '75' AND choice = 'C03' AND channel = 'booth'",
+        ),
         (
             "timeline",
-            "(election, bucket, region, choice) = (SELECT election, bucket, region, choice FROM timeline LIMIT 1)",
+            "votes_by_bucket",
+            "(election, bucket, region, choice) = (SELECT election, bucket, region, choice FROM votes_by_bucket LIMIT 1)",
         ),
-        ("rejection", "(reason, bucket) = (SELECT reason, bucket FROM rejection LIMIT 1)"),
+        ("rejection", "rejection", "(reason, bucket) = (SELECT reason, bucket FROM rejection LIMIT 1)"),
     ] {
         let change = |by: &str| format!("UPDATE {table} SET votes = votes {by} WHERE counter = 'spark' AND {row}");
         owner.execute(&change("+ 1"), &[]).await.unwrap();
         let status = night.stage.place.run("status");
-        let words = ["native and spark: DIFFER".to_owned(), format!("as {table} ")];
+        let words = ["native and spark: DIFFER".to_owned(), format!("as {kind} ")];
         assert!(status.code == Some(1) && words.iter().all(|words| status.out.contains(words)), "{status}");
         night.stage.place.fails("audit --counter spark", 1);
         owner.execute(&change("- 1"), &[]).await.unwrap();

@@ -94,7 +94,7 @@ async fn the_reader_sees_views_and_elections_only() {
         }
     }
     for write in [
-        "INSERT INTO tally VALUES ('native', 'e', 'r', 'c', 'booth', 1)",
+        "INSERT INTO tally VALUES ('native', 'e', 'r', 'booth', '{1}')",
         "UPDATE election SET title = 'mine'",
         "DELETE FROM region",
         "TRUNCATE tally",
@@ -157,8 +157,8 @@ async fn the_counter_writes_its_tables_and_no_election() {
     let kit = Kit::new().await;
     let counter = kit.db().connect(Role::Counter).await.unwrap();
     for allowed in [
-        "INSERT INTO tally VALUES ('native', 'e', 'r', 'c', 'booth', 1)",
-        "UPDATE tally SET votes = votes + 1",
+        "INSERT INTO tally VALUES ('native', 'e', 'r', 'booth', '{1}')",
+        "UPDATE tally SET votes[1] = votes[1] + 1",
         "DELETE FROM tally",
         "SELECT * FROM election",
         "SELECT * FROM results",

@@ -37,21 +37,13 @@ fn election(is_local: bool) -> Election {
 
 /// As a counter writes them: votes for each choice in each region, in six buckets.
 async fn count(owner: &Client, election: &Election) {
-    let rows = format!(
-        "SELECT 'native', '{}', lpad(r::text, 3, '0'), 'C' || c AS choice, r + c AS votes
-           FROM generate_series(0, {}) r, generate_series(0, {}) c",
-        election.id,
-        REGIONS - 1,
-        CHOICES - 1
-    );
+    let votes = "ARRAY(SELECT CASE WHEN choice IN ('BLANK', 'NULL') THEN 0 ELSE r.place + line END
+                         FROM unnest(r.ballot) WITH ORDINALITY AS b (choice, line) ORDER BY line)";
     let sql = format!(
         "INSERT INTO counter (counter, elections, partitions, log) VALUES ('native', ARRAY['{id}'], 4, 'log');
-         INSERT INTO tally (counter, election, region, choice, channel, votes)
-         SELECT counter, election, 'R' || region, choice, '{channel}', votes
-           FROM ({rows}) x (counter, election, region, choice, votes);
-         INSERT INTO timeline (counter, election, bucket, region, choice, votes)
-         SELECT counter, election, e.opens_at + b * interval '1 hour', 'R' || region, choice, votes
-           FROM ({rows}) x (counter, election, region, choice, votes) JOIN election e USING (election), generate_series(0, 5) b",
+         INSERT INTO tally SELECT 'native', election, region, '{channel}', {votes} FROM region r WHERE election = '{id}';
+         INSERT INTO timeline SELECT 'native', election, e.opens_at + b * interval '1 hour', region, {votes}
+           FROM region r JOIN election e USING (election), generate_series(0, 5) b WHERE election = '{id}'",
         id = election.id,
         channel = election.channels[0],
     );

@@ -129,7 +129,7 @@ async fn a_reader_may_look_at_views_and_do_nothing_else() {
             "SELECT FROM counters FOR UPDATE",
             "SELECT FROM counters FOR KEY SHARE",
             "BEGIN; LOCK TABLE counters IN ROW SHARE MODE",
-            "INSERT INTO tally VALUES ('native', 'e', 'r', 'c', 'booth', 1)",
+            "INSERT INTO tally VALUES ('native', 'e', 'r', 'booth', '{1}')",
             "INSERT INTO audit (counter, recounted, differences, summary) VALUES ('native', 0, 0, '')",
             "SELECT note_log_end('a log', '{0}', '{1}')",
             "SET ROLE scrutin_counter",
@@ -177,8 +177,8 @@ async fn a_counter_may_write_the_count_but_no_audits() {
         .await;
     login
         .may(&[
-            "INSERT INTO tally VALUES ('native', 'e', 'r', 'c', 'booth', 1)",
-            "UPDATE tally SET votes = 0; DELETE FROM tally",
+            "INSERT INTO tally VALUES ('native', 'e', 'r', 'booth', '{1}')",
+            "UPDATE tally SET votes = '{0}'; DELETE FROM tally",
             "SELECT FROM counter FOR UPDATE",
             "SELECT value FROM rejected_vote",
             "SELECT * FROM audits",
@@ -196,7 +196,7 @@ async fn an_auditor_may_read_the_count_and_add_to_the_audits() {
             "UPDATE audit SET differences = 0",
             "DELETE FROM audit",
             "INSERT INTO audit VALUES ('native', now() + interval '1 day', 0, 0, 'clean')",
-            "UPDATE tally SET votes = 0",
+            "UPDATE tally SET votes = '{0}'",
             "DELETE FROM rejected_vote",
             "SELECT FROM counter FOR UPDATE",
             "SELECT note_log_end('a log', '{0}', '{1}')",
@@ -298,7 +298,7 @@ async fn every_function_resolves_names_independently_of_its_caller() {
     owner
         .batch_execute(
             "INSERT INTO election VALUES ('e', '', '2027-01-01', '2027-01-02', 'UTC', '{booth}', 60, '');
-             INSERT INTO region VALUES ('e', 'r', 'North', 1, NULL, NULL, NULL, NULL, 0);
+             INSERT INTO region (election, region, name, registered, place, ballot) VALUES ('e', 'r', 'North', 1, 0, '{c}');
              INSERT INTO rejected_vote VALUES ('native', 0, 0, 'already_voted', now(), '', '{\"election\":\"e\",\"region\":\"r\"}', 1);
              CREATE SCHEMA trap; CREATE DOMAIN trap.json AS text; GRANT USAGE ON SCHEMA trap TO scrutin_reader",
         )

@@ -24,7 +24,7 @@ async fn the_reader_sees_who_waits_and_who_holds_the_lock() {
     let pid: i32 = holder.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
     holder.batch_execute("BEGIN; LOCK TABLE tally").await.unwrap();
     let counter = kit.db().connect(Role::Counter).await.unwrap();
-    let blocked = tokio::spawn(async move { counter.batch_execute("UPDATE tally SET votes = 0").await });
+    let blocked = tokio::spawn(async move { counter.batch_execute("UPDATE tally SET votes = '{0}'").await });
     let waiting = loop {
         let row = health().await;
         if row.get::<_, i64>(0) > 0 {
@@ -73,9 +73,11 @@ async fn votes_are_expected_by_region_or_else_by_election() {
         let sql = "SELECT e.expected FROM expected_by_region e JOIN region USING (election, region) ORDER BY place";
         owner.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
     };
-    let election = "INSERT INTO election (election, title, opens_at, closes_at, time_zone, channels, bucket_seconds, fingerprint)
+    let election =
+        "INSERT INTO election (election, title, opens_at, closes_at, time_zone, channels, bucket_seconds, fingerprint)
                     VALUES ('e', 'E', now(), now() + interval '1 hour', 'UTC', '{booth}', 60, '');
-                    INSERT INTO region (election, region, name, registered, place) VALUES ('e', 'N', 'N', 1000, 1), ('e', 'S', 'S', 300, 2)";
+                    INSERT INTO region (election, region, name, registered, place, ballot)
+                    VALUES ('e', 'N', 'N', 1000, 1, '{}'), ('e', 'S', 'S', 300, 2, '{}')";
     assert_eq!(expected(election).await, [None, None]);
     assert_eq!(expected("UPDATE region SET expected_turnout = 0.5 WHERE region = 'S'").await, [None, Some(150)]);
     assert_eq!(expected("UPDATE election SET expected_turnout = 0.75").await, [Some(750), Some(150)]);

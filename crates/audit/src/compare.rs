@@ -117,7 +117,7 @@ pub(super) fn tally(
     mut expected: HashMap<TallyCell, u64>,
     differences: &mut Differences,
 ) -> Result<()> {
-    let sql = "SELECT election, region, choice, channel, votes FROM tally WHERE counter = $1";
+    let sql = "SELECT election, region, choice, channel, votes FROM votes_by_channel WHERE counter = $1";
     snapshot.rows("read the tally", sql, &[], &mut |row| {
         let [election, region, choice, channel]: [&str; 4] =
             [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?];
@@ -145,7 +145,7 @@ pub(super) fn timeline(
     mut expected: HashMap<Bucket, HashMap<BucketCell, u64>>,
     differences: &mut Differences,
 ) -> Result<()> {
-    let sql = "SELECT election, bucket, region, choice, votes FROM timeline WHERE counter = $1";
+    let sql = "SELECT election, bucket, region, choice, votes FROM votes_by_bucket WHERE counter = $1";
     snapshot.rows("read the timeline", sql, &[], &mut |row| {
         let [election, region, choice]: [&str; 3] = [row.try_get(0)?, row.try_get(2)?, row.try_get(3)?];
         let bucket_us = micros(row.try_get(1)?);
@@ -192,8 +192,13 @@ pub(super) fn rejections(
 /// Compares the sums maintained by triggers with the rows they sum, which have already been compared with the log.
 pub(super) fn kept_sums(snapshot: &Snapshot, differences: &mut Differences) -> Result<()> {
     let tables = [
-        ("tally_sum", "tally", "election, choice, channel", "concat_ws(' ', election, choice, channel)"),
-        ("timeline_sum", "timeline", "election, bucket, choice", "concat_ws(' ', election, rfc3339(bucket), choice)"),
+        ("tally_sum", "votes_by_channel", "election, choice, channel", "concat_ws(' ', election, choice, channel)"),
+        (
+            "timeline_sum",
+            "votes_by_bucket",
+            "election, bucket, choice",
+            "concat_ws(' ', election, rfc3339(bucket), choice)",
+        ),
     ];
     for (table, rows, key, shown) in tables {
         let sql = format!(

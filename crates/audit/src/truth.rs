@@ -31,7 +31,7 @@ fn tally(snapshot: &Snapshot, truth: &Truth, differences: &mut Differences) -> R
     let rows = rows
         .map(|(region, choice, channel, votes)| ([&truth.election, region, choice, channel].map(str::to_owned), votes));
     let mut expected: HashMap<[String; 4], u64> = rows.collect();
-    let sql = "SELECT election, region, choice, channel, votes FROM tally WHERE counter = $1";
+    let sql = "SELECT election, region, choice, channel, votes FROM votes_by_channel WHERE counter = $1";
     snapshot.rows("read the tally", sql, &[], &mut |row| {
         let key: [String; 4] = [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?];
         let votes = expected.remove(&key);
@@ -54,7 +54,7 @@ fn timeline(snapshot: &Snapshot, truth: &Truth, differences: &mut Differences) -
     let key = |election: &str, bucket_us: i64, region: &str, choice: &str| {
         format!("{election} {} {region} {choice}", format_millis(bucket_us.div_euclid(1000)))
     };
-    let sql = "SELECT election, bucket, region, choice, votes FROM timeline WHERE counter = $1";
+    let sql = "SELECT election, bucket, region, choice, votes FROM votes_by_bucket WHERE counter = $1";
     snapshot.rows("read the timeline", sql, &[], &mut |row| {
         let [election, region, choice]: [&str; 3] = [row.try_get(0)?, row.try_get(2)?, row.try_get(3)?];
         let bucket_us = micros(row.try_get(1)?);

@@ -181,6 +181,24 @@ impl Election {
         hasher.finalize().to_hex().to_string()
     }
 
+    /// The choices on the ballot of each region, in the order in which votes are stored: BLANK, NULL, the choices that
+    /// stand everywhere, then those that stand only here. The fingerprint covers all that this order depends on.
+    pub fn ballots(&self) -> Vec<Vec<&str>> {
+        let mut everywhere = vec![BLANK, NULL];
+        let mut only_in: HashMap<&str, Vec<&str>> = HashMap::new();
+        for choice in &self.choices {
+            match &choice.region {
+                None => everywhere.push(&choice.code),
+                Some(region) => only_in.entry(region).or_default().push(&choice.code),
+            }
+        }
+        let ballot = |region: &Region| {
+            let only_here = only_in.get(region.code.as_str()).into_iter().flatten();
+            everywhere.iter().chain(only_here).copied().collect()
+        };
+        self.regions.iter().map(ballot).collect()
+    }
+
     /// Registered voters over all regions; none if those of any region are unknown.
     pub fn registered(&self) -> Option<u64> {
         self.regions.iter().map(|region| region.registered).sum()

@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use hashbrown::HashMap;
 
@@ -47,8 +48,8 @@ pub struct ElectionRules {
     first_cells: Vec<Cell>,
     /// Region and choice of each cell, by number.
     places: Vec<(u32, u32)>,
-    /// The cells in order of their codes: region, then choice.
-    pub cells_by_code: Vec<Cell>,
+    /// The regions in order of their codes.
+    pub regions_by_code: Vec<usize>,
     /// The channels in order of their codes.
     pub channels_by_code: Vec<usize>,
 }
@@ -132,15 +133,12 @@ impl ElectionRules {
                 }
             }
         }
-        let mut cells_by_code: Vec<Cell> = (0..cells as Cell).collect();
-        cells_by_code.sort_unstable_by_key(|&cell| {
-            let (region, choice): (u32, u32) = places[cell as usize];
-            (&region_codes[region as usize], &choice_codes[choice as usize])
-        });
+        let mut regions_by_code: Vec<usize> = (0..region_codes.len()).collect();
+        regions_by_code.sort_unstable_by_key(|&region| &region_codes[region]);
         let mut channels_by_code: Vec<usize> = (0..election.channels.len()).collect();
         channels_by_code.sort_unstable_by_key(|&channel| &election.channels[channel]);
         Ok(ElectionRules {
-            cells_by_code,
+            regions_by_code,
             channels_by_code,
             id: election.id.clone(),
             opens_at_ms: election.opens_at_ms,
@@ -186,6 +184,12 @@ impl ElectionRules {
     /// Number of cells.
     pub fn cells(&self) -> usize {
         self.places.len()
+    }
+
+    /// The cells of a region, in the order of its ballot: see [`Election::ballots`].
+    pub fn cells_of(&self, region: usize) -> Range<usize> {
+        let end = self.first_cells.get(region + 1).map_or(self.cells(), |&next| next as usize);
+        self.first_cells[region] as usize..end
     }
 
     /// The codes of a cell's region and choice.

@@ -65,7 +65,7 @@ type Sums = BTreeMap<String, u64>;
 fn sums(rules: &Rules, changes: &Changes) -> Sums {
     let mut sums = Sums::new();
     for (election, election_rules) in rules.elections.iter().enumerate() {
-        for &cell in &election_rules.cells_by_code {
+        for cell in 0..election_rules.cells() as Cell {
             let (region, choice) = election_rules.codes_of(cell);
             for (channel, code) in election_rules.channels.iter().enumerate() {
                 let votes = changes.totals.votes(election, cell, channel);
@@ -86,6 +86,19 @@ fn sums(rules: &Rules, changes: &Changes) -> Sums {
         *sums.entry(reason.to_string()).or_default() += votes;
     }
     sums
+}
+
+#[test]
+fn cells_are_in_the_order_of_the_ballots() {
+    let election = election("e1");
+    let rules = Rules::new(std::slice::from_ref(&election), PARTITIONS).unwrap();
+    let rules = &rules.elections[0];
+    for (region, ballot) in election.ballots().iter().enumerate() {
+        let cells = rules.cells_of(region).map(|cell| rules.codes_of(cell as Cell));
+        let expected: Vec<_> = ballot.iter().map(|choice| (&*election.regions[region].code, *choice)).collect();
+        assert_eq!(cells.collect::<Vec<_>>(), expected);
+    }
+    assert_eq!(election.ballots(), [vec!["BLANK", "NULL", "a", "b", "c", "d"], vec!["BLANK", "NULL", "a", "b", "d"]]);
 }
 
 /// A voter whose key belongs to partition 0.

@@ -192,15 +192,8 @@ impl Committer {
     }
 
     async fn connect(&self) -> Result<commit::CommitSession, CommitError> {
-        let elections: Vec<&str> = self.rules.elections.iter().map(|election| election.id.as_str()).collect();
-        commit::CommitSession::connect(
-            &self.database,
-            &self.counter,
-            &elections,
-            self.rules.partitions,
-            &self.positions,
-        )
-        .await
+        let partitions = self.rules.partitions;
+        commit::CommitSession::connect(&self.database, &self.counter, partitions, &self.positions).await
     }
 
     /// Records a finished commit, and how long it took, in positions, metrics and progress.

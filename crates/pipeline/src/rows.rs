@@ -1,6 +1,6 @@
 //! Turns the engine's changes into the rows that a commit writes.
 
-use scrutin_engine::{Changes, PartitionChange, Rules};
+use scrutin_engine::{Cell, Changes, PartitionChange, Rules};
 use scrutin_store::commit::CommitRows;
 use scrutin_store::rows::{PollBookRow, PositionRow, RejectedRecordRow, RejectionRow, TallyRow, TimelineRow};
 
@@ -15,21 +15,24 @@ pub(super) fn rows_of<'a>(rules: &'a Rules, changes: &'a Changes) -> CommitRows<
         }
     }
     for (place, election) in rules.elections.iter().enumerate() {
-        for &cell in &election.cells_by_code {
-            let (region, choice) = election.codes_of(cell);
+        let regions =
+            || election.regions_by_code.iter().map(|&it| (&*election.region_codes[it], election.cells_of(it)));
+        for (region, cells) in regions() {
             for &channel in &election.channels_by_code {
-                let votes = changes.totals.votes(place, cell, channel);
-                if votes > 0 {
-                    let channel = &election.channels[channel];
-                    rows.tally.push(TallyRow { election: &election.id, region, choice, channel, votes });
+                let votes = |cell| changes.totals.votes(place, cell as Cell, channel);
+                if cells.clone().any(|cell| votes(cell) > 0) {
+                    let (channel, votes) = (&election.channels[channel], cells.clone().map(votes).collect());
+                    rows.tally.push(TallyRow { election: &election.id, region, channel, votes });
                 }
             }
         }
         for (bucket_ms, votes) in changes.totals.timeline(place) {
-            for &cell in election.cells_by_code.iter().filter(|cell| votes[**cell as usize] > 0) {
-                let (region, choice) = election.codes_of(cell);
-                let votes = votes[cell as usize].into();
-                rows.timeline.push(TimelineRow { election: &election.id, bucket_ms, region, choice, votes });
+            for (region, cells) in regions() {
+                let votes = &votes[cells];
+                if votes.iter().any(|votes| *votes > 0) {
+                    let votes = votes.iter().copied().map(u64::from).collect();
+                    rows.timeline.push(TimelineRow { election: &election.id, bucket_ms, region, votes });
+                }
             }
         }
     }

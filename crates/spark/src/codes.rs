@@ -26,19 +26,22 @@ pub struct Codes {
     regions: Vec<(usize, String)>,
     /// Over all elections, each code of an election once.
     choices: Vec<Choice>,
+    /// By region, the numbers of the choices on its ballot: see [`Election::ballots`].
+    ballots: Vec<Vec<u32>>,
 }
 
 #[derive(Clone, Debug)]
 struct Choice {
     election: usize,
     code: String,
-    /// The numbers of the regions where it stands; none if it stands everywhere.
+    /// The numbers of the regions where it stands, in order; none if it stands everywhere.
     regions: Option<Vec<usize>>,
 }
 
 impl Codes {
     pub fn of(elections: &[Election]) -> Codes {
-        let mut codes = Codes { elections: elections.to_vec(), regions: Vec::new(), choices: Vec::new() };
+        let mut codes =
+            Codes { elections: elections.to_vec(), regions: Vec::new(), choices: Vec::new(), ballots: Vec::new() };
         for (place, election) in elections.iter().enumerate() {
             let first = codes.regions.len();
             codes.regions.extend(election.regions.iter().map(|region| (place, region.code.clone())));
@@ -52,7 +55,14 @@ impl Codes {
                     None => *stands = None,
                 }
             }
-            let choice = |(code, regions): (&str, _)| Choice { election: place, code: code.to_owned(), regions };
+            let choice_numbers: BTreeMap<&str, u32> =
+                choices.keys().copied().zip(codes.choices.len() as u32..).collect();
+            let ballots = election.ballots().into_iter();
+            codes.ballots.extend(ballots.map(|ballot| ballot.iter().map(|code| choice_numbers[code]).collect()));
+            let choice = |(code, mut regions): (&str, Option<Vec<usize>>)| {
+                regions.iter_mut().for_each(|regions| regions.sort_unstable());
+                Choice { election: place, code: code.to_owned(), regions }
+            };
             codes.choices.extend(choices.into_iter().map(choice));
         }
         codes
@@ -64,8 +74,18 @@ impl Codes {
         Some((&self.elections[*election].id, code))
     }
 
-    pub fn choice(&self, number: u32) -> Option<&str> {
-        Some(&self.choices.get(number as usize)?.code)
+    pub fn is_on_ballot(&self, region: u32, choice: u32) -> bool {
+        let found = self.regions.get(region as usize).zip(self.choices.get(choice as usize));
+        found.is_some_and(|((election, _), choice)| {
+            let stands =
+                choice.regions.as_ref().is_none_or(|regions| regions.binary_search(&(region as usize)).is_ok());
+            choice.election == *election && stands
+        })
+    }
+
+    /// The numbers of the choices on a region's ballot, in the order in which votes are stored.
+    pub fn ballot(&self, region: u32) -> Option<&[u32]> {
+        Some(self.ballots.get(region as usize)?)
     }
 
     /// A channel of a region's election; the election's first is 1.
@@ -120,6 +140,8 @@ fn text(code: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -134,13 +156,22 @@ mod tests {
         assert_eq!(codes.region(0), Some(("pres-2027", &*elections[0].regions[0].code)));
         assert_eq!(codes.region(regions), Some(("second", &*elections[1].regions[0].code)));
         assert_eq!(codes.region(2 * regions), None);
-        let all: Vec<&str> = (0..).map_while(|number| codes.choice(number)).collect();
-        assert_eq!(all.len(), 12 + 13, "each election has a blank and a null vote: {all:?}");
+        assert_eq!(codes.choices.len(), 12 + 13, "each election has a blank and a null vote: {:?}", codes.choices);
         assert_eq!(codes.channel(regions, 1), Some("booth"));
         assert_eq!((codes.channel(0, 0), codes.channel(0, 4), codes.channel(2 * regions, 1)), (None, None, None));
         let stands: Vec<_> = codes.choices.iter().filter_map(|choice| choice.regions.clone()).collect();
         let corsica = elections[0].regions.iter().position(|region| region.code == "2A").unwrap();
         assert_eq!(stands, [[regions as usize + corsica]]);
+        for (region, ballot) in (0..).zip(elections.iter().flat_map(Election::ballots)) {
+            let found: Vec<&str> =
+                codes.ballot(region).unwrap().iter().map(|choice| &*codes.choices[*choice as usize].code).collect();
+            assert_eq!(found, ballot, "{region}");
+            let on_ballot = (0..codes.choices.len() as u32 + 1).filter(|choice| codes.is_on_ballot(region, *choice));
+            let listed: BTreeSet<u32> = codes.ballot(region).unwrap().iter().copied().collect();
+            assert_eq!(on_ballot.collect::<BTreeSet<u32>>(), listed, "{region}");
+        }
+        assert!(!codes.is_on_ballot(2 * regions, 0));
+        assert_eq!(codes.ballot(2 * regions), None);
         assert!(Reason::ALL.into_iter().all(|it| reason(outcome(Some(it))) == Some(it)));
         assert_eq!((reason(outcome(None)), reason(10)), (None, None));
     }

@@ -9,7 +9,7 @@
 //! totals of a group is the later one. It does not matter how often a total is read, in which order, or from which of
 //! several runs of the query.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use scrutin_contract::vote::Reason;
 use scrutin_store::rows::{RejectionRow, TallyRow, TimelineRow};
@@ -193,11 +193,9 @@ impl RunningTotals {
             Group::Outcome { outcome, .. } => outcome == COUNTED || reason(outcome).is_some(),
             Group::Rejected { outcome } => reason(outcome).is_some(),
             Group::Tally { region, choice, channel } => {
-                self.codes.choice(choice).is_some() && self.codes.channel(region, channel).is_some()
+                self.codes.is_on_ballot(region, choice) && self.codes.channel(region, channel).is_some()
             }
-            Group::Timeline { region, choice, .. } => {
-                self.codes.choice(choice).is_some() && self.codes.region(region).is_some()
-            }
+            Group::Timeline { region, choice, .. } => self.codes.is_on_ballot(region, choice),
         }
     }
 
@@ -313,29 +311,17 @@ impl RunningTotals {
             && times.values().all(|(received, kept)| received >= kept)
     }
 
-    /// The settled but uncommitted totals, in the order of the groups. Rejections are ordered by reason and append
-    /// time, and include `already_voted`.
+    /// The settled but uncommitted totals, in order of their keys, in rows as the tables have them. Rejections include
+    /// `already_voted`.
     pub fn changes(&self) -> TotalRows<'_> {
-        let mut rows = TotalRows::default();
-        let mut changed: Vec<&Group> = self.changed.iter().collect();
-        changed.sort_unstable();
-        let mut times = HashSet::new();
-        for group in changed {
+        let (mut tally, mut timeline, mut times) = (BTreeSet::new(), BTreeSet::new(), HashSet::new());
+        for group in &self.changed {
             match *group {
-                Group::Tally { region, choice, channel } => {
-                    let channel = self.codes.channel(region, channel).expect(KNOWN);
-                    let (election, region, choice) = self.cell(region, choice);
-                    rows.tally.push(TallyRow { election, region, choice, channel, votes: self.cells[group].votes });
+                Group::Tally { region, channel, .. } => {
+                    tally.insert((region, channel));
                 }
-                Group::Timeline { region, choice, bucket_ms } => {
-                    let (election, region, choice) = self.cell(region, choice);
-                    rows.timeline.push(TimelineRow {
-                        election,
-                        bucket_ms,
-                        region,
-                        choice,
-                        votes: self.cells[group].votes,
-                    });
+                Group::Timeline { region, bucket_ms, .. } => {
+                    timeline.insert((bucket_ms, region));
                 }
                 Group::Received { appended_ms, .. } | Group::Outcome { appended_ms, .. } => {
                     times.insert(appended_ms);
@@ -343,14 +329,23 @@ impl RunningTotals {
                 Group::Position { .. } | Group::Rejected { .. } => {}
             }
         }
-        rows.rejections = self.rejections(&times);
-        rows
+        let tally = tally.into_iter().map(|(region, channel)| {
+            let (election, code) = self.codes.region(region).expect(KNOWN);
+            let votes = self.votes(region, |choice| Group::Tally { region, choice, channel });
+            TallyRow { election, region: code, channel: self.codes.channel(region, channel).expect(KNOWN), votes }
+        });
+        let timeline = timeline.into_iter().map(|(bucket_ms, region)| {
+            let (election, code) = self.codes.region(region).expect(KNOWN);
+            let votes = self.votes(region, |choice| Group::Timeline { region, choice, bucket_ms });
+            TimelineRow { election, bucket_ms, region: code, votes }
+        });
+        TotalRows { tally: tally.collect(), timeline: timeline.collect(), rejections: self.rejections(&times) }
     }
 
-    /// The codes of election, region and choice.
-    fn cell(&self, region: u32, choice: u32) -> (&str, &str, &str) {
-        let (election, region) = self.codes.region(region).expect(KNOWN);
-        (election, region, self.codes.choice(choice).expect(KNOWN))
+    /// The votes of each choice on a region's ballot, whether changed or not.
+    fn votes(&self, region: u32, group: impl Fn(u32) -> Group) -> Vec<u64> {
+        let ballot = self.codes.ballot(region).expect(KNOWN).iter();
+        ballot.map(|choice| self.cells.get(&group(*choice)).map_or(0, |total| total.votes)).collect()
     }
 
     /// The rejected votes of these append times.
@@ -433,7 +428,7 @@ mod tests {
         assert_eq!(totals.reached()[&0], Reached { next_offset: 1, received: 1, counted: 1 });
         assert_eq!(totals.reached()[&1], Reached { next_offset: 1, received: 1, counted: 0 });
         let changes = totals.changes();
-        assert_eq!((changes.tally[0].votes, changes.timeline[0].votes), (1, 1));
+        assert_eq!((changes.tally[0].votes[0], changes.timeline[0].votes[0]), (1, 1));
         assert_eq!(changes.rejections, [already_voted(1)]);
         totals.committed();
 

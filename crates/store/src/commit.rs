@@ -26,7 +26,7 @@
 //!
 //! `tests/it/commit_protocol.rs` runs a model through every order of crashes, disconnects, lost replies and takeovers.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use tokio_postgres::{Client, Statement, ToStatement, Transaction};
@@ -37,7 +37,7 @@ use super::rows::{
     PollBookRow, PositionRow, RejectedRecordRow, RejectionColumns, RejectionRow, TallyColumns, TallyRow,
     TimelineColumns, TimelineRow,
 };
-use super::time::{millis, time};
+use super::time::time;
 use super::{CommitError, Database, Role, StoreError};
 
 /// All rows that one commit writes. Each table's rows are in key order, so that commits cannot deadlock.
@@ -94,9 +94,6 @@ pub struct CommitSession {
     counter: String,
     client: Client,
     statements: Statements,
-    /// Timeline buckets that may already have rows, by election. New buckets are written with COPY, which costs a
-    /// quarter of an upsert.
-    known_buckets: BTreeMap<String, HashSet<i64>>,
     /// Partitions of the log.
     partitions: u32,
     commits: u32,
@@ -108,7 +105,6 @@ struct Statements {
     reached: Statement,
     tally: Statement,
     timeline: Statement,
-    timeline_copy: Statement,
     rejections: Statement,
     rejected_records: Statement,
     poll_book: Statement,
@@ -117,8 +113,8 @@ struct Statements {
 }
 
 impl CommitSession {
-    /// Opens a session. `elections` are the ids of the counter's elections, `partitions` is the number of partitions of
-    /// the log, and `committed` the last committed positions of this process's own partitions.
+    /// Opens a session. `partitions` is the number of partitions of the log, and `committed` the last committed positions
+    /// of this process's own partitions.
     ///
     /// # Errors
     ///
@@ -126,7 +122,6 @@ impl CommitSession {
     pub async fn connect(
         database: &Database,
         counter: &str,
-        elections: &[&str],
         partitions: u32,
         committed: &BTreeMap<u32, Position>,
     ) -> Result<CommitSession, CommitError> {
@@ -134,33 +129,7 @@ impl CommitSession {
         let current = positions::positions(&client, counter).await?;
         committed.keys().try_for_each(|partition| check_kept(counter, *partition, committed, &current))?;
         let statements = Statements::prepare(&client).await.map_err(StoreError::during("prepare the commit"))?;
-        let mut session = CommitSession {
-            counter: counter.to_owned(),
-            client,
-            statements,
-            known_buckets: elections.iter().map(|election| ((*election).to_owned(), HashSet::new())).collect(),
-            partitions,
-            commits: 0,
-        };
-        session.learn_buckets().await?;
-        Ok(session)
-    }
-
-    async fn learn_buckets(&mut self) -> Result<(), StoreError> {
-        // A loose index scan: one index descent per bucket instead of one row read per cell.
-        let sql = "WITH RECURSIVE b AS (
-                       SELECT min(bucket) AS bucket FROM timeline WHERE counter = $1 AND election = $2
-                       UNION ALL
-                       SELECT (SELECT min(bucket) FROM timeline WHERE counter = $1 AND election = $2 AND bucket > b.bucket)
-                         FROM b WHERE b.bucket IS NOT NULL)
-                   SELECT bucket FROM b WHERE bucket IS NOT NULL";
-        for (election, known) in &mut self.known_buckets {
-            let rows = self.client.query(sql, &[&self.counter, election]).await;
-            for row in rows.map_err(StoreError::during("read the timeline's buckets"))? {
-                known.insert(millis(row.get(0)));
-            }
-        }
-        Ok(())
+        Ok(CommitSession { counter: counter.to_owned(), client, statements, partitions, commits: 0 })
     }
 
     /// Commits the rows if each of their partitions is at the expected position and has not been taken since. Does
@@ -171,20 +140,7 @@ impl CommitSession {
     /// [`CommitError::Superseded`] or [`CommitError::SetBack`] if a partition is not at its expected position; nothing
     /// was committed. After [`CommitError::Store`] the outcome is unknown: reconnect and commit the same rows again.
     pub async fn commit(&mut self, rows: &CommitRows<'_>, basis: CommitBasis<'_>) -> Result<(), CommitError> {
-        match self.try_commit(rows, basis).await {
-            // Another process of this counter wrote a bucket first that was new to both.
-            Err(CommitError::Store(error))
-                if error.code() == Some(&tokio_postgres::error::SqlState::UNIQUE_VIOLATION) =>
-            {
-                self.know_buckets_of(rows);
-                self.try_commit(rows, basis).await
-            }
-            other => other,
-        }
-    }
-
-    async fn try_commit(&mut self, rows: &CommitRows<'_>, basis: CommitBasis<'_>) -> Result<(), CommitError> {
-        let CommitSession { counter, client, statements, known_buckets, .. } = self;
+        let CommitSession { counter, client, statements, .. } = self;
         let during = StoreError::during;
         let transaction = client.transaction().await.map_err(during("begin a commit"))?;
         transaction.execute(&statements.turn, &[counter]).await.map_err(during("wait for running commits"))?;
@@ -193,7 +149,7 @@ impl CommitSession {
             return transaction.rollback().await.map_err(|error| during("end a commit")(error).into());
         }
         write_tally(&transaction, statements, counter, &rows.tally).await.map_err(during("write the tally"))?;
-        write_timeline(&transaction, statements, counter, &rows.timeline, known_buckets)
+        write_timeline(&transaction, statements, counter, &rows.timeline)
             .await
             .map_err(during("write the timeline"))?;
         write_rejections(&transaction, statements, counter, rows).await.map_err(during("write the rejections"))?;
@@ -211,7 +167,6 @@ impl CommitSession {
             .map_err(during("write the batches"))?;
         transaction.commit().await.map_err(during("commit"))?;
         self.commits = self.commits.wrapping_add(1);
-        self.know_buckets_of(rows);
         Ok(())
     }
 
@@ -248,21 +203,13 @@ impl CommitSession {
             .map_err(StoreError::during("write the end offsets"))?;
         transaction.commit().await.map_err(StoreError::during("write the batches"))
     }
-
-    fn know_buckets_of(&mut self, rows: &CommitRows<'_>) {
-        for of_bucket in rows.timeline.chunk_by(in_one_bucket) {
-            if let Some(known) = self.known_buckets.get_mut(of_bucket[0].election) {
-                known.insert(of_bucket[0].bucket_ms);
-            }
-        }
-    }
-}
-
-fn in_one_bucket(a: &TimelineRow<'_>, b: &TimelineRow<'_>) -> bool {
-    a.bucket_ms == b.bucket_ms && a.election == b.election
 }
 
 type SqlResult<T> = Result<T, tokio_postgres::Error>;
+
+/// The votes of a row and those to be added to it, number by number.
+const ADDED: &str = "ARRAY(SELECT coalesce(a, 0) + coalesce(b, 0)
+                             FROM (SELECT unnest(t.votes) AS a, unnest(excluded.votes) AS b) u)";
 
 impl Statements {
     async fn prepare(client: &Client) -> SqlResult<Statements> {
@@ -287,21 +234,21 @@ impl Statements {
                 )
                 .await?,
             tally: client
-                .prepare(
-                    "INSERT INTO tally AS t (counter, election, region, choice, channel, votes)
-                     SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[])
-                         ON CONFLICT (counter, election, region, choice, channel) DO UPDATE SET votes = t.votes + excluded.votes",
-                )
+                .prepare(&format!(
+                    "INSERT INTO tally AS t (counter, election, region, channel, votes)
+                     SELECT $1, election, region, channel, votes::bigint[]
+                       FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS n (election, region, channel, votes)
+                         ON CONFLICT (counter, election, region, channel) DO UPDATE SET votes = {ADDED}"
+                ))
                 .await?,
             timeline: client
-                .prepare(
-                    "INSERT INTO timeline AS t (counter, election, bucket, region, choice, votes)
-                     SELECT $1, * FROM unnest($2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::bigint[])
-                         ON CONFLICT (counter, election, bucket, region, choice) DO UPDATE SET votes = t.votes + excluded.votes",
-                )
-                .await?,
-            timeline_copy: client
-                .prepare("COPY timeline (counter, election, bucket, region, choice, votes) FROM STDIN (FORMAT binary)")
+                .prepare(&format!(
+                    "INSERT INTO timeline AS t (counter, election, bucket, region, votes)
+                     SELECT $1, election, bucket, region, votes::bigint[]
+                       FROM unnest($2::text[], $3::timestamptz[], $4::text[], $5::text[])
+                            AS n (election, bucket, region, votes)
+                         ON CONFLICT (counter, election, bucket, region) DO UPDATE SET votes = {ADDED}"
+                ))
                 .await?,
             rejections: client
                 .prepare(
@@ -395,11 +342,8 @@ async fn write_tally(
     if rows.is_empty() {
         return Ok(());
     }
-    let TallyColumns { elections, regions, choices, channels, votes } = TallyColumns::of(rows);
-    transaction
-        .execute(&statements.tally, &[&counter, &elections, &regions, &choices, &channels, &votes])
-        .await
-        .map(drop)
+    let TallyColumns { elections, regions, channels, votes } = TallyColumns::of(rows);
+    transaction.execute(&statements.tally, &[&counter, &elections, &regions, &channels, &votes]).await.map(drop)
 }
 
 async fn write_timeline(
@@ -407,33 +351,12 @@ async fn write_timeline(
     statements: &Statements,
     counter: &str,
     rows: &[TimelineRow<'_>],
-    known: &BTreeMap<String, HashSet<i64>>,
 ) -> SqlResult<()> {
-    let mut columns = TimelineColumns::default();
-    let mut copy = CopyRows::new();
-    for of_bucket in rows.chunk_by(in_one_bucket) {
-        let may_exist = known.get(of_bucket[0].election).is_some_and(|known| known.contains(&of_bucket[0].bucket_ms));
-        for row in of_bucket {
-            if may_exist {
-                columns.push(row);
-            } else {
-                copy.row(6)
-                    .text(counter)
-                    .text(row.election)
-                    .time(row.bucket_ms)
-                    .text(row.region)
-                    .text(row.choice)
-                    .int8(row.votes as i64);
-            }
-        }
+    if rows.is_empty() {
+        return Ok(());
     }
-    let TimelineColumns { elections, buckets, regions, choices, votes } = columns;
-    if !votes.is_empty() {
-        transaction
-            .execute(&statements.timeline, &[&counter, &elections, &buckets, &regions, &choices, &votes])
-            .await?;
-    }
-    copy.send(transaction, &statements.timeline_copy).await
+    let TimelineColumns { elections, buckets, regions, votes } = TimelineColumns::of(rows);
+    transaction.execute(&statements.timeline, &[&counter, &elections, &buckets, &regions, &votes]).await.map(drop)
 }
 
 async fn write_rejections(

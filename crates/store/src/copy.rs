@@ -51,12 +51,6 @@ impl CopyRows {
         self
     }
 
-    /// A `timestamptz`: milliseconds since 1970 UTC, kept as microseconds since 2000.
-    pub fn time(&mut self, millis: i64) -> &mut CopyRows {
-        const MILLIS_TO_2000: i64 = 946_684_800_000;
-        self.int8((millis - MILLIS_TO_2000) * 1000)
-    }
-
     /// A `bytea` of this length, concatenated from pieces.
     pub fn bytes<const N: usize>(&mut self, len: usize, pieces: impl Iterator<Item = [u8; N]>) -> &mut CopyRows {
         self.rows.put_i32(len as i32);

@@ -1,12 +1,13 @@
 //! Elections in the store: the set-up writes them once, everything else reads them.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use scrutin_contract::election::{Choice, Election, Region};
 use tokio_postgres::types::{FromSql, ToSql};
 use tokio_postgres::{Client, GenericClient, Row};
 
 use super::StoreError;
+use super::time::time;
 
 /// Saves an election. Needs the owner's session. Saving an unchanged election does nothing.
 ///
@@ -105,11 +106,19 @@ async fn insert_regions(client: &impl GenericClient, election: &Election) -> Res
     let col: Vec<Option<i32>> = regions.iter().map(|region| region.tile.map(|tile| tile.0)).collect();
     let row: Vec<Option<i32>> = regions.iter().map(|region| region.tile.map(|tile| tile.1)).collect();
     let turnout: Vec<Option<f64>> = regions.iter().map(|region| region.expected_turnout).collect();
+    let ballots = election.ballots();
+    let lines = code.iter().zip(&ballots).flat_map(|(region, ballot)| ballot.iter().map(|choice| (*region, *choice)));
+    let (line_region, line_choice): (Vec<&str>, Vec<&str>) = lines.unzip();
     let insert = "
-        INSERT INTO region (election, region, name, registered, lat, lon, grid_col, grid_row, expected_turnout, place)
-        SELECT $1, t.* FROM unnest($2::text[], $3::text[], $4::int8[], $5::float8[], $6::float8[], $7::int4[],
-                                   $8::int4[], $9::float8[]) WITH ORDINALITY t";
-    let values: [&(dyn ToSql + Sync); 9] = [&election.id, &code, &name, &registered, &lat, &lon, &col, &row, &turnout];
+        INSERT INTO region (election, region, name, registered, lat, lon, grid_col, grid_row, expected_turnout, place, ballot)
+        SELECT $1, t.*, b.ballot
+          FROM unnest($2::text[], $3::text[], $4::int8[], $5::float8[], $6::float8[], $7::int4[], $8::int4[], $9::float8[])
+               WITH ORDINALITY AS t (region)
+          JOIN (SELECT region, array_agg(choice ORDER BY line) AS ballot
+                  FROM unnest($10::text[], $11::text[]) WITH ORDINALITY AS u (region, choice, line)
+                 GROUP BY region) b USING (region)";
+    let values: [&(dyn ToSql + Sync); 11] =
+        [&election.id, &code, &name, &registered, &lat, &lon, &col, &row, &turnout, &line_region, &line_choice];
     client.execute(insert, &values).await.map_err(StoreError::during("save the regions"))?;
     Ok(())
 }
@@ -175,11 +184,6 @@ fn narrow<T: Copy + std::fmt::Display, U: TryFrom<T>>(number: T, name: &str) -> 
     U::try_from(number).map_err(|_| {
         StoreError::Unusable(format!("{name} is {number}, which is out of range for its column in PostgreSQL"))
     })
-}
-
-fn time(millis: i64) -> SystemTime {
-    let distance = Duration::from_millis(millis.unsigned_abs());
-    if millis < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
 }
 
 fn millis(time: SystemTime) -> Result<i64, StoreError> {

@@ -35,6 +35,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 12, name: "unknown", sql: include_str!("../../../migrations/0012_unknown.sql") },
     Migration { version: 13, name: "names", sql: include_str!("../../../migrations/0013_names.sql") },
     Migration { version: 14, name: "steps", sql: include_str!("../../../migrations/0014_steps.sql") },
+    Migration { version: 15, name: "ballots", sql: include_str!("../../../migrations/0015_ballots.sql") },
 ];
 
 /// Sets up a database, as the user in its address.

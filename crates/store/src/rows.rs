@@ -1,5 +1,6 @@
 //! The rows that a commit writes, as plain structs and as columns for the statements.
 
+use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use scrutin_contract::vote::{Reason, VoterId};
@@ -18,25 +19,26 @@ pub struct PositionRow {
     pub rejected: u64,
 }
 
-/// Votes for a choice in a region, by channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Votes in a region through a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TallyRow<'a> {
     pub election: &'a str,
     pub region: &'a str,
-    pub choice: &'a str,
     pub channel: &'a str,
-    pub votes: u64,
+    /// A number for each choice on the region's ballot, in the order of
+    /// [`Election::ballots`](scrutin_contract::election::Election::ballots).
+    pub votes: Vec<u64>,
 }
 
-/// Votes for a choice in a region, by the time they were cast.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Votes in a region by the time they were cast.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimelineRow<'a> {
     pub election: &'a str,
     /// Start of the bucket, in milliseconds since 1970 UTC.
     pub bucket_ms: i64,
     pub region: &'a str,
-    pub choice: &'a str,
-    pub votes: u64,
+    /// As in [`TallyRow::votes`].
+    pub votes: Vec<u64>,
 }
 
 /// Rejected votes, by append time.
@@ -77,9 +79,8 @@ pub struct PollBookRow<'a> {
 pub(super) struct TallyColumns<'a> {
     pub elections: Vec<&'a str>,
     pub regions: Vec<&'a str>,
-    pub choices: Vec<&'a str>,
     pub channels: Vec<&'a str>,
-    pub votes: Vec<i64>,
+    pub votes: Vec<String>,
 }
 
 impl<'a> TallyColumns<'a> {
@@ -88,9 +89,8 @@ impl<'a> TallyColumns<'a> {
         for row in rows {
             columns.elections.push(row.election);
             columns.regions.push(row.region);
-            columns.choices.push(row.choice);
             columns.channels.push(row.channel);
-            columns.votes.push(row.votes as i64);
+            columns.votes.push(array(&row.votes));
         }
         columns
     }
@@ -101,18 +101,32 @@ pub(super) struct TimelineColumns<'a> {
     pub elections: Vec<&'a str>,
     pub buckets: Vec<SystemTime>,
     pub regions: Vec<&'a str>,
-    pub choices: Vec<&'a str>,
-    pub votes: Vec<i64>,
+    pub votes: Vec<String>,
 }
 
 impl<'a> TimelineColumns<'a> {
-    pub fn push(&mut self, row: &TimelineRow<'a>) {
-        self.elections.push(row.election);
-        self.buckets.push(time(row.bucket_ms));
-        self.regions.push(row.region);
-        self.choices.push(row.choice);
-        self.votes.push(row.votes as i64);
+    pub fn of(rows: &[TimelineRow<'a>]) -> TimelineColumns<'a> {
+        let mut columns = TimelineColumns::default();
+        for row in rows {
+            columns.elections.push(row.election);
+            columns.buckets.push(time(row.bucket_ms));
+            columns.regions.push(row.region);
+            columns.votes.push(array(&row.votes));
+        }
+        columns
     }
+}
+
+/// PostgreSQL's text form of an array. A column of arrays is sent as their texts, because `unnest` would take an array of
+/// arrays apart to single numbers.
+fn array(numbers: &[u64]) -> String {
+    let mut text = String::with_capacity(2 + 3 * numbers.len());
+    for number in numbers {
+        text.push(if text.is_empty() { '{' } else { ',' });
+        write!(text, "{number}").expect("writing to a string cannot fail");
+    }
+    text.push('}');
+    text
 }
 
 #[derive(Debug, Default)]

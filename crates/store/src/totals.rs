@@ -1,7 +1,8 @@
 //! Commits running totals and the positions they reach in one transaction.
 //!
-//! Unlike the native engine's results, a total is not added: it replaces a smaller one. Applying it twice or late
-//! changes nothing. Only the process that last took the partitions can commit, as in [`super::commit`].
+//! Unlike the native engine's results, a total is not added: it replaces an earlier one. Applying it twice changes nothing.
+//! A commit's totals are those at the positions it reaches, and positions never move back, so no total replaces a later
+//! one. Only the process that last took the partitions can commit, as in [`super::commit`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -74,8 +75,8 @@ impl TotalsSession {
         let transaction = client.transaction().await.map_err(during("begin a commit"))?;
         take_turn(&transaction, counter).await.map_err(during("wait for running commits"))?;
         move_positions(&transaction, counter, reach).await?;
-        raise_tally(&transaction, counter, &rows.tally).await.map_err(during("write the tally"))?;
-        raise_timeline(&transaction, counter, &rows.timeline).await.map_err(during("write the timeline"))?;
+        set_tally(&transaction, counter, &rows.tally).await.map_err(during("write the tally"))?;
+        set_timeline(&transaction, counter, &rows.timeline).await.map_err(during("write the timeline"))?;
         raise_rejections(&transaction, counter, &rows.rejections).await.map_err(during("write the rejections"))?;
         commit::write_batches(&transaction, commit::WRITE_BATCHES, counter, batch.map_or(&[], std::slice::from_ref))
             .await
@@ -122,24 +123,24 @@ async fn move_positions(transaction: &Transaction<'_>, counter: &str, reach: &Re
 
 type SqlResult = Result<(), tokio_postgres::Error>;
 
-async fn raise_tally(transaction: &Transaction<'_>, counter: &str, rows: &[TallyRow<'_>]) -> SqlResult {
-    let TallyColumns { elections, regions, choices, channels, votes } = TallyColumns::of(rows);
-    let sql = "INSERT INTO tally AS t (counter, election, region, choice, channel, votes)
-               SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[])
-                   ON CONFLICT (counter, election, region, choice, channel)
-                   DO UPDATE SET votes = excluded.votes WHERE t.votes < excluded.votes";
-    transaction.execute(sql, &[&counter, &elections, &regions, &choices, &channels, &votes]).await.map(drop)
+async fn set_tally(transaction: &Transaction<'_>, counter: &str, rows: &[TallyRow<'_>]) -> SqlResult {
+    let TallyColumns { elections, regions, channels, votes } = TallyColumns::of(rows);
+    let sql = "INSERT INTO tally AS t (counter, election, region, channel, votes)
+               SELECT $1, election, region, channel, votes::bigint[]
+                 FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS n (election, region, channel, votes)
+                   ON CONFLICT (counter, election, region, channel)
+                   DO UPDATE SET votes = excluded.votes WHERE t.votes <> excluded.votes";
+    transaction.execute(sql, &[&counter, &elections, &regions, &channels, &votes]).await.map(drop)
 }
 
-async fn raise_timeline(transaction: &Transaction<'_>, counter: &str, rows: &[TimelineRow<'_>]) -> SqlResult {
-    let mut columns = TimelineColumns::default();
-    rows.iter().for_each(|row| columns.push(row));
-    let TimelineColumns { elections, buckets, regions, choices, votes } = columns;
-    let sql = "INSERT INTO timeline AS t (counter, election, bucket, region, choice, votes)
-               SELECT $1, * FROM unnest($2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::bigint[])
-                   ON CONFLICT (counter, election, bucket, region, choice)
-                   DO UPDATE SET votes = excluded.votes WHERE t.votes < excluded.votes";
-    transaction.execute(sql, &[&counter, &elections, &buckets, &regions, &choices, &votes]).await.map(drop)
+async fn set_timeline(transaction: &Transaction<'_>, counter: &str, rows: &[TimelineRow<'_>]) -> SqlResult {
+    let TimelineColumns { elections, buckets, regions, votes } = TimelineColumns::of(rows);
+    let sql = "INSERT INTO timeline AS t (counter, election, bucket, region, votes)
+               SELECT $1, election, bucket, region, votes::bigint[]
+                 FROM unnest($2::text[], $3::timestamptz[], $4::text[], $5::text[]) AS n (election, bucket, region, votes)
+                   ON CONFLICT (counter, election, bucket, region)
+                   DO UPDATE SET votes = excluded.votes WHERE t.votes <> excluded.votes";
+    transaction.execute(sql, &[&counter, &elections, &buckets, &regions, &votes]).await.map(drop)
 }
 
 async fn raise_rejections(transaction: &Transaction<'_>, counter: &str, rows: &[RejectionRow]) -> SqlResult {

@@ -63,7 +63,7 @@ async fn firing(reader: &Client) -> BTreeMap<String, Vec<String>> {
 async fn alerts_fire_when_they_should_and_only_then() {
     let (kit, _place) = counted_day().await;
     keep_watch(&kit).await;
-    let owner = kit.owner().await;
+    let owner = kit.owner_of_votes().await;
     let reader = kit.db().connect(Role::Reader).await.unwrap();
     let none: [&str; 0] = [];
     let fire = async |sql: &str| {
@@ -74,8 +74,9 @@ async fn alerts_fire_when_they_should_and_only_then() {
     assert_eq!(fire("SELECT 1").await, none);
 
     let cell = "(election, region, choice, channel) = 
-                    (SELECT election, region, choice, channel FROM tally WHERE counter = 'native' ORDER BY 1, 2, 3, 4 LIMIT 1)";
-    let change = |by: &str| format!("UPDATE tally SET votes = votes {by} WHERE counter = 'native' AND {cell}");
+                    (SELECT election, region, choice, channel FROM votes_by_channel WHERE counter = 'native' ORDER BY 1, 2, 3, 4 LIMIT 1)";
+    let change =
+        |by: &str| format!("UPDATE votes_by_channel SET votes = votes {by} WHERE counter = 'native' AND {cell}");
     let apart = ["scrutin-differ native and spark", "scrutin-identity native", "scrutin-rows native and spark"];
     assert_eq!(fire(&change("+ 1")).await, apart);
     assert_eq!(fire(&change("- 1")).await, none);
@@ -83,7 +84,7 @@ async fn alerts_fire_when_they_should_and_only_then() {
     // A vote in the wrong region, which no sum over the regions shows.
     let elsewhere = |n: i32| {
         format!(
-            "UPDATE tally SET votes = votes + CASE region WHEN (SELECT min(region) FROM region) THEN {n} ELSE -({n}) END
+            "UPDATE votes_by_channel SET votes = votes + CASE region WHEN (SELECT min(region) FROM region) THEN {n} ELSE -({n}) END
               WHERE counter = 'native' AND (choice, channel) = ('C01', 'booth')
                 AND region IN ((SELECT min(region) FROM region), (SELECT max(region) FROM region))"
         )

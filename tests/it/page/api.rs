@@ -80,7 +80,7 @@ async fn counters_of_the_same_log_are_compared() {
              SELECT 'stranger', elections, 'another log', partitions FROM counter WHERE counter = 'native';
         INSERT INTO position (counter, partition, first_offset, next_offset, gaps, counted, rejected, end_offset)
              SELECT 'twin', partition, first_offset, next_offset, gaps, counted, rejected, end_offset FROM position;
-        INSERT INTO tally SELECT 'twin', election, region, choice, channel, votes FROM tally;
+        INSERT INTO tally SELECT 'twin', election, region, channel, votes FROM tally;
         INSERT INTO rejection SELECT 'twin', reason, bucket, votes FROM rejection";
     owner.batch_execute(copy).await.unwrap();
     let page = Page::start(kit.db()).await;
@@ -92,7 +92,10 @@ async fn counters_of_the_same_log_are_compared() {
     assert_eq!(found().await, twin(true, 0, 0, 0));
     owner.execute("UPDATE rejection SET votes = 0 WHERE counter = 'twin' AND reason = 'malformed'", &[]).await.unwrap();
     assert_eq!(found().await, twin(false, 0, 0, 1));
-    owner.execute("UPDATE tally SET votes = votes + 2 WHERE counter = 'twin' AND votes = 3", &[]).await.unwrap();
+    owner
+        .execute("UPDATE votes_by_channel SET votes = votes + 2 WHERE counter = 'twin' AND votes = 3", &[])
+        .await
+        .unwrap();
     let apart = found().await;
     assert!(apart[0]["agree"] == false && apart[0]["votes_apart"].as_u64() > Some(0), "{apart}");
     owner

@@ -12,9 +12,9 @@ use super::{Page, kit_with_votes};
 async fn no_response_deviates_from_the_document() {
     let kit = kit_with_votes().await;
     // The document's example region.
-    let region =
-        "INSERT INTO region (election, region, name, registered, place) VALUES ('mayor', '75', 'Paris', 100, 2);
-        INSERT INTO tally VALUES ('native', 'mayor', '75', 'A', 'booth', 1);";
+    let region = "INSERT INTO region (election, region, name, registered, place, ballot)
+        VALUES ('mayor', '75', 'Paris', 100, 2, '{BLANK,NULL,A,B}');
+        INSERT INTO votes_by_channel VALUES ('native', 'mayor', '75', 'A', 'booth', 1);";
     kit.owner().await.batch_execute(region).await.unwrap();
     let options = PageOptions { requests_per_second: 0, ..PageOptions::default() };
     let page = Page::start_with(kit.db(), options).await;

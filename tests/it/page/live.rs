@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::document::Document;
 use super::{COUNTED, PATIENCE, Page, election, kit_with_votes};
-use crate::kit::{Kit, guarded_folder};
+use crate::kit::{Kit, WRITE_VOTES, guarded_folder};
 
 /// A viewer, with the state that the events add up to.
 struct Viewer {
@@ -131,7 +131,7 @@ async fn a_database_without_an_election_is_waited_for() {
     assert_eq!((&waiting["connected"], &waiting["election"]), (&json!(true), &Value::Null));
     assert!(waiting["problem"].as_str().unwrap().contains("scrutin setup"), "{waiting}");
 
-    let mut owner = kit.owner().await;
+    let mut owner = kit.owner_of_votes().await;
     elections::save(&mut owner, &election()).await.unwrap();
     // Before the count starts there is a ballot but no votes.
     let empty = viewer.until(|state| state["election"] == "mayor").await;
@@ -192,8 +192,8 @@ async fn only_changes_are_pushed() {
     let mut viewer = Viewer::start(&page).await;
     viewer.until(|state| state["turnout"]["votes"] == 10 && !state["regions"].is_null()).await;
 
-    let change = "UPDATE tally SET votes = 6 WHERE region = 'N' AND choice = 'A' AND channel = 'booth';
-        UPDATE timeline SET votes = 6 WHERE choice = 'A' AND votes = 3;
+    let change = "UPDATE votes_by_channel SET votes = 6 WHERE region = 'N' AND choice = 'A' AND channel = 'booth';
+        UPDATE votes_by_bucket SET votes = 6 WHERE choice = 'A' AND votes = 3;
         UPDATE position SET counted = counted + 3, next_offset = next_offset + 3 WHERE partition = 0;";
     kit.owner().await.batch_execute(change).await.unwrap();
     let patch = loop {
@@ -232,7 +232,8 @@ async fn a_returning_viewer_gets_what_it_missed() {
     sleeps.until(settled).await;
     let (slept_at, held) = (sleeps.last_id.clone(), sleeps.state.clone());
     drop(sleeps);
-    let change = "UPDATE tally SET votes = votes + 5 WHERE choice = 'C'; UPDATE election SET fingerprint = 'another'";
+    let change =
+        "UPDATE votes_by_channel SET votes = votes + 5 WHERE choice = 'C'; UPDATE election SET fingerprint = 'another'";
     kit.owner().await.batch_execute(change).await.unwrap();
     stays.until(|state| state["turnout"]["votes"] == 15).await;
 
@@ -257,11 +258,11 @@ async fn moments_are_reported_as_they_happen() {
     let mut viewer = Viewer::start(&page).await;
     let state = viewer.until(|state| !state["regions"].is_null()).await;
     assert_eq!(state["moments"], Value::Null, "what is so already is no moment");
-    let turn = "UPDATE tally SET votes = 400 WHERE region = 'N' AND choice = 'B';
-        UPDATE tally SET votes = 200 WHERE region = 'N' AND choice = 'A' AND channel = 'booth'";
+    let turn = "UPDATE votes_by_channel SET votes = 400 WHERE region = 'N' AND choice = 'B';
+        UPDATE votes_by_channel SET votes = 200 WHERE region = 'N' AND choice = 'A' AND channel = 'booth'";
     owner.batch_execute(turn).await.unwrap();
     viewer.until(|state| state["regions"]["N"][0] == 601).await;
-    let again = "UPDATE tally SET votes = 600 WHERE region = 'N' AND choice = 'A' AND channel = 'booth'";
+    let again = "UPDATE votes_by_channel SET votes = 600 WHERE region = 'N' AND choice = 'A' AND channel = 'booth'";
     owner.batch_execute(again).await.unwrap();
     let state = viewer.until(|state| state["moments"].as_object().is_some_and(|moments| moments.len() >= 4)).await;
     let of_kind = |kind: &str| {
@@ -285,7 +286,7 @@ async fn moments_are_reported_as_they_happen() {
 #[tokio::test]
 async fn only_the_first_choices_are_shown_one_by_one() {
     let kit = Kit::new().await;
-    let mut owner = kit.owner().await;
+    let mut owner = kit.owner_of_votes().await;
     let mut many = election();
     let choice = |n: u32| Choice {
         code: format!("K{n:02}"),
@@ -296,8 +297,8 @@ async fn only_the_first_choices_are_shown_one_by_one() {
     many.choices = (0..37).map(choice).collect();
     elections::save(&mut owner, &many).await.unwrap();
     let fill = "INSERT INTO counter VALUES ('native', '{mayor}', 'a log', 1);
-        INSERT INTO tally SELECT 'native', 'mayor', 'N', 'K' || lpad(n::text, 2, '0'), 'booth', n FROM generate_series(0, 36) n;
-        INSERT INTO timeline SELECT 'native', 'mayor', to_timestamp(1800000000), 'N', 'K' || lpad(n::text, 2, '0'), n
+        INSERT INTO votes_by_channel SELECT 'native', 'mayor', 'N', 'K' || lpad(n::text, 2, '0'), 'booth', n FROM generate_series(0, 36) n;
+        INSERT INTO votes_by_bucket SELECT 'native', 'mayor', to_timestamp(1800000000), 'N', 'K' || lpad(n::text, 2, '0'), n
           FROM generate_series(0, 36) n;";
     owner.batch_execute(fill).await.unwrap();
     let page = Page::start(kit.db()).await;
@@ -318,7 +319,7 @@ async fn only_the_first_choices_are_shown_one_by_one() {
 #[tokio::test]
 async fn the_same_code_in_two_regions_is_two_candidates() {
     let kit = Kit::new().await;
-    let mut owner = kit.owner().await;
+    let mut owner = kit.owner_of_votes().await;
     let mut local = election();
     let choice = |name: &str, region: &str| Choice {
         code: "1".into(),
@@ -329,8 +330,8 @@ async fn the_same_code_in_two_regions_is_two_candidates() {
     local.choices = vec![choice("Northerner", "N"), choice("Southerner", "S")];
     elections::save(&mut owner, &local).await.unwrap();
     let fill = "INSERT INTO counter VALUES ('native', '{mayor}', 'a log', 1);
-        INSERT INTO tally VALUES ('native', 'mayor', 'N', '1', 'booth', 2), ('native', 'mayor', 'S', '1', 'booth', 3);
-        INSERT INTO timeline VALUES ('native', 'mayor', to_timestamp(1800000000), 'N', '1', 2),
+        INSERT INTO votes_by_channel VALUES ('native', 'mayor', 'N', '1', 'booth', 2), ('native', 'mayor', 'S', '1', 'booth', 3);
+        INSERT INTO votes_by_bucket VALUES ('native', 'mayor', to_timestamp(1800000000), 'N', '1', 2),
             ('native', 'mayor', to_timestamp(1800000000), 'S', '1', 3);";
     owner.batch_execute(fill).await.unwrap();
     let page = Page::start(kit.db()).await;
@@ -354,6 +355,7 @@ async fn a_stopped_database_is_reported_and_awaited() {
     migrate::setup(&database).await.unwrap();
     let mut owner = database.connect(Role::Owner).await.unwrap();
     elections::save(&mut owner, &election()).await.unwrap();
+    owner.batch_execute(WRITE_VOTES).await.unwrap();
     owner.batch_execute(COUNTED).await.unwrap();
     drop(owner);
 

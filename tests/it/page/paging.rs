@@ -12,7 +12,7 @@ const CODES: [&str; 7] = ["Z", "a&b=c", "É 1", "A", "100%", "?#/", "m+n"];
 /// Seven regions with one vote each, for A.
 async fn kit_with_regions() -> Kit {
     let kit = Kit::new().await;
-    let mut owner = kit.owner().await;
+    let mut owner = kit.owner_of_votes().await;
     let mut many = election();
     let region = many.regions.remove(0);
     many.regions = CODES
@@ -23,7 +23,7 @@ async fn kit_with_regions() -> Kit {
     elections::save(&mut owner, &many).await.unwrap();
     owner.batch_execute("INSERT INTO counter VALUES ('native', '{mayor}', 'a log', 1)").await.unwrap();
     for code in CODES {
-        let vote = "INSERT INTO tally VALUES ('native', 'mayor', $1, 'A', 'booth', 1)";
+        let vote = "INSERT INTO votes_by_channel VALUES ('native', 'mayor', $1, 'A', 'booth', 1)";
         owner.execute(vote, &[&code]).await.unwrap();
     }
     kit

@@ -115,7 +115,11 @@ async fn status_reports_impossible_figures() {
             "UPDATE position SET first_offset = 0, gaps = gaps + 500 WHERE partition = 0",
             "partition 0 is counted from 500, but has earlier votes".into(),
         ),
-        ("UPDATE tally SET votes = votes + 1", "UPDATE tally SET votes = votes - 1", "DOES NOT ADD UP".into()),
+        (
+            "UPDATE tally SET votes[1] = votes[1] + 1",
+            "UPDATE tally SET votes[1] = votes[1] - 1",
+            "DOES NOT ADD UP".into(),
+        ),
     ] {
         owner.batch_execute(change).await.unwrap();
         let done = place.run("status");

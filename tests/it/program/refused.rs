@@ -477,7 +477,7 @@ async fn tables_that_differ_from_the_log_exit_with_1() {
     let place = Place::of(&kit);
     place.ok("demo --voters 3000 --speed max --exit --data-dir data");
     let owner = kit.owner().await;
-    let tamper = "UPDATE tally SET votes = votes + 1 WHERE ctid = (SELECT ctid FROM tally LIMIT 1)";
+    let tamper = "UPDATE tally SET votes[1] = votes[1] + 1 WHERE ctid = (SELECT ctid FROM tally LIMIT 1)";
     owner.batch_execute(tamper).await.unwrap();
     let audit = place.run("audit --data-dir data");
     assert_eq!(audit.code, Some(1), "{audit}");
