@@ -42,9 +42,9 @@ fuzz: ## Damage files, and compare the two parsers on 200 million (SCRUTIN_FUZZ_
 	SCRUTIN_FUZZ_SEED=$$seed SCRUTIN_FUZZ_INPUTS=$${SCRUTIN_FUZZ_INPUTS:-200000000} \
 	cargo test --release --locked --test it -- --exact parser::the_fast_parser_says_what_serde_says --nocapture
 
-bench: ## Measure at full size (forty minutes once built, 10 GB of disk) into benches/results/
+bench: ## Measure at full size (an hour once built, 20 GB of disk) into benches/results/
 	@tools/setup
-	cargo bench --locked --all-features --bench throughput --bench kafka --bench spark --bench page
+	cargo bench --locked --all-features --bench throughput --bench kafka --bench spark --bench rehearsal --bench page
 
 lint: ## Check formatting, lints, docs, and the dependencies' licences
 	cargo fmt --check

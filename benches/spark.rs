@@ -8,26 +8,21 @@
 
 mod kit;
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use scrutin_contract::election::Election;
-use scrutin_contract::truth::Truth;
-use scrutin_log::{KafkaLog, VoteLog};
 use scrutin_pipeline::{CountProgress, Stop};
 use scrutin_producer::simulate::{FaultRates, Plan, Speed};
-use scrutin_spark::count::{self as spark, SparkCountOptions};
-use scrutin_telemetry::Telemetry;
 use serde_json::{Value, json};
 
 use kit::broker::{Broker, KAFKA};
 use kit::cost::{Cost, peak_memory_mb, reset_peak_memory};
 use kit::seen::{Latency, Watch};
 use kit::spark_server::SparkServer;
-use kit::{Stage, check, is_bench, is_wanted, median, one, plan, send, steady_plan, tutorial};
+use kit::spark_stage::{BATCH_VOTES, SparkStage};
+use kit::{check, is_bench, is_wanted, median, plan, send, steady_plan, tutorial};
 
 struct Scale {
     voters: u64,
@@ -106,9 +101,9 @@ async fn measure(scale: &Scale) -> Vec<Value> {
     if is_wanted("scaling") {
         for (name, options) in scale.scaling {
             let server = SparkServer::start(options);
-            let stage = Set::up(&broker, &plan(scale.scaling_voters / 4, 300_000, 98)).await;
+            let stage = SparkStage::up(&broker, &plan(scale.scaling_voters / 4, 300_000, 98)).await;
             stage.whole_on_spark(&server).await;
-            let stage = Set::up(&broker, &plan(scale.scaling_voters, 300_000, 7)).await;
+            let stage = SparkStage::up(&broker, &plan(scale.scaling_voters, 300_000, 7)).await;
             let rate = stage.whole_on_spark(&server).await;
             figures.push(json!({
                 "what": format!("backlog on Spark, {name}"), "options": options.join(" "), "votes_per_second": rate,
@@ -118,82 +113,9 @@ async fn measure(scale: &Scale) -> Vec<Value> {
     figures
 }
 
-const BATCH_VOTES: u64 = 1_000_000;
-
-const AGREE: &str = "SELECT count(*) = 1 AND bool_and(comparable)
-        AND sum(partitions_apart + votes_apart + timeline_apart + rejections_apart) = 0 FROM agreement";
-
-/// A stage, and its log as the type that Spark's driver takes.
-struct Set {
-    stage: Stage,
-    log: KafkaLog,
-    truth: Option<Truth>,
-}
-
-impl Set {
-    /// A stage with all votes of the plan in its log.
-    async fn up(broker: &Broker, plan: &Plan) -> Set {
-        let mut set = Set::empty(broker, plan.election()).await;
-        let (log, plan) = (set.log.clone(), plan.clone());
-        let send = move || send(&plan, &FaultRates::demo(), &log, Speed::Max);
-        set.truth = Some(tokio::task::spawn_blocking(send).await.expect("the generator does not panic"));
-        set
-    }
-
-    async fn empty(broker: &Broker, election: &Election) -> Set {
-        let mut log = None;
-        let stage = Stage::set(election, async |folder| {
-            Arc::new(log.insert(broker.log(folder, "lz4").await).clone()) as Arc<dyn VoteLog>
-        })
-        .await;
-        Set { stage, log: log.expect("the stage makes the log"), truth: None }
-    }
-
-    fn topic(&self) -> &str {
-        &self.log.address().topic
-    }
-
-    async fn count_on_spark(&self, server: &SparkServer, drain: bool, stop: Arc<Stop>, progress: Arc<CountProgress>) {
-        let options = SparkCountOptions {
-            counter: "spark".into(),
-            address: server.address(),
-            checkpoint: server.checkpoint(self.topic()).display().to_string(),
-            tallies: format!("{}-tallies", self.topic()),
-            batch_votes: BATCH_VOTES,
-            kafka: BTreeMap::new(),
-            settings: Vec::new(),
-            drain,
-        };
-        let progress = (progress, Arc::default());
-        let database = self.stage.database();
-        spark::count(self.log.clone(), database, options, Telemetry::new(), progress, stop).await.expect("count");
-    }
-
-    /// Counts the whole log on Spark, tears the stage down, and returns the votes per second.
-    async fn whole_on_spark(self, server: &SparkServer) -> f64 {
-        let start = Instant::now();
-        self.count_on_spark(server, true, Arc::default(), Arc::default()).await;
-        let took = start.elapsed();
-        let truth = self.truth.as_ref().expect("the votes are in the log");
-        check(&self.stage.database(), "spark", truth).await;
-        let rate = truth.records as f64 / took.as_secs_f64();
-        self.stage.strike().await;
-        rate
-    }
-
-    /// Checks that both counters match the truth, and each other in every row.
-    async fn check_both(&self, truth: &Truth) {
-        let database = self.stage.database();
-        check(&database, "native", truth).await;
-        check(&database, "spark", truth).await;
-        let agree: bool = one(&database, AGREE).await;
-        assert!(agree, "both counters have the same rows");
-    }
-}
-
 /// A backlog, counted by the native engine and then by Spark.
 async fn backlog(broker: &Broker, server: &SparkServer, voters: u64, seed: u64) -> Value {
-    let set = Set::up(broker, &plan(voters, 300_000, seed)).await;
+    let set = SparkStage::up(broker, &plan(voters, 300_000, seed)).await;
     let truth = set.truth.as_ref().expect("the votes are in the log");
     let own = std::process::id();
 
@@ -207,7 +129,7 @@ async fn backlog(broker: &Broker, server: &SparkServer, voters: u64, seed: u64) 
     reset_peak_memory(own);
     reset_peak_memory(server.pid());
     let on_spark = Cost::begin(&pids);
-    set.count_on_spark(server, true, Arc::default(), Arc::default()).await;
+    set.drain_on_spark(server).await;
     let on_spark = on_spark.end(truth.records);
     let (driver_peak_memory_mb, spark_peak_memory_mb) = (peak_memory_mb(own), peak_memory_mb(server.pid()));
 
@@ -230,14 +152,14 @@ async fn backlog(broker: &Broker, server: &SparkServer, voters: u64, seed: u64) 
 
 /// A backlog, counted on Spark by Scrutin's query and then as tutorials do it, with what the latter gets wrong.
 async fn as_in_tutorials(broker: &Broker, server: &SparkServer, voters: u64) -> Value {
-    let set = Set::up(broker, &plan(voters, 300_000, 97)).await;
+    let set = SparkStage::up(broker, &plan(voters, 300_000, 97)).await;
     let log = set.log.clone();
     // The topic has to exist before Spark writes to it.
     let counts = tutorial::counts(&log).await;
     let pids = [server.pid()];
     let truth = set.truth.clone().expect("the votes are in the log");
     let own = Cost::begin(&pids);
-    set.count_on_spark(server, true, Arc::default(), Arc::default()).await;
+    set.drain_on_spark(server).await;
     let own = own.end(truth.records);
     check(&set.stage.database(), "spark", &truth).await;
     let other = Cost::begin(&pids);
@@ -262,13 +184,13 @@ async fn as_in_tutorials(broker: &Broker, server: &SparkServer, voters: u64) -> 
 async fn steady(broker: &Broker, server: &SparkServer, scale: &Scale) -> Value {
     let plan = steady_plan(scale.steady_votes_per_second, scale.steady);
     let windows = scale.steady_windows.clone().map(|it| Duration::from_secs(it.start)..Duration::from_secs(it.end));
-    let set = Set::empty(broker, plan.election()).await;
+    let set = SparkStage::empty(broker, plan.election()).await;
     let (stop, progress) = (Arc::new(Stop::default()), Arc::new(CountProgress::default()));
     let count = set.stage.count(false, Arc::clone(&stop), Arc::clone(&progress));
     let (native, records) = follow(&set, "native", &plan, &windows, count, &stop, &progress).await;
     set.stage.strike().await;
 
-    let set = Set::empty(broker, plan.election()).await;
+    let set = SparkStage::empty(broker, plan.election()).await;
     let (stop, progress) = (Arc::new(Stop::default()), Arc::new(CountProgress::default()));
     let count = set.count_on_spark(server, false, Arc::clone(&stop), Arc::clone(&progress));
     let (on_spark, _) = follow(&set, "spark", &plan, &windows, count, &stop, &progress).await;
@@ -297,7 +219,7 @@ async fn steady(broker: &Broker, server: &SparkServer, scale: &Scale) -> Value {
 /// Sends the votes of the day while a counter counts, and stops it once it has counted them all. Returns the latency in
 /// each window, and the number of records.
 async fn follow(
-    set: &Set,
+    set: &SparkStage,
     counter: &'static str,
     plan: &Plan,
     windows: &[Range<Duration>; 2],

@@ -8,6 +8,7 @@ pub mod browser;
 pub mod cost;
 pub mod seen;
 pub mod spark_server;
+pub mod spark_stage;
 mod tool;
 pub mod tutorial;
 
