@@ -1,5 +1,5 @@
--- How long each step of a commit took, in milliseconds, by the step's name; null in commits from before this migration. The
--- native engine has one step, `commit`. On Spark, a commit has the steps of its batches (`durationMs` in
+-- How long each step of a commit took, in milliseconds by the step's name; null in commits before this migration. The native
+-- engine has one step, `commit`. Those of Spark are its batches' (`durationMs` in
 -- https://spark.apache.org/docs/latest/streaming/apis-on-dataframes-and-datasets.html).
 ALTER TABLE batch ADD COLUMN steps_ms jsonb;
 
