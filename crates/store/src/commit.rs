@@ -207,9 +207,9 @@ impl CommitSession {
 
 type SqlResult<T> = Result<T, tokio_postgres::Error>;
 
-/// The votes of a row and those to be added to it, number by number.
-const ADDED: &str = "ARRAY(SELECT coalesce(a, 0) + coalesce(b, 0)
-                             FROM (SELECT unnest(t.votes) AS a, unnest(excluded.votes) AS b) u)";
+/// Adds votes to those of a row, number by number.
+const ADD: &str = "votes = ARRAY(SELECT coalesce(a, 0) + coalesce(b, 0)
+                                   FROM (SELECT unnest(t.votes) AS a, unnest(excluded.votes) AS b) u)";
 
 impl Statements {
     async fn prepare(client: &Client) -> SqlResult<Statements> {
@@ -233,23 +233,8 @@ impl Statements {
                     "SELECT partition, next_offset, epoch FROM position WHERE counter = $1 AND partition = ANY ($2::int[])",
                 )
                 .await?,
-            tally: client
-                .prepare(&format!(
-                    "INSERT INTO tally AS t (counter, election, region, channel, votes)
-                     SELECT $1, election, region, channel, votes::bigint[]
-                       FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS n (election, region, channel, votes)
-                         ON CONFLICT (counter, election, region, channel) DO UPDATE SET votes = {ADDED}"
-                ))
-                .await?,
-            timeline: client
-                .prepare(&format!(
-                    "INSERT INTO timeline AS t (counter, election, bucket, region, votes)
-                     SELECT $1, election, bucket, region, votes::bigint[]
-                       FROM unnest($2::text[], $3::timestamptz[], $4::text[], $5::text[])
-                            AS n (election, bucket, region, votes)
-                         ON CONFLICT (counter, election, bucket, region) DO UPDATE SET votes = {ADDED}"
-                ))
-                .await?,
+            tally: client.prepare(&TallyColumns::upsert(ADD)).await?,
+            timeline: client.prepare(&TimelineColumns::upsert(ADD)).await?,
             rejections: client
                 .prepare(
                     "INSERT INTO rejection AS r (counter, reason, bucket, votes)

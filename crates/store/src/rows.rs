@@ -94,6 +94,16 @@ impl<'a> TallyColumns<'a> {
         }
         columns
     }
+
+    /// The statement that writes these columns for a counter. `update` is what it sets in a row that exists.
+    pub fn upsert(update: &str) -> String {
+        format!(
+            "INSERT INTO tally AS t (counter, election, region, channel, votes)
+             SELECT $1, election, region, channel, votes::bigint[]
+               FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS n (election, region, channel, votes)
+                 ON CONFLICT (counter, election, region, channel) DO UPDATE SET {update}"
+        )
+    }
 }
 
 #[derive(Debug, Default)]
@@ -114,6 +124,16 @@ impl<'a> TimelineColumns<'a> {
             columns.votes.push(array(&row.votes));
         }
         columns
+    }
+
+    /// As [`TallyColumns::upsert`].
+    pub fn upsert(update: &str) -> String {
+        format!(
+            "INSERT INTO timeline AS t (counter, election, bucket, region, votes)
+             SELECT $1, election, bucket, region, votes::bigint[]
+               FROM unnest($2::text[], $3::timestamptz[], $4::text[], $5::text[]) AS n (election, bucket, region, votes)
+                 ON CONFLICT (counter, election, bucket, region) DO UPDATE SET {update}"
+        )
     }
 }
 

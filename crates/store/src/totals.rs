@@ -75,8 +75,8 @@ impl TotalsSession {
         let transaction = client.transaction().await.map_err(during("begin a commit"))?;
         take_turn(&transaction, counter).await.map_err(during("wait for running commits"))?;
         move_positions(&transaction, counter, reach).await?;
-        set_tally(&transaction, counter, &rows.tally).await.map_err(during("write the tally"))?;
-        set_timeline(&transaction, counter, &rows.timeline).await.map_err(during("write the timeline"))?;
+        replace_tally(&transaction, counter, &rows.tally).await.map_err(during("write the tally"))?;
+        replace_timeline(&transaction, counter, &rows.timeline).await.map_err(during("write the timeline"))?;
         raise_rejections(&transaction, counter, &rows.rejections).await.map_err(during("write the rejections"))?;
         commit::write_batches(&transaction, commit::WRITE_BATCHES, counter, batch.map_or(&[], std::slice::from_ref))
             .await
@@ -123,24 +123,19 @@ async fn move_positions(transaction: &Transaction<'_>, counter: &str, reach: &Re
 
 type SqlResult = Result<(), tokio_postgres::Error>;
 
-async fn set_tally(transaction: &Transaction<'_>, counter: &str, rows: &[TallyRow<'_>]) -> SqlResult {
+/// Leaves rows alone that do not change.
+const REPLACE: &str = "votes = excluded.votes WHERE t.votes <> excluded.votes";
+
+async fn replace_tally(transaction: &Transaction<'_>, counter: &str, rows: &[TallyRow<'_>]) -> SqlResult {
+    let sql = TallyColumns::upsert(REPLACE);
     let TallyColumns { elections, regions, channels, votes } = TallyColumns::of(rows);
-    let sql = "INSERT INTO tally AS t (counter, election, region, channel, votes)
-               SELECT $1, election, region, channel, votes::bigint[]
-                 FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS n (election, region, channel, votes)
-                   ON CONFLICT (counter, election, region, channel)
-                   DO UPDATE SET votes = excluded.votes WHERE t.votes <> excluded.votes";
-    transaction.execute(sql, &[&counter, &elections, &regions, &channels, &votes]).await.map(drop)
+    transaction.execute(&sql, &[&counter, &elections, &regions, &channels, &votes]).await.map(drop)
 }
 
-async fn set_timeline(transaction: &Transaction<'_>, counter: &str, rows: &[TimelineRow<'_>]) -> SqlResult {
+async fn replace_timeline(transaction: &Transaction<'_>, counter: &str, rows: &[TimelineRow<'_>]) -> SqlResult {
+    let sql = TimelineColumns::upsert(REPLACE);
     let TimelineColumns { elections, buckets, regions, votes } = TimelineColumns::of(rows);
-    let sql = "INSERT INTO timeline AS t (counter, election, bucket, region, votes)
-               SELECT $1, election, bucket, region, votes::bigint[]
-                 FROM unnest($2::text[], $3::timestamptz[], $4::text[], $5::text[]) AS n (election, bucket, region, votes)
-                   ON CONFLICT (counter, election, bucket, region)
-                   DO UPDATE SET votes = excluded.votes WHERE t.votes <> excluded.votes";
-    transaction.execute(sql, &[&counter, &elections, &buckets, &regions, &votes]).await.map(drop)
+    transaction.execute(&sql, &[&counter, &elections, &buckets, &regions, &votes]).await.map(drop)
 }
 
 async fn raise_rejections(transaction: &Transaction<'_>, counter: &str, rows: &[RejectionRow]) -> SqlResult {
