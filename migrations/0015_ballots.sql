@@ -1,5 +1,5 @@
--- Keeps the votes of a region in one row, an array with a number for each choice on its ballot, instead of a row for each
--- choice. A commit writes a tenth of the rows. votes_by_channel and votes_by_bucket have a row for each choice, as before.
+-- Keeps the votes of a region in one row, as an array with a number for each choice on its ballot, instead of a row for each
+-- choice, so that a commit writes fewer rows. votes_by_channel and votes_by_bucket have a row for each choice, as before.
 
 -- The choices on the region's ballot, in the order of those arrays: BLANK, NULL, those that stand everywhere, those that stand
 -- only here. It cannot change while a counter counts the election, because the fingerprint covers it.
@@ -185,7 +185,7 @@ SELECT a.counter AS counter, b.counter AS other, d.kind, d.key, d.votes, d.other
 
 DROP TABLE tally_before, timeline_before;
 
--- The sums of before, from the arrays.
+-- The triggers that maintain the sums, as before, now on the arrays.
 CREATE OR REPLACE FUNCTION add_up_tally() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_sort = off AS $$
 BEGIN

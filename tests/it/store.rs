@@ -1,5 +1,7 @@
 //! Migrations, roles and their rights, elections.
 
+use std::path::Path;
+
 use scrutin_contract::election::{Choice, Election, Region};
 use scrutin_store::{Database, Role, StoreError, elections, migrate};
 use tokio_postgres::Client;
@@ -48,6 +50,24 @@ async fn a_newer_schema_is_refused() {
     kit.owner().await.batch_execute(insert).await.unwrap();
     let text = migrate::setup(kit.db()).await.unwrap_err().to_string();
     assert!(text.contains("schema version 9999 (`from the future`)") && text.contains("newer scrutin"), "{text}");
+}
+
+/// A database refuses a program whose migrations differ from those that made it, if only by a comment.
+#[test]
+fn no_migration_is_edited() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let mut digests: Vec<String> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "sql"))
+        .map(|path| {
+            let digest = blake3::hash(&std::fs::read(&path).unwrap()).to_hex();
+            format!("{digest}  {}\n", path.file_name().unwrap().display())
+        })
+        .collect();
+    digests.sort_unstable_by_key(|line| line[66..].to_owned());
+    let kept = std::fs::read_to_string(folder.join("digests.txt")).unwrap();
+    assert_eq!(digests.concat(), kept, "add a migration, and its BLAKE3 digest here; do not edit one");
 }
 
 #[tokio::test]
