@@ -1,5 +1,7 @@
 //! Records, as log readers and writers exchange them.
 
+use std::ops::Range;
+
 /// A record in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
@@ -91,14 +93,37 @@ impl Batch {
         self.next_offset = record.offset + 1;
     }
 
-    /// The buffer for packed records, in the format of [`RecordBuffer`]. Fill it before
-    /// [`find_packed`](Batch::find_packed).
-    pub fn packed_mut(&mut self) -> &mut Vec<u8> {
+    /// The buffer that holds the records' fields. Fill it before [`find_packed`](Batch::find_packed) or
+    /// [`push_at`](Batch::push_at).
+    pub fn bytes_mut(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
-    /// Indexes `count` records in the [packed bytes](Batch::packed_mut). Their offsets are consecutive, starting at
-    /// `first`; records before `from` are left out.
+    /// Appends a record whose key and value lie at these places of the [buffer](Batch::bytes_mut), which must stay below
+    /// 4 GiB.
+    #[inline]
+    pub fn push_at(
+        &mut self,
+        offset: u64,
+        appended_at_ms: i64,
+        key: Option<Range<usize>>,
+        value: Option<Range<usize>>,
+    ) {
+        let span = |field: Option<Range<usize>>| {
+            field.map_or(Span::ABSENT, |field| Span { start: field.start as u32, len: field.len() as u32 })
+        };
+        self.entries.push(Entry { offset, appended_at_ms, key: span(key), value: span(value) });
+        self.next_offset = offset + 1;
+    }
+
+    /// Removes the records after the first `len`; the batch then ends at `next_offset`.
+    pub fn truncate(&mut self, len: usize, next_offset: u64) {
+        self.entries.truncate(len);
+        self.next_offset = next_offset;
+    }
+
+    /// Indexes `count` records that the [buffer](Batch::bytes_mut) holds in the format of [`RecordBuffer`]. Their offsets
+    /// are consecutive, starting at `first`; records before `from` are left out.
     ///
     /// # Errors
     /// If the bytes are not exactly `count` records.

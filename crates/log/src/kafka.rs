@@ -8,14 +8,16 @@
 //! all in-sync replicas; readers see committed records only, check every batch's checksum, and never let the client
 //! substitute another offset for the requested one. The user controls the rest of librdkafka's settings (TLS, SASL,
 //! sizes, timeouts).
+//!
+//! librdkafka does everything but the reading over plain connections, which [`fetch`] does.
 
 mod address;
 mod client;
+mod consumer;
+mod fetch;
 mod group;
-mod holes;
 mod instance;
 mod java;
-mod reader;
 mod topic;
 mod writer;
 
@@ -30,7 +32,7 @@ pub use instance::InstanceId;
 use topic::Holds;
 pub use topic::NewTopic;
 
-use super::{Home, LogReader, LogWriter, Membership, Result, VoteLog, check_asked};
+use super::{Home, LogError, LogReader, LogWriter, Membership, Result, VoteLog, check_asked};
 use client::Context;
 
 /// A topic with votes.
@@ -39,6 +41,7 @@ pub struct KafkaLog {
     address: KafkaAddress,
     settings: KafkaSettings,
     topic: topic::Topic,
+    holds: Holds,
     /// Queries offsets; reads no records.
     client: Arc<BaseConsumer<Context>>,
     /// The same, except that a partition ends where the first open transaction begins.
@@ -114,6 +117,7 @@ impl KafkaLog {
             address: address.clone(),
             settings: settings.clone(),
             topic,
+            holds,
             client: Arc::new(client),
             committed: Arc::new(settings.committed_client(address)?),
             is_settled: Arc::default(),
@@ -122,17 +126,36 @@ impl KafkaLog {
     }
 }
 
+/// Why records cannot be read.
 impl KafkaLog {
-    /// Host and port of the broker that leads a partition, or why that is unknown.
-    fn leader(&self, partition: u32) -> std::result::Result<(String, u16), String> {
-        let found = self.client.fetch_metadata(Some(&self.address.topic), client::PATIENCE);
-        let found = found.map_err(|error| error.to_string())?;
-        let partitions = found.topics().iter().flat_map(|topic| topic.partitions());
-        let leader = partitions.filter(|found| found.id() == partition as i32).map(|found| found.leader()).next();
-        let broker = found.brokers().iter().find(|broker| Some(broker.id()) == leader);
-        broker
-            .and_then(|broker| Some((broker.host().to_owned(), u16::try_from(broker.port()).ok()?)))
-            .ok_or_else(|| "the partition has no leader".to_owned())
+    fn unreadable(&self, partition: u32, offset: u64, why: String) -> LogError {
+        LogError::Unreadable { log: self.address.to_string(), partition, offset, why }
+    }
+
+    fn corrupt(&self, partition: u32, offset: u64, why: &str) -> LogError {
+        LogError::Unusable(format!(
+            "partition {partition} of the log at {} cannot be read at offset {offset} ({why}): the stored bytes are \
+             corrupt; restore that broker's copy from another broker",
+            self.address
+        ))
+    }
+
+    /// The log says that it does not hold an offset.
+    fn out_of_range(&self, partition: u32, wanted: u64) -> LogError {
+        match self.offsets(partition) {
+            Err(error) => error,
+            Ok(offsets) if wanted < offsets.start => LogError::Truncated { partition, wanted, start: offsets.start },
+            Ok(offsets) => self.shortened(partition, wanted, offsets.end),
+        }
+    }
+
+    /// The log ends at `end`, but was read up to `wanted` before.
+    fn shortened(&self, partition: u32, wanted: u64, end: u64) -> LogError {
+        LogError::Unusable(format!(
+            "partition {partition} of the log at {} ends at offset {end}, but was read up to {wanted} before: it has \
+             lost votes, or this is another topic of the same name",
+            self.address
+        ))
     }
 }
 
@@ -153,7 +176,12 @@ impl VoteLog for KafkaLog {
     }
 
     fn reader(&self, from: &[(u32, u64)]) -> Result<Box<dyn LogReader>> {
-        Ok(Box::new(reader::Reader::open(self, from)?))
+        if self.settings.is_plaintext()
+            && let Some(reader) = fetch::FetchReader::open(self, from)?
+        {
+            return Ok(Box::new(reader));
+        }
+        Ok(Box::new(consumer::ConsumerReader::open(self, from)?))
     }
 
     fn writer(&self, _partitions: &[u32]) -> Result<Box<dyn LogWriter>> {

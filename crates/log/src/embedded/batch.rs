@@ -100,7 +100,7 @@ pub(super) fn encode(records: &RecordBuffer, base_offset: u64, appended_at_ms: i
 /// Unpacks a body with a valid checksum into `batch`, leaving out records before `from`.
 /// The error says where the body contradicts the header.
 pub(super) fn decode(header: &Header, body: &mut Vec<u8>, from: u64, batch: &mut Batch) -> Result<(), String> {
-    let packed = batch.packed_mut();
+    let packed = batch.bytes_mut();
     match header.codec {
         0 => std::mem::swap(packed, body),
         1 => {

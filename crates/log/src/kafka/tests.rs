@@ -25,7 +25,19 @@ fn mock() -> (MockCluster<'static, DefaultProducerContext>, KafkaLog) {
     let client = Arc::new(settings.client(&address).unwrap());
     let committed = Arc::new(settings.committed_client(&address).unwrap());
     let topic = topic::Topic { id: "mock".into(), partitions: PARTITIONS };
-    (cluster, KafkaLog { address, settings, topic, client, committed, is_settled: Arc::default(), instance: None })
+    (
+        cluster,
+        KafkaLog {
+            address,
+            settings,
+            topic,
+            holds: Holds::Votes,
+            client,
+            committed,
+            is_settled: Arc::default(),
+            instance: None,
+        },
+    )
 }
 
 fn buffer(values: impl IntoIterator<Item = Vec<u8>>) -> RecordBuffer {
@@ -51,7 +63,7 @@ fn read_all(log: &KafkaLog) -> u32 {
     let (mut errors, deadline) = (0, Instant::now() + PATIENCE);
     while next.values().any(|next| *next < RECORDS) {
         let from: Vec<_> = next.iter().map(|(partition, next)| (*partition, *next)).collect();
-        let mut reader = log.reader(&from).unwrap();
+        let mut reader = consumer::ConsumerReader::open(log, &from).unwrap();
         while next.values().any(|next| *next < RECORDS) {
             assert!(Instant::now() < deadline, "read up to {next:?}");
             match reader.fetch(Duration::from_millis(50)) {

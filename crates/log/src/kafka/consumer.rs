@@ -1,11 +1,14 @@
-//! Reads partitions of a topic, many records at a time.
+//! Reads partitions of a topic through librdkafka, many records at a time.
 //!
-//! Each reader has its own client, so that two of them fetch, check and decompress in parallel. Uses librdkafka's batch
-//! interface, which costs half as much as one call per record.
+//! For connections with TLS or a login, and for old brokers; [`super::fetch`] reads the others. Each reader has its own
+//! client, so that two of them fetch, check and decompress in parallel. Uses librdkafka's batch interface, which costs
+//! half as much as one call per record.
+//!
+//! librdkafka skips markers of transactions and records of aborted ones, just as it would skip records that it lost.
+//! Offsets without a record are accepted here as they come.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::CString;
-use std::ops::Range;
 use std::ptr;
 use std::slice;
 use std::time::{Duration, Instant};
@@ -16,9 +19,8 @@ use rdkafka::types::RDKafkaErrorCode;
 use scrutin_contract::record::{Batch, Record};
 
 use super::client::{self, Context, unusable};
-use super::holes::Holes;
 use super::{KafkaAddress, KafkaLog};
-use crate::{LogError, LogReader, Result, VoteLog};
+use crate::{LogError, LogReader, Result};
 
 /// Records taken from librdkafka in one call.
 const CALL_RECORDS: usize = 4096;
@@ -26,7 +28,7 @@ const CALL_RECORDS: usize = 4096;
 /// How much librdkafka may prefetch for a reader, and how soon it fetches again once there is room.
 const DEFAULTS: &[(&str, &str)] = &[("queued.max.messages.kbytes", "65536"), ("fetch.queue.backoff.ms", "10")];
 
-pub(super) struct Reader {
+pub(super) struct ConsumerReader {
     log: KafkaLog,
     source: Source,
     /// By partition, the offset of the next record to read.
@@ -35,7 +37,6 @@ pub(super) struct Reader {
     spare: Vec<Batch>,
     /// A transient error, reported once the records before it have been delivered.
     problem: Option<LogError>,
-    holes: Holes,
 }
 
 /// The open partitions, all forwarded to one queue.
@@ -51,29 +52,28 @@ struct Source {
 // SAFETY: librdkafka's handles may be used from any thread; the messages exist only during a call.
 unsafe impl Send for Source {}
 
-impl Reader {
-    pub fn open(log: &KafkaLog, from: &[(u32, u64)]) -> Result<Reader> {
+impl ConsumerReader {
+    pub fn open(log: &KafkaLog, from: &[(u32, u64)]) -> Result<ConsumerReader> {
         let config = log.settings.consumer(&log.address, DEFAULTS);
         let client: BaseConsumer<Context> =
             config.create_with_context(Context::default()).map_err(|error| unusable(&log.address, &error))?;
         let source = Source::open(client, &log.address, from)?;
-        Ok(Reader {
+        Ok(ConsumerReader {
             log: log.clone(),
             source,
             next: from.iter().copied().collect(),
             ready: VecDeque::new(),
             spare: Vec::new(),
             problem: None,
-            holes: Holes::default(),
         })
     }
 
     /// Takes what librdkafka has ready and sorts it into batches. An error of one partition affects no other record,
     /// since librdkafka fetches again from the same offset: the records after the error follow those before it.
     fn read(&mut self, wait: Duration) -> Result<()> {
-        let Reader { source, next, ready, spare, .. } = self;
+        let ConsumerReader { source, next, ready, spare, .. } = self;
         let mut batch: Option<Batch> = None;
-        let (mut problems, mut holes) = (Vec::new(), Vec::new());
+        let mut problems = Vec::new();
         source.read(wait, |partition, offset, found| {
             let wanted = next.entry(partition).or_default();
             let mut open = |batch: &mut Option<Batch>| {
@@ -87,9 +87,6 @@ impl Reader {
                 Ok((appended_at_ms, key, value)) => {
                     open(&mut batch);
                     let record = Record { offset, appended_at_ms, key, value };
-                    if offset > *wanted {
-                        holes.push((partition, *wanted..offset));
-                    }
                     batch.as_mut().expect("just opened").push(record);
                     *wanted = offset + 1;
                 }
@@ -97,7 +94,6 @@ impl Reader {
                 Err(Code::RD_KAFKA_RESP_ERR__PARTITION_EOF) if offset > *wanted => {
                     open(&mut batch);
                     batch.as_mut().expect("just opened").next_offset = offset;
-                    holes.push((partition, *wanted..offset));
                     *wanted = offset;
                 }
                 Err(Code::RD_KAFKA_RESP_ERR__PARTITION_EOF) => {}
@@ -105,13 +101,6 @@ impl Reader {
             }
         });
         ready.extend(batch);
-        for (partition, hole) in holes {
-            if let Err(error) = self.explain(partition, hole) {
-                // Records read after the hole must not be counted.
-                self.ready.clear();
-                return Err(error);
-            }
-        }
         for (partition, wanted, code) in problems {
             match self.judge(partition, wanted, code) {
                 error if error.is_transient() => self.problem = Some(error),
@@ -125,59 +114,29 @@ impl Reader {
         Ok(())
     }
 
-    /// Checks that the log has no records at these offsets. Over TLS or with a login this is not checked.
-    fn explain(&mut self, partition: u32, hole: Range<u64>) -> Result<()> {
-        if !self.log.settings.is_plaintext() {
-            return Ok(());
-        }
-        let Reader { log, holes, .. } = self;
-        let offset = hole.start;
-        let explained = holes.explain(&log.address.topic, partition, hole, || log.leader(partition));
-        explained.map_err(|why| LogError::Unreadable { log: log.address.to_string(), partition, offset, why })
-    }
-
     /// What a partition's error means. Unless it is known to be fatal it counts as transient, since the client retries.
     fn judge(&self, partition: u32, wanted: u64, code: Code) -> LogError {
         let address = &self.log.address;
         let code: RDKafkaErrorCode = code.into();
         match code {
             RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
-                match self.log.offsets(partition) {
-                    Err(error) => error,
-                    Ok(offsets) if wanted < offsets.start => {
-                        LogError::Truncated { partition, wanted, start: offsets.start }
-                    }
-                    Ok(offsets) => LogError::Unusable(format!(
-                        "partition {partition} of the log at {address} ends at offset {}, but was read up to \
-                         {wanted} before: it has lost votes, or this is another topic of the same name",
-                        offsets.end
-                    )),
-                }
+                self.log.out_of_range(partition, wanted)
             }
             RDKafkaErrorCode::UnknownTopicOrPartition
             | RDKafkaErrorCode::UnknownTopic
             | RDKafkaErrorCode::UnknownPartition => client::gone(address),
             RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::BadCompression | RDKafkaErrorCode::InvalidMessage => {
-                LogError::Unusable(format!(
-                    "partition {partition} of the log at {address} cannot be read at offset {wanted} ({}): the \
-                     stored bytes are corrupt; restore that broker's copy from another broker",
-                    client::in_words(code)
-                ))
+                self.log.corrupt(partition, wanted, &client::in_words(code))
             }
             RDKafkaErrorCode::TopicAuthorizationFailed => {
                 LogError::Unusable(format!("the log at {address} cannot be read: {}", client::in_words(code)))
             }
-            _ => LogError::Unreadable {
-                log: address.to_string(),
-                partition,
-                offset: wanted,
-                why: client::in_words(code),
-            },
+            _ => self.log.unreadable(partition, wanted, client::in_words(code)),
         }
     }
 }
 
-impl LogReader for Reader {
+impl LogReader for ConsumerReader {
     fn fetch(&mut self, wait: Duration) -> Result<Option<Batch>> {
         let deadline = Instant::now() + wait;
         while self.ready.is_empty() {
