@@ -5,6 +5,7 @@ mod foreign; // votes from third-party producers, by the guide's own examples
 mod group; // several counts share the partitions
 mod identity; // deleted records, added partitions, a recreated topic: the count can no longer be trusted
 mod outage; // brokers and PostgreSQL go away and come back during a count
+mod readers; // our own client and librdkafka read the same
 #[cfg(feature = "tls")]
 mod security; // TLS and passwords
 mod setup; // topics created by the program, and topics it refuses
