@@ -7,6 +7,7 @@ mod architecture; // the walls between the modules
 mod audit; // the audit finds every kind of tampering, and nothing where there is none
 mod broker; // real Kafka brokers, to be killed and paused, and the test of that
 mod browser; // the page in a real browser: live figures, languages, keyboard, accessibility
+mod clock; // a wall clock to be shifted while a program runs
 mod commit_protocol; // the commit protocol in every order of crashes, cuts, lost answers and takeovers
 mod crash; // the program killed at every step and at random, and the truth all the same
 mod deploy; // the dashboards, alerts and containers of `docker compose up`

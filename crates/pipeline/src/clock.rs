@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const TOLERANCE: Duration = Duration::from_millis(500);
 
 /// The wall clock, checked against elapsed time.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Clock {
     wall: SystemTime,
     at: Instant,

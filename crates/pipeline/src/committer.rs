@@ -59,6 +59,7 @@ impl Committer {
         positions: BTreeMap<u32, Position>,
         end_offsets: Arc<EndOffsets>,
         published: Positions,
+        clock: Clock,
     ) -> Committer {
         Committer {
             database: job.database.clone(),
@@ -73,8 +74,12 @@ impl Committer {
             was_connected: false,
             finished: Vec::new(),
             lag: 0,
-            clock: Clock::default(),
+            clock,
         }
+    }
+
+    pub fn clock(&self) -> Clock {
+        self.clock
     }
 
     /// Commits until every worker has ended and nothing is left.

@@ -12,6 +12,7 @@ use scrutin_store::positions::{self, Position};
 use scrutin_store::{CommitError, Role, StoreError, counters};
 use tokio::task::JoinHandle;
 
+use super::clock::Clock;
 use super::end_offsets::EndOffsets;
 use super::job::{Job, Positions};
 use super::retry::Retry;
@@ -35,6 +36,8 @@ pub(super) struct Counting {
     job: Job,
     /// The engine's state at the end of the last round, valid as long as no other process has counted since.
     kept: BTreeMap<u32, Partition>,
+    /// Remembers between rounds that it was set.
+    clock: Clock,
 }
 
 /// Why a round has ended.
@@ -47,7 +50,7 @@ enum Ended {
 
 impl Counting {
     pub fn new(job: Job) -> Counting {
-        Counting { job, kept: BTreeMap::new() }
+        Counting { job, kept: BTreeMap::new(), clock: Clock::default() }
     }
 
     pub async fn run(mut self, mut membership: Box<dyn Membership>) -> Result<(), CountError> {
@@ -258,9 +261,10 @@ impl Counting {
             Arc::clone(stop),
         );
         witness::note(&end_offsets, self.job.log.id(), self.job.database.clone(), Role::Counter);
-        let mut committer =
-            committer::Committer::new(&self.job, positions, Arc::clone(&end_offsets), Arc::clone(published));
+        let (end, published) = (Arc::clone(&end_offsets), Arc::clone(published));
+        let mut committer = committer::Committer::new(&self.job, positions, end, published, self.clock);
         let mut result = committer.run(&shared).await;
+        self.clock = committer.clock();
         shared.close();
         for worker in workers {
             let (engine, ended) = worker.await.expect("a worker reports how it ended");

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::{Stage, ballots, metric, until_received};
-use crate::run::{PATIENCE, Page};
+use crate::clock::ShiftedClock;
+use crate::run::{PATIENCE, Page, Running};
 
 /// The partitions assigned to a process: those it reports a lag for.
 fn assigned(text: &str) -> BTreeSet<u32> {
@@ -156,6 +157,39 @@ async fn a_session_timeout_that_the_brokers_refuse_is_reported() {
 }
 
 /// Waits until a partition of the counter has been taken over `times` times.
+/// A round has a committer of its own, but the clock is the process's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_set_is_remembered_after_a_rebalance() {
+    let stage = Stage::new().await;
+    stage.place.ok("setup");
+    let clock = ShiftedClock::new(&stage.place);
+    let line = "count --serve --counter shifted";
+    let mut first = stage.place.command(line);
+    clock.give_to(&mut first);
+    let first = Running::start(first);
+    let page = first.page();
+    until_assigned(page, 4);
+    let count = async |voters: std::ops::Range<u32>| {
+        stage.topic.append_votes(&ballots(voters.clone()), 4).await;
+        until_received(page, u64::from(voters.end));
+    };
+    count(0..50).await;
+    clock.shift(3600);
+    count(50..100).await;
+    let second = stage.place.start(line);
+    until_assigned(page, 2);
+    count(100..200).await;
+    let deadline = Instant::now() + PATIENCE;
+    while stage.figure("SELECT coalesce(sum(received), 0)::bigint FROM batch").await < 200 {
+        assert!(Instant::now() < deadline, "the commits are not recorded");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let wrong = stage.figure("SELECT count(*) FROM batch WHERE latency_ms_p99 > 1000000").await;
+    assert_eq!(wrong, 0, "the clock's shift is taken for latency");
+    first.interrupted().ok();
+    second.interrupted().ok();
+}
+
 async fn until_taken(stage: &Stage, counter: &str, times: i64) {
     let deadline = Instant::now() + PATIENCE;
     let sql = format!("SELECT coalesce(max(epoch), 0)::bigint FROM lag WHERE counter = '{counter}'");

@@ -2,7 +2,6 @@
 //! it takes to count all votes that were in the log when the blow ended. `SCRUTIN_SOAK_BLOWS` sets the number of blows.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::Command;
 
 use nix::sys::signal::kill;
@@ -11,6 +10,7 @@ use nix::unistd::Pid;
 use super::producer::holds_the_stream;
 use super::*;
 use crate::broker::Broker;
+use crate::clock::ShiftedClock;
 use crate::proxy::Proxy;
 use crate::standby::Pair;
 
@@ -83,8 +83,8 @@ struct Storm {
     servers: Pair,
     counters: Vec<Running>,
     producer: Option<Running>,
-    /// The library that shifts the counters' clock, and the file that holds the shift in seconds.
-    clock: [PathBuf; 2],
+    /// The counters'.
+    clock: ShiftedClock,
     took_ms: BTreeMap<Kind, Vec<u128>>,
 }
 
@@ -92,12 +92,7 @@ impl Storm {
     async fn begin() -> Storm {
         let (servers, (broker, lines)) = (Pair::start().await, Broker::proxied());
         let night = Night::of(&broker.log("votes"), &servers.url(), VOTERS, DAY_SECONDS).await;
-        let clock = [night.place.path("shift.so"), night.place.path("shift")];
-        let source = format!("{}/tests/it/clock/shift.c", env!("CARGO_MANIFEST_DIR"));
-        let mut built = Command::new("cc");
-        built.args(["-shared", "-fPIC", "-o"]).arg(&clock[0]).args([&source, "-ldl"]);
-        assert!(built.status().unwrap().success());
-        night.place.write("shift", "0");
+        let clock = ShiftedClock::new(&night.place);
         let (producer, log) = (Some(night.producer("1")), night.look().await);
         let counters = (0..2).map(|_| counter(&night, &lines, &clock)).collect();
         Storm { night, log, broker, lines, servers, counters, producer, clock, took_ms: BTreeMap::new() }
@@ -181,7 +176,7 @@ impl Storm {
             }
             Kind::ClockSet => {
                 let shift = self.night.draw(0..7200) as i64 - 3600;
-                self.night.place.write("shift", shift.to_string());
+                self.clock.shift(shift);
             }
         }
     }
@@ -266,10 +261,11 @@ impl Storm {
     }
 }
 
-fn counter(night: &Night, lines: &Proxy, clock: &[PathBuf; 2]) -> Running {
+fn counter(night: &Night, lines: &Proxy, clock: &ShiftedClock) -> Running {
     let mut command = night.place.command("count");
     command.args(["--log", &format!("kafka://127.0.0.1:{}/votes", lines.port()), "--kafka-config", "kafka.properties"]);
-    command.env("DATABASE_URL", &night.url).env("LD_PRELOAD", &clock[0]).env("CLOCK_SHIFT", &clock[1]);
+    command.env("DATABASE_URL", &night.url);
+    clock.give_to(&mut command);
     Running::start(command)
 }
 
@@ -323,7 +319,7 @@ async fn soak_whatever_is_struck_every_vote_counts_once() {
         match kind {
             Kind::Failover => storm.servers.renew_standby().await,
             // A counter that starts with a wrong clock has no way to notice.
-            Kind::ClockSet => storm.night.place.write("shift", "0"),
+            Kind::ClockSet => storm.clock.shift(0),
             _ => {}
         }
     }
