@@ -24,7 +24,7 @@ use super::{CountError, CountProgress, POSTGRESQL};
 /// Interval between the starts of two commits: twice the recent average duration of a commit, so that PostgreSQL has
 /// time for readers, within these bounds. It is an average so that one slow commit does not delay the next.
 const INTERVAL_PER_COMMIT: u32 = 2;
-const INTERVAL_MIN: Duration = Duration::from_millis(50);
+const INTERVAL_MIN: Duration = Duration::from_millis(40);
 const INTERVAL_MAX: Duration = Duration::from_millis(100);
 
 /// While this many votes wait in the log, commits are few and large, so that each row is written less often.
