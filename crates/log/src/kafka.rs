@@ -145,6 +145,10 @@ impl KafkaLog {
         match self.offsets(partition) {
             Err(error) => error,
             Ok(offsets) if wanted < offsets.start => LogError::Truncated { partition, wanted, start: offsets.start },
+            // A leader that was just elected may not know yet how far its log reaches.
+            Ok(offsets) if wanted <= offsets.end => {
+                self.unreadable(partition, wanted, "the broker does not know the offset".into())
+            }
             Ok(offsets) => self.shortened(partition, wanted, offsets.end),
         }
     }

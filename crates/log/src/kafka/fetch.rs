@@ -25,6 +25,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::FetchRequest;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use scrutin_contract::record::Batch;
 use uuid::Uuid;
@@ -48,7 +49,8 @@ const READ_COMMITTED: i8 = 1;
 
 /// Time between two searches for leaders.
 const SEARCH_PAUSE: Duration = Duration::from_millis(100);
-const TROUBLE_MAX: Duration = Duration::from_secs(5);
+/// Shorter than the time without an error after which a worker takes reading for recovered.
+const TROUBLE_MAX: Duration = Duration::from_secs(2);
 
 pub(super) struct FetchReader {
     log: KafkaLog,
@@ -222,9 +224,14 @@ impl FetchReader {
             thread::sleep(wait);
             return Ok(());
         }
-        // A wait that is interrupted finds nothing.
         let timeout = PollTimeout::try_from(wait + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX);
-        let found = poll(&mut watched, timeout).unwrap_or(0) > 0;
+        let found = match poll(&mut watched, timeout) {
+            Ok(found) => found > 0,
+            Err(Errno::EINTR) => false,
+            Err(error) => {
+                return Err(LogError::Away { log: self.log.address.to_string(), why: error.to_string() });
+            }
+        };
         let is_ready = watched.iter().map(|fd| found && fd.any().unwrap_or(true));
         let ready: Vec<(i32, bool, bool)> =
             asked().zip(is_ready).map(|((id, _, due), is_ready)| (id, is_ready, due <= Instant::now())).collect();

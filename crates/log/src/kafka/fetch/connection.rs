@@ -15,7 +15,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 
 /// How long a broker may take to accept a connection.
-const CONNECT_WAIT: Duration = Duration::from_secs(3);
+const CONNECT_WAIT: Duration = Duration::from_secs(2);
 /// How long a broker may take to answer, beside the time that a request lets it wait.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 

@@ -159,7 +159,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn damaged_records_with_a_right_checksum_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         // A checksum that fits lets the bytes through to what reads records.
         let mut batch = encoded(&[sent(0)], Compression::None);
         batch.truncate(HEADER_BYTES);
