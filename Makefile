@@ -34,17 +34,17 @@ soak: ## Run the long tests: kills, outages, whole elections, and builds without
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo test --release --locked --all-features --test it -- --ignored --nocapture --test-threads 1 $(ARGS)
 
-fuzz: ## Damage files, and compare the two parsers on 200 million (SCRUTIN_FUZZ_INPUTS) inputs, new ones each time
+fuzz: ## Damage files and Kafka's record batches, and compare the two parsers on 200 million (SCRUTIN_FUZZ_INPUTS) inputs, new ones each time
 	@tools/setup
 	@seed=$${SCRUTIN_FUZZ_SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')} && echo "SCRUTIN_FUZZ_SEED=$$seed" && \
-	SCRUTIN_FUZZ_SEED=$$seed SCRUTIN_FUZZ_FILES=$${SCRUTIN_FUZZ_FILES:-100000} \
+	SCRUTIN_FUZZ_SEED=$$seed SCRUTIN_FUZZ_FILES=$${SCRUTIN_FUZZ_FILES:-100000} PROPTEST_CASES=$${PROPTEST_CASES:-100000} \
 	cargo test --release --locked --workspace --lib damaged && \
 	SCRUTIN_FUZZ_SEED=$$seed SCRUTIN_FUZZ_INPUTS=$${SCRUTIN_FUZZ_INPUTS:-200000000} \
 	cargo test --release --locked --test it -- --exact parser::the_fast_parser_says_what_serde_says --nocapture
 
-bench: ## Measure at full size (an hour once built, 20 GB of disk) into benches/results/
+bench: ## Measure at full size (an hour and a half once built, 30 GB of disk) into benches/results/
 	@tools/setup
-	cargo bench --locked --all-features --bench throughput --bench kafka --bench spark --bench rehearsal --bench page
+	cargo bench --locked --all-features --bench throughput --bench kafka --bench spark --bench rehearsal --bench country --bench page
 
 lint: ## Check formatting, lints, docs, and the dependencies' licences
 	cargo fmt --check

@@ -58,7 +58,16 @@ pub fn reset_peak_memory(pid: u32) {
 
 /// Peak resident memory of a process since [`reset_peak_memory`]; `None` where the system does not report it.
 pub fn peak_memory_mb(pid: u32) -> Option<u64> {
+    status_mb(pid, "VmHWM:")
+}
+
+/// Resident memory of a process; `None` where the system does not report it.
+pub fn memory_mb(pid: u32) -> Option<u64> {
+    status_mb(pid, "VmRSS:")
+}
+
+fn status_mb(pid: u32, name: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let line = status.lines().find(|line| line.starts_with(name))?;
     Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? / 1024)
 }
