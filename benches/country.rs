@@ -7,18 +7,16 @@
 
 mod kit;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use scrutin_log::{EmbeddedLog, VoteLog};
 use scrutin_pipeline::CountProgress;
 use scrutin_producer::simulate::{FaultRates, Speed};
 use scrutin_store::{Database, Role};
 use serde_json::{Map, Value, json};
 
 use kit::cost::{memory_mb, peak_memory_mb, reset_peak_memory};
-use kit::{PARTITIONS, Stage, check, count_at_pace, folder_bytes, is_bench, is_wanted, plan, send, steady_plan};
+use kit::{Stage, check, count_at_pace, embedded, folder_bytes, is_bench, is_wanted, plan, send, steady_plan};
 
 struct Scale {
     voters: u64,
@@ -52,10 +50,6 @@ fn main() {
         }
         figures
     });
-}
-
-async fn embedded(folder: &Path) -> Arc<dyn VoteLog> {
-    Arc::new(EmbeddedLog::open(&folder.join("log"), PARTITIONS).expect("make a log"))
 }
 
 /// Counts a backlog, and restarts the counter with all voters in the poll book.

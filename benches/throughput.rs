@@ -6,21 +6,21 @@
 
 mod kit;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use scrutin_contract::truth::Truth;
 use scrutin_engine::{Changes, Engine, Partition, PollBook, Rules};
-use scrutin_log::{EmbeddedLog, VoteLog};
+use scrutin_log::VoteLog;
 use scrutin_pipeline::CountProgress;
 use scrutin_producer::simulate::{FaultRates, Speed};
 use serde_json::{Value, json};
 
 use kit::cost::{peak_memory_mb, reset_peak_memory};
 use kit::{
-    PARTITIONS, Stage, WORKERS, check, folder_bytes, is_bench, is_wanted, median, one, plan, send, steady, steady_plan,
+    PARTITIONS, Stage, WORKERS, check, embedded, folder_bytes, is_bench, is_wanted, median, one, plan, send, steady,
+    steady_plan,
 };
 
 struct Scale {
@@ -75,10 +75,6 @@ async fn measure(scale: &Scale) -> Vec<Value> {
         figures.push(steady(plan, stage).await);
     }
     figures
-}
-
-async fn embedded(folder: &Path) -> Arc<dyn VoteLog> {
-    Arc::new(EmbeddedLog::open(&folder.join("log"), PARTITIONS).expect("make a log"))
 }
 
 /// Generates a backlog, counts it, then restarts the counter on the full poll book.

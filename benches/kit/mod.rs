@@ -21,7 +21,7 @@ use std::time::Duration;
 use scrutin_contract::election::Election;
 use scrutin_contract::record::Record;
 use scrutin_contract::truth::Truth;
-use scrutin_log::VoteLog;
+use scrutin_log::{EmbeddedLog, VoteLog};
 use scrutin_pipeline::{self as pipeline, CountOptions, CountProgress, Stop};
 use scrutin_postgres::Cluster;
 use scrutin_producer::simulate::{self, Delivery, FaultRates, Plan, SendProgress, Speed};
@@ -135,6 +135,11 @@ impl Stage {
         self.cluster.stop().await.expect("stop PostgreSQL");
         drop(self.folder);
     }
+}
+
+/// The embedded log of a stage.
+pub async fn embedded(folder: &Path) -> Arc<dyn VoteLog> {
+    Arc::new(EmbeddedLog::open(&folder.join("log"), PARTITIONS).expect("make a log"))
 }
 
 pub fn plan(voters: u64, day_ms: i64, seed: u64) -> Plan {
