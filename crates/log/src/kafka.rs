@@ -113,6 +113,16 @@ impl KafkaLog {
         let client = settings.client(address)?;
         let topic = topic::find(address, &client)?;
         topic::check_settings(address, settings, holds).await?;
+        KafkaLog::of(address, settings, client, topic, holds)
+    }
+
+    fn of(
+        address: &KafkaAddress,
+        settings: &KafkaSettings,
+        client: BaseConsumer<Context>,
+        topic: topic::Topic,
+        holds: Holds,
+    ) -> Result<KafkaLog> {
         Ok(KafkaLog {
             address: address.clone(),
             settings: settings.clone(),

@@ -34,7 +34,7 @@ use super::topic::Holds;
 use super::{KafkaLog, client};
 use crate::{LogError, LogReader, Result, VoteLog};
 use connection::{Connection, ConnectionError, PATIENCE, Server};
-use leaders::{Leader, Servers, check};
+use leaders::{Leader, Leaders, Servers, check};
 use record_batch::{BatchError, Reach, RecordBatches};
 
 /// How long a broker waits for records before it answers without any.
@@ -114,10 +114,13 @@ impl FetchReader {
             requests: 0,
             trouble_max: TROUBLE_MAX,
         };
-        match reader.search() {
-            Err(ConnectionError::TooOld { .. }) => Ok(None),
+        match reader.servers.find(&log.address.topic) {
+            Err(ConnectionError::TooOld { broker }) => {
+                tracing::info!("{broker} is older than Kafka 3.1, so librdkafka reads; gaps are accepted as they are");
+                Ok(None)
+            }
             Err(error) => Err(reader.away(&error)),
-            Ok(found) => found.map(|()| Some(reader)),
+            Ok(found) => reader.take_leaders(found).map(|()| Some(reader)),
         }
     }
 
@@ -130,31 +133,39 @@ impl FetchReader {
         LogError::Away { log: self.log.address.to_string(), why: why.to_string() }
     }
 
-    /// Searches for the leaders of partitions that have none. The inner error is one of those partitions'.
-    fn search(&mut self) -> std::result::Result<Result<()>, ConnectionError> {
+    /// Searches for the leaders of partitions that have none, if it is time.
+    fn search(&mut self) -> Result<()> {
         let lost = self.lost();
         if lost.is_empty() || Instant::now() < self.search_at {
-            return Ok(Ok(()));
+            return Ok(());
         }
         let found = self.servers.find(&self.log.address.topic);
         self.search_at = Instant::now() + SEARCH_PAUSE;
-        let mut leaders = match found? {
+        match found {
+            Ok(found) => self.take_leaders(found),
+            Err(error) => lost.into_iter().try_for_each(|id| self.note(id, self.away(&error))),
+        }
+    }
+
+    fn take_leaders(&mut self, found: std::result::Result<Leaders, ResponseError>) -> Result<()> {
+        let mut lost = self.lost().into_iter();
+        let mut leaders = match found {
             Ok(leaders) => leaders,
-            Err(error) => return Ok(lost.into_iter().try_for_each(|id| self.refuse(id, error))),
+            Err(error) => return lost.try_for_each(|id| self.refuse(id, error)),
         };
         if STANDARD_NO_PAD.encode(leaders.topic_id) != self.log.topic.id {
-            let same = self.log.check();
-            let refuse = |id| self.refuse(id, ResponseError::InconsistentTopicId);
-            return Ok(same.and_then(|()| lost.into_iter().try_for_each(refuse)));
+            self.log.check()?;
+            // The broker does not know yet of the topic that the others have.
+            return lost.try_for_each(|id| self.refuse(id, ResponseError::InconsistentTopicId));
         }
         self.topic_id = leaders.topic_id;
-        Ok(lost.into_iter().try_for_each(|id| match leaders.of(id) {
+        lost.try_for_each(|id| match leaders.of(id) {
             Ok(leader) => {
                 self.follow(id, leader);
                 Ok(())
             }
             Err(error) => self.refuse(id, error),
-        }))
+        })
     }
 
     fn follow(&mut self, id: u32, leader: Leader) {
@@ -386,10 +397,7 @@ impl LogReader for FetchReader {
             if let Some(problem) = self.problem.take() {
                 return Err(problem);
             }
-            match self.search() {
-                Ok(found) => found?,
-                Err(error) => self.lost().into_iter().try_for_each(|id| self.note(id, self.away(&error)))?,
-            }
+            self.search()?;
             // The next answer is on its way while this one is counted.
             self.request()?;
             if let Some(batch) = self.read()? {

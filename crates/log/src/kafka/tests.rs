@@ -22,22 +22,9 @@ fn mock() -> (MockCluster<'static, DefaultProducerContext>, KafkaLog) {
     for name in ["fetch.error.backoff.ms", "retry.backoff.ms", "retry.backoff.max.ms"] {
         settings.properties.insert(name.into(), "10".into());
     }
-    let client = Arc::new(settings.client(&address).unwrap());
-    let committed = Arc::new(settings.committed_client(&address).unwrap());
+    let client = settings.client(&address).unwrap();
     let topic = topic::Topic { id: "mock".into(), partitions: PARTITIONS };
-    (
-        cluster,
-        KafkaLog {
-            address,
-            settings,
-            topic,
-            holds: Holds::Votes,
-            client,
-            committed,
-            is_settled: Arc::default(),
-            instance: None,
-        },
-    )
+    (cluster, KafkaLog::of(&address, &settings, client, topic, Holds::Votes).unwrap())
 }
 
 fn buffer(values: impl IntoIterator<Item = Vec<u8>>) -> RecordBuffer {

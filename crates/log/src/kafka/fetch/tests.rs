@@ -174,19 +174,9 @@ impl Cluster {
         let servers: Vec<String> = self.servers.iter().map(|(host, port)| format!("{host}:{port}")).collect();
         let address: KafkaAddress = format!("kafka://{}/votes", servers.join(",")).parse().unwrap();
         let settings = KafkaSettings::default();
-        let client = Arc::new(settings.client(&address).unwrap());
-        let committed = Arc::new(settings.committed_client(&address).unwrap());
+        let client = settings.client(&address).unwrap();
         let topic = topic::Topic { id: TOPIC_ID_TEXT.into(), partitions: PARTITIONS };
-        KafkaLog {
-            address,
-            settings,
-            topic,
-            holds: Holds::Votes,
-            client,
-            committed,
-            is_settled: Arc::default(),
-            instance: None,
-        }
+        KafkaLog::of(&address, &settings, client, topic, Holds::Votes).unwrap()
     }
 
     fn reader(&self) -> FetchReader {
