@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use rdkafka::admin::{AlterConfig, ResourceSpecifier};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use scrutin_contract::record::Record;
 use scrutin_log::kafka::{KafkaSettings, NewTopic};
 use scrutin_log::{KafkaLog, VoteLog};
 
-use super::Topic;
+use super::{Topic, options};
 use crate::broker::Broker;
 use crate::run::PATIENCE;
 
@@ -119,8 +120,34 @@ async fn totals_are_read_after_the_broker_has_compacted_them() {
         let last: Vec<&Read> = found.iter().rev().take(400).collect();
         assert!(last.iter().all(|(_, _, _, found)| found.as_deref() == Some(&*value)), "the last totals are there");
         if found.len() < written {
-            return;
+            break;
         }
         assert!(Instant::now() < deadline, "nothing was compacted");
     }
+
+    // A topic of votes must not have such gaps, whatever its settings are by now.
+    let settings = ["cleanup.policy=delete", "retention.ms=-1", "retention.bytes=-1"];
+    let settings =
+        settings.into_iter().chain(["message.timestamp.type=LogAppendTime", "unclean.leader.election.enable=false"]);
+    let config = settings.fold(AlterConfig::new(ResourceSpecifier::Topic(&totals.name)), |config, setting| {
+        let (name, value) = setting.split_once('=').unwrap();
+        config.set(name, value)
+    });
+    totals
+        .admin()
+        .alter_configs([&config], &options())
+        .await
+        .unwrap()
+        .into_iter()
+        .for_each(|altered| drop(altered.unwrap()));
+    let log = KafkaLog::open_existing(&totals.address().parse().unwrap(), &KafkaSettings::default()).await.unwrap();
+    let mut reader = log.reader(&[(0, 0)]).unwrap();
+    let error = loop {
+        match reader.fetch(Duration::from_millis(100)) {
+            Ok(_) => {}
+            Err(error) => break error.to_string(),
+        }
+        assert!(Instant::now() < deadline, "no gap is noticed");
+    };
+    assert!(error.contains("the log has no record at offset ") && error.contains(" and gives no reason"), "{error}");
 }
