@@ -15,6 +15,7 @@ use scrutin_producer::simulate::{FaultRates, Speed};
 use scrutin_store::{Database, Role};
 use serde_json::{Map, Value, json};
 
+use kit::commits::{commits, latency, rate, received, tenths};
 use kit::cost::{memory_mb, peak_memory_mb, reset_peak_memory};
 use kit::{Stage, check, count_at_pace, embedded, folder_bytes, is_bench, is_wanted, plan, send, steady_plan};
 
@@ -73,7 +74,7 @@ async fn backlog(voters: u64) -> Value {
     let peak_memory_mb = peak_memory_mb(std::process::id());
     let database = stage.database();
     check(&database, "native", &truth).await;
-    let mut by_tenth = tenths(&database, started_at, truth.records, &memory).await;
+    let mut by_tenth = by_tenth(&database, started_at, &memory).await;
     for figures in by_tenth.iter_mut().filter_map(Value::as_object_mut) {
         // They say how long ago the votes were made.
         figures.retain(|name, _| !name.starts_with("latency"));
@@ -112,7 +113,7 @@ async fn steady(scale: &Scale) -> Value {
     let truth = truth.expect("the count has ended");
     let database = stage.database();
     check(&database, "native", &truth).await;
-    let by_tenth = tenths(&database, started_at, truth.records, &memory).await;
+    let by_tenth = by_tenth(&database, started_at, &memory).await;
     let tables = table_bytes(&database).await;
     stage.strike().await;
     json!({
@@ -144,44 +145,24 @@ async fn watched(progress: &CountProgress, records: u64, count: impl Future<Outp
     memory
 }
 
-/// What the commits of each tenth of the records recorded: speed, and latency as in [`kit::latency`].
-async fn tenths(database: &Database, started_at: SystemTime, records: u64, memory: &[Option<u64>]) -> Vec<Value> {
-    let client = database.connect(Role::Owner).await.expect("a session");
-    let sql = "SELECT committed_at, received, latency_ms_p50, latency_ms_p99 FROM batch
-                WHERE received > 0 ORDER BY committed_at";
-    let mut before = started_at;
-    let (mut reached, mut tenth, mut figures) = (0, Vec::new(), Vec::new());
-    for row in client.query(sql, &[]).await.expect("the commits are recorded") {
-        let (committed_at, received) = (row.get::<_, SystemTime>(0), row.get::<_, i64>(1) as u64);
-        reached += received;
-        tenth.push((received, row.get::<_, f64>(2), row.get::<_, f64>(3)));
-        if reached * 10 >= records * (figures.len() as u64 + 1) || reached == records {
-            let sum: u64 = tenth.iter().map(|(received, ..)| received).sum();
-            let took = committed_at.duration_since(before).expect("the clock does not go back");
-            figures.push(json!({
-                "records": reached,
-                "votes_per_second": sum as f64 / took.as_secs_f64(),
-                "latency_ms_p50": percentile(tenth.iter().map(|it| (it.1, it.0)).collect(), 0.5),
-                "latency_ms_p99": percentile(tenth.iter().map(|it| (it.2, it.0)).collect(), 0.99),
-                "commits": tenth.len(),
-                "memory_mb": memory.get(figures.len()),
-            }));
-            (before, tenth) = (committed_at, Vec::new());
-        }
+/// The speed and latency of each tenth of the records, and the memory after it.
+async fn by_tenth(database: &Database, started_at: SystemTime, memory: &[Option<u64>]) -> Vec<Value> {
+    let (commits, mut before, mut reached) = (commits(database, "native").await, started_at, 0);
+    let mut figures = Vec::new();
+    for (place, tenth) in tenths(&commits).into_iter().enumerate() {
+        reached += received(tenth);
+        let (p50, p99) = latency(tenth);
+        figures.push(json!({
+            "records": reached,
+            "votes_per_second": rate(tenth, before),
+            "latency_ms_p50": p50,
+            "latency_ms_p99": p99,
+            "commits": tenth.len(),
+            "memory_mb": memory.get(place),
+        }));
+        before = tenth.last().expect("a tenth has commits").at;
     }
     figures
-}
-
-/// The smallest number that a share of the weights is at or below.
-fn percentile(mut numbers: Vec<(f64, u64)>, share: f64) -> f64 {
-    numbers.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let all: u64 = numbers.iter().map(|(_, weight)| weight).sum();
-    let mut sum = 0;
-    let found = numbers.iter().find(|(_, weight)| {
-        sum += weight;
-        sum as f64 >= all as f64 * share
-    });
-    found.expect("there are numbers").0
 }
 
 /// The size of each table with its indexes, from one megabyte up.

@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use kit::browser;
+use kit::commits;
 use kit::cost::{Cost, peak_memory_mb, reset_peak_memory};
 use kit::{PARTITIONS, Stage, check, is_bench, is_wanted, median, plan, send, steady_plan};
 
@@ -249,7 +250,7 @@ async fn steady(scale: &Scale, viewers: usize) -> Value {
     let at = |share: f64| (!delays.is_empty()).then(|| delays[((delays.len() - 1) as f64 * share) as usize]);
     let updates: usize = seen.iter().map(|seen| seen.updates.len()).sum();
     let bytes: u64 = seen.iter().map(|seen| seen.bytes).sum();
-    let latency = kit::latency(&database).await;
+    let latency = commits::latency(&commits::commits(&database, "native").await);
     let figure = json!({
         "what": format!("votes at a steady pace, {viewers} viewers"),
         "viewers": viewers,

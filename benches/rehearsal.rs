@@ -12,6 +12,7 @@ use std::time::{Instant, SystemTime};
 use serde_json::{Value, json};
 
 use kit::broker::{Broker, KAFKA};
+use kit::commits::{commits, rate, received, tenths};
 use kit::cost::peak_memory_mb;
 use kit::spark_server::SparkServer;
 use kit::spark_stage::{BATCH_VOTES, SparkStage};
@@ -27,13 +28,6 @@ const SMALL: Scale = Scale { voters: 20_000, server: &["--cores", "2"] };
 
 /// The day's length in milliseconds.
 const DAY_MS: i64 = 3_600_000;
-
-/// The speed in each tenth of the records, from the end of the commit before it to the end of its last.
-const TENTHS: &str = "
-    WITH b AS (SELECT committed_at, received, sum(received) OVER w AS reached, coalesce(lag(committed_at) OVER w, $2) AS before
-                 FROM batch WHERE counter = 'spark' AND received > 0 WINDOW w AS (ORDER BY committed_at))
-    SELECT max(reached)::bigint, (sum(received) / extract(epoch FROM max(committed_at) - min(before)))::float8
-      FROM b GROUP BY ceil(reached * 10 / $1::bigint) ORDER BY 1";
 
 fn main() {
     let mut scale = if is_bench() { FULL } else { SMALL };
@@ -59,12 +53,14 @@ async fn rehearse(scale: &Scale) -> Value {
     let database = set.stage.database();
     check(&database, "spark", &truth).await;
 
-    let reader = database.connect(scrutin_store::Role::Owner).await.expect("a session");
-    let tenths = reader.query(TENTHS, &[&(truth.records as i64), &started_at]).await.expect("the batches are recorded");
-    let tenths: Vec<Value> = tenths
-        .iter()
-        .map(|row| json!({ "records": row.get::<_, i64>(0), "votes_per_second": row.get::<_, f64>(1) }))
-        .collect();
+    let (commits, mut before, mut reached) = (commits(&database, "spark").await, started_at, 0);
+    let tenths = tenths(&commits).into_iter().map(|tenth| {
+        reached += received(tenth);
+        let figures = json!({ "records": reached, "votes_per_second": rate(tenth, before) });
+        before = tenth.last().expect("a tenth has commits").at;
+        figures
+    });
+    let tenths: Vec<Value> = tenths.collect();
     let checkpoint_bytes = folder_bytes(&server.checkpoint(set.topic()));
     let executors: Vec<Option<u64>> = server.executors().into_iter().map(peak_memory_mb).collect();
     let report = json!({

@@ -5,6 +5,7 @@
 
 pub mod broker;
 pub mod browser;
+pub mod commits;
 pub mod cost;
 pub mod seen;
 pub mod spark_server;
@@ -28,6 +29,8 @@ use scrutin_producer::simulate::{self, Delivery, FaultRates, Plan, SendProgress,
 use scrutin_store::{Database, Role, elections, migrate};
 use scrutin_telemetry::Telemetry;
 use serde_json::{Value, json};
+
+use commits::{commits, latency};
 
 pub const PARTITIONS: u32 = 4;
 pub const WORKERS: usize = 2;
@@ -168,8 +171,8 @@ pub async fn steady(plan: Plan, stage: Stage) -> Value {
     let truth = count_at_pace(plan, &stage, &Arc::default()).await;
     let database = stage.database();
     check(&database, "native", &truth).await;
-    let (p50, p99) = latency(&database).await;
-    let commits: i64 = one(&database, "SELECT count(*) FROM batch").await;
+    let commits = commits(&database, "native").await;
+    let (p50, p99) = latency(&commits);
     stage.strike().await;
     json!({
         "what": "steady pace, append to visible",
@@ -178,7 +181,7 @@ pub async fn steady(plan: Plan, stage: Stage) -> Value {
         "votes_per_second": truth.records as f64 / day.as_secs_f64(),
         "latency_ms_p50": p50,
         "latency_ms_p99": p99,
-        "commits": commits,
+        "commits": commits.len(),
     })
 }
 
@@ -198,16 +201,6 @@ pub async fn count_at_pace(plan: Plan, stage: &Stage, progress: &Arc<CountProgre
     };
     let (truth, ()) = tokio::join!(follow, stage.count(false, Arc::clone(&stop), Arc::clone(progress)));
     truth
-}
-
-/// Latency from append to visible over all commits, 50th and 99th percentile in milliseconds. Each vote is taken to
-/// have waited as long as the same percentile of its own commit.
-pub async fn latency(database: &Database) -> (f64, f64) {
-    let sql = "SELECT max(p) FROM (SELECT latency_ms_p99 AS p, sum(received) OVER (ORDER BY latency_ms_p99) AS upto,
-                                          sum(received) OVER () AS total FROM batch) b WHERE upto <= total * 0.99";
-    let p99: Option<f64> = one(database, sql).await;
-    let p50: Option<f64> = one(database, &sql.replace("p99", "p50").replace("0.99", "0.5")).await;
-    (p50.unwrap_or_default(), p99.unwrap_or_default())
 }
 
 /// Checks that the counter's tables match the generator's truth.
