@@ -160,7 +160,7 @@ fn free_groups(len: usize) -> Box<[Group]> {
 }
 
 impl Group {
-    /// The slots that may have an id of this tag. One behind a slot that has one may be wrongly among them.
+    /// The slots whose id may have this tag. A slot right after a match may be among them without having it.
     #[inline(always)]
     fn slots_with(&self, tag: u8) -> impl Iterator<Item = usize> + use<> {
         let differing = self.tags ^ (LOW * u128::from(tag));

@@ -125,7 +125,7 @@ async fn totals_are_read_after_the_broker_has_compacted_them() {
         assert!(Instant::now() < deadline, "nothing was compacted");
     }
 
-    // A topic of votes must not have such gaps, whatever its settings are by now.
+    // In a topic of votes, such gaps are errors, even if the topic is no longer compacted.
     let settings = ["cleanup.policy=delete", "retention.ms=-1", "retention.bytes=-1"];
     let settings =
         settings.into_iter().chain(["message.timestamp.type=LogAppendTime", "unclean.leader.election.enable=false"]);

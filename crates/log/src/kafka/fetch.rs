@@ -77,7 +77,7 @@ struct Partition {
     next_offset: u64,
     /// The epoch of the leader that wrote the record before it; -1 if unknown.
     last_epoch: i32,
-    /// To be searched for, if there is none.
+    /// `None` if it has to be searched for.
     leader: Option<Leader>,
     /// How much to ask for.
     bytes: i32,
@@ -202,7 +202,7 @@ impl FetchReader {
         });
         let mut led: Vec<FetchPartition> = led.collect();
         let Some(first) = self.requests.checked_rem(led.len()) else { return Ok(()) };
-        // If the answer is full before the last partition's turn comes, that one is the first some time.
+        // An answer may be full before the last partitions' turn, so each comes first in turn.
         led.rotate_left(first);
         let request = FetchRequest::default()
             .with_max_wait_ms(BROKER_WAIT.as_millis() as i32)

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-/// Limit on the records of one batch, in bytes: a few bytes can be made to decompress to more than any memory.
+/// Limit on the decompressed records of one batch, in bytes: a few bytes can decompress to more than memory holds.
 const BYTES_MAX: usize = 256 << 20;
 
 /// What snappy-java writes first: its magic, its version, and the oldest version that can read it.

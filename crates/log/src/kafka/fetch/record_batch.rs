@@ -10,7 +10,7 @@ use scrutin_contract::record::Batch;
 
 use super::compression::decompress;
 
-/// Records after which a batch is passed on, and bytes.
+/// A batch is passed on once it has this many records or bytes.
 const RECORDS: usize = 4096;
 const BYTES: usize = 1 << 20;
 
@@ -105,7 +105,7 @@ impl Header {
 pub(super) struct Reach {
     /// The offset after the last complete batch, and the epoch of the leader that wrote it.
     pub end: Option<(u64, i32)>,
-    /// The size in bytes of the incomplete batch at the end. Below the size of a header, only that is known to be cut.
+    /// The size in bytes of the incomplete batch at the end; if even its header is incomplete, the size of a header.
     pub cut: Option<usize>,
 }
 
@@ -138,7 +138,7 @@ pub(super) struct RecordBatches {
     aborted: Vec<(u64, i64)>,
     /// The producers whose transaction at this place was aborted.
     aborting: BTreeSet<i64>,
-    /// Compaction removes records; their offsets remain as gaps.
+    /// Whether any offset may be without a record, as in a compacted topic.
     is_compacted: bool,
 }
 

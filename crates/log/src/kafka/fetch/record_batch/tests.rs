@@ -47,7 +47,7 @@ fn encoded(records: &[Sent], compression: Compression) -> BytesMut {
     bytes
 }
 
-/// The batch as a broker stores it that counts the time of the append.
+/// The batch as a broker stores it in a topic with append times.
 fn with_append_time(mut batch: BytesMut) -> BytesMut {
     batch[22] |= HAS_APPEND_TIME as u8;
     with_checksum(batch)
@@ -260,14 +260,14 @@ fn each_flipped_bit_is_noticed() {
     for codec in CODECS {
         let whole = encoded(&[sent(7), sent(8)], codec).to_vec();
         for bit in 0..whole.len() * 8 {
-            // The leader's epoch is no one's but the brokers'.
+            // Nothing protects the leader's epoch.
             if (12 * 8..16 * 8).contains(&bit) {
                 continue;
             }
             let mut flipped = whole.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             let read = offsets(&mut RecordBatches::new(0, 7, flipped.into(), Vec::new()).aligned(true));
-            // Of a batch that seems longer than it is, the rest would be asked for.
+            // The rest of a batch that seems longer than it is would be asked for.
             assert!(read.is_err() || read == Ok((vec![], 7)), "bit {bit}: {read:?}");
         }
     }
