@@ -34,7 +34,7 @@ pub struct Codes {
 struct Choice {
     election: usize,
     code: String,
-    /// The numbers of the regions where it stands, in order; none if it stands everywhere.
+    /// The numbers of the regions where it stands; none if it stands everywhere.
     regions: Option<Vec<usize>>,
 }
 
@@ -59,10 +59,7 @@ impl Codes {
                 choices.keys().copied().zip(codes.choices.len() as u32..).collect();
             let ballots = election.ballots().into_iter();
             codes.ballots.extend(ballots.map(|ballot| ballot.iter().map(|code| choice_numbers[code]).collect()));
-            let choice = |(code, mut regions): (&str, Option<Vec<usize>>)| {
-                regions.iter_mut().for_each(|regions| regions.sort_unstable());
-                Choice { election: place, code: code.to_owned(), regions }
-            };
+            let choice = |(code, regions): (&str, _)| Choice { election: place, code: code.to_owned(), regions };
             codes.choices.extend(choices.into_iter().map(choice));
         }
         codes
@@ -75,12 +72,7 @@ impl Codes {
     }
 
     pub fn is_on_ballot(&self, region: u32, choice: u32) -> bool {
-        let found = self.regions.get(region as usize).zip(self.choices.get(choice as usize));
-        found.is_some_and(|((election, _), choice)| {
-            let stands =
-                choice.regions.as_ref().is_none_or(|regions| regions.binary_search(&(region as usize)).is_ok());
-            choice.election == *election && stands
-        })
+        self.ballot(region).is_some_and(|ballot| ballot.contains(&choice))
     }
 
     /// The numbers of the choices on a region's ballot, in the order in which votes are stored.
@@ -140,8 +132,6 @@ fn text(code: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     #[test]
@@ -162,15 +152,16 @@ mod tests {
         let stands: Vec<_> = codes.choices.iter().filter_map(|choice| choice.regions.clone()).collect();
         let corsica = elections[0].regions.iter().position(|region| region.code == "2A").unwrap();
         assert_eq!(stands, [[regions as usize + corsica]]);
-        for (region, ballot) in (0..).zip(elections.iter().flat_map(Election::ballots)) {
-            let found: Vec<&str> =
-                codes.ballot(region).unwrap().iter().map(|choice| &*codes.choices[*choice as usize].code).collect();
-            assert_eq!(found, ballot, "{region}");
-            let on_ballot = (0..codes.choices.len() as u32 + 1).filter(|choice| codes.is_on_ballot(region, *choice));
-            let listed: BTreeSet<u32> = codes.ballot(region).unwrap().iter().copied().collect();
-            assert_eq!(on_ballot.collect::<BTreeSet<u32>>(), listed, "{region}");
+        let ballots =
+            elections.iter().enumerate().flat_map(|(place, it)| it.ballots().into_iter().map(move |it| (place, it)));
+        for (region, (place, ballot)) in (0..).zip(ballots) {
+            let choices = codes.ballot(region).unwrap().iter().map(|choice| &codes.choices[*choice as usize]);
+            let found: Vec<(usize, &str)> = choices.map(|choice| (choice.election, &*choice.code)).collect();
+            assert_eq!(found, ballot.into_iter().map(|code| (place, code)).collect::<Vec<_>>(), "{region}");
         }
-        assert!(!codes.is_on_ballot(2 * regions, 0));
+        let local = codes.choices.iter().position(|choice| choice.code == "L").unwrap() as u32;
+        let having_it = (0..2 * regions + 1).filter(|region| codes.is_on_ballot(*region, local));
+        assert_eq!(having_it.collect::<Vec<_>>(), [regions + corsica as u32]);
         assert_eq!(codes.ballot(2 * regions), None);
         assert!(Reason::ALL.into_iter().all(|it| reason(outcome(Some(it))) == Some(it)));
         assert_eq!((reason(outcome(None)), reason(10)), (None, None));
